@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/digest.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+
+#include "base/io.h"
+
+enum { READ_CHUNK = 64 * 1024 };
+
+struct digest {
+    EVP_MD_CTX *context;
+};
+
+static EVP_MD *md5, *sha256;
+
+int digest_init(void)
+{
+    if (!md5)
+        md5 = EVP_MD_fetch(NULL, "MD5", NULL);
+    if (!sha256)
+        sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    return md5 && sha256 ? 0 : -ENOSYS;
+}
+
+struct digest *digest_new(enum digest_kind kind)
+{
+    if (digest_init() < 0)
+        return NULL;
+    _cleanup_(digest_freep) struct digest *d = calloc(1, sizeof(*d));
+    if (!d)
+        return NULL;
+    d->context = EVP_MD_CTX_new();
+    if (!d->context || EVP_DigestInit_ex2(d->context, kind == DIGEST_MD5 ? md5 : sha256, NULL) != 1)
+        return NULL;
+    return steal_ptr(d);
+}
+
+void digest_update(struct digest *d, const void *data, size_t size)
+{
+    EVP_DigestUpdate(d->context, data, size);
+}
+
+void digest_final(struct digest *d, uint8_t *ret)
+{
+    EVP_DigestFinal_ex(d->context, ret, NULL);
+}
+
+struct digest *digest_free(struct digest *d)
+{
+    if (!d)
+        return NULL;
+    EVP_MD_CTX_free(d->context);
+    free(d);
+    return NULL;
+}
+
+int digest_sha256(const void *data, size_t size, uint8_t ret[SHA256_SIZE])
+{
+    _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256);
+    if (!d)
+        return -ENOMEM;
+    digest_update(d, data, size);
+    digest_final(d, ret);
+    return 0;
+}
+
+int digest_sha256_fd(int fd, uint64_t offset, uint64_t size, uint8_t ret[SHA256_SIZE])
+{
+    _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256);
+    _cleanup_free_ char *chunk = malloc(READ_CHUNK);
+    if (!d || !chunk)
+        return -ENOMEM;
+    while (size > 0) {
+        size_t n = size < READ_CHUNK ? (size_t)size : READ_CHUNK;
+        int r = io_pread_full(fd, chunk, n, offset);
+        if (r < 0)
+            return r;
+        digest_update(d, chunk, n);
+        offset += n;
+        size -= n;
+    }
+    digest_final(d, ret);
+    return 0;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Streaming MD5 and SHA-256 (libcrypto EVP). Call digest_init() once before a sandbox closes the file system. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/cleanup.h"
+
+enum { MD5_SIZE = 16, SHA256_SIZE = 32, SHA256_HEX_SIZE = 2 * SHA256_SIZE + 1 };
+
+enum digest_kind { DIGEST_MD5, DIGEST_SHA256 };
+
+struct digest;
+
+/* Fetches the algorithms and keeps them; -ENOSYS if libcrypto lacks one. Idempotent. */
+int digest_init(void);
+
+/* NULL without memory. */
+struct digest *digest_new(enum digest_kind kind);
+void digest_update(struct digest *d, const void *data, size_t size);
+/* Writes MD5_SIZE or SHA256_SIZE bytes; the digest can then only be freed. */
+void digest_final(struct digest *d, uint8_t *ret);
+struct digest *digest_free(struct digest *d);
+DEFINE_CLEANUP(struct digest *, digest_free)
+
+/* One buffer. -ENOMEM. */
+int digest_sha256(const void *data, size_t size, uint8_t ret[SHA256_SIZE]);
+
+/* `size` bytes of a file from `offset`, by pread. -EIO if the file is shorter, or the errno of pread. */
+int digest_sha256_fd(int fd, uint64_t offset, uint64_t size, uint8_t ret[SHA256_SIZE]);

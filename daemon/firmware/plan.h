@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The flash plan as data: what will be kept, checked, erased, written, in which order and why it is safe. Made offline from a package
+ * (rules 1 to 4, 6, 7), judged again with the modem's own tables at gate 2, executed by worker/job-flash.c, shown by Modem.Plan.
+ */
+
+#include "firmware/package.h"
+
+/* Names of the refusals that a caller lifts (option allow). */
+enum plan_allow {
+    ALLOW_WRONG_FIRMWARE = 1 << 0,
+    ALLOW_WRONG_UNIT = 1 << 1,
+    ALLOW_BACKUP_DAMAGED = 1 << 2,
+    ALLOW_CALIBRATION_AT_RISK = 1 << 3,
+    ALLOW_GEOMETRY_DIFFERS = 1 << 4,
+    ALLOW_ERASE_CALIBRATION = 1 << 5,
+    ALLOW_NO_BACKUP = 1 << 6,
+    ALLOW_LAST_BACKUP = 1 << 7,
+};
+/* A comma list; an unknown name: -EINVAL with InvalidArgs naming it. */
+int plan_parse_allow(const char *list, unsigned *ret, struct error *e);
+
+enum plan_action {
+    PLAN_KEEP,         /* a partition that nothing touches (unit data first): shown, not executed */
+    PLAN_CHECK_VENDOR, /* rule 3, always first */
+    PLAN_ERASE,
+    PLAN_WRITE,
+    PLAN_VERIFY,
+    PLAN_RESET,
+};
+const char *plan_action_name(enum plan_action action); /* keep check erase write verify reset */
+
+struct plan_step {
+    enum plan_action action;
+    char partition[MIBIB_NAME_SIZE]; /* by range against the tables; "" if no table names it */
+    bool sbl, mibib, unit_data;
+    uint64_t first_block, n_blocks; /* the whole partition (erase: the erased range) */
+    uint64_t pages;                 /* WRITE, VERIFY: ceil(image / page), as sent */
+    const struct package_file *file; /* WRITE, VERIFY */
+    struct firehose_vendor_check vendor;
+    char risk[128]; /* "may blow fuses, cannot be undone"; "" */
+};
+
+struct plan_options {
+    unsigned allow;
+    const char *modem_version;  /* the user's word, NULL */
+    const char *known_version;  /* what the service remembers of this unit, NULL */
+    bool known_confirmed;
+    bool reset;
+    const struct mibib_table *recorded; /* tables recorded for this unit, may be NULL */
+};
+
+struct plan {
+    struct plan_step *steps;
+    size_t n_steps;
+    struct nand_geometry geometry;
+    uint64_t bytes_to_write;
+    bool sbl_last;            /* the guarantee of rule 6 holds */
+    char sbl_note[160];       /* why not, if it does not */
+    bool version_proven;      /* false: RAWDATA must still confirm it at gate 2 (or modem-version was given) */
+    char matched_version[128];
+    char *notes[PACKAGE_PROBLEMS_MAX];
+    size_t n_notes;
+    uint8_t digest[SHA256_SIZE]; /* over the executable steps: identifies the plan in a journal */
+};
+
+/*
+ * FirmwareInvalid/Incomplete (rule 1, 7: image larger than its partition, overlapping ranges, erase without range, ranges off the
+ * block borders), WrongFirmware (rule 2), VersionUnknown is not raised here but at gate 2, EraseCalibration (rule 4).
+ */
+int plan_new(const struct package *p, const struct plan_options *options, struct plan **ret, struct error *e);
+struct plan *plan_free(struct plan *p);
+DEFINE_CLEANUP(struct plan *, plan_free)
+
+/*
+ * Gate 2's part of the judgement: the modem's own table (NULL: none found), its geometry and its bad blocks. Steps get their names from it;
+ * GeometryDiffers, EraseCalibration (union of the tables; a range that straddles a partition), FirmwareInvalid (an image does not fit the good
+ * blocks). mibib_differs: the modem's table is not the package's: the MIBIB steps stay; equal: they are dropped (rule 6).
+ */
+int plan_judge(struct plan *plan, const struct package *p, const struct plan_options *options,
+               const struct nand_geometry *geometry, const struct mibib_table *modem_table, const struct nand_map *map,
+               struct error *e);
+
+/*
+ * One record a step: ACTION= PARTITION= FIRST_BLOCK= BLOCKS= PAGES= BYTES= FILE= RISK= plus a first record with KIND=summary: FIRMWARE= VERSION=
+ * GEOMETRY= BYTES= SBL_LAST= BACKUP=none NOTE=… (several). malloc'ed.
+ */
+char *plan_print(const struct plan *plan, const struct package *p);

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * One worker: the link to the service, what it was asked to do, and how it tells. main.c locks the process in and dispatches by JOB; a job file
+ * is linear blocking code that ends with a result. Every wait in the process goes through the transport with worker_wake() as its
+ * waker, so that CANCEL, STOP, DEVICE and DEVICE_GONE are heard at once.
+ */
+
+#include "link/keys.h"
+#include "link/link.h"
+#include "protocol/detect.h"
+#include "storage/mibib.h"
+
+struct worker {
+    int link;
+    struct link_message in, out;
+
+    /* from the JOB message */
+    char kind[16];
+    struct worker_option {
+        char *name, *value;
+    } *options;
+    size_t n_options;
+    int fd_archive, fd_store, fd_package, fd_journal, fd_recorded; /* -1: not given */
+
+    /* what the service told since */
+    int fd_device;      /* a device that waits to be opened; -1 */
+    bool device_gone;   /* DEVICE_GONE since the last DEVICE */
+    bool cancel, stop, release;
+    bool critical;      /* between two safe points: CANCEL and STOP wait (see worker_check) */
+    char appeared[16];  /* the last APPEARED, "" */
+    char vid[5], pid[5], product[128];
+};
+
+/* An option of the job; `fallback` (may be NULL) if it was not given. */
+const char *worker_option(const struct worker *w, const char *name, const char *fallback);
+uint64_t worker_option_u64(const struct worker *w, const char *name, uint64_t fallback);
+
+/* transport_waker: takes one link message in. -ECANCELED on cancel, -EINTR on stop or link EOF (only when not critical), -ENODEV on DEVICE_GONE. */
+int worker_wake(void *userdata);
+/* The same without waiting, at a safe point: Cancelled / Interrupted in *e. */
+int worker_check(struct worker *w, struct error *e);
+
+/* Telling; failures of the link show at the next worker_check(). */
+void worker_phase(struct worker *w, const char *phase, const char *detail);
+/* Throttled to 5 a second; the last one of a phase always goes out. ppm never goes backwards. */
+void worker_progress(struct worker *w, uint64_t ppm, uint64_t bytes_done, uint64_t bytes_total);
+void worker_log(struct worker *w, const char *format, ...) _printf_(2, 3);
+void worker_problem(struct worker *w, const char *text);
+void worker_report(struct worker *w, const char *key, const char *format, ...) _printf_(3, 4);
+/* UNSAFE and CANCELABLE together; sent only when they change. Sets w->critical = !cancelable. */
+void worker_state(struct worker *w, bool unsafe, bool cancelable);
+void worker_ready(struct worker *w);
+void worker_tell(struct worker *w, const char *key, const char *value);
+/* Sends KEY=1 with a sealed memfd holding data. */
+void worker_tell_memfd(struct worker *w, const char *key, const void *data, size_t size);
+
+/* ---- jobs: each returns 0 for RESULT=done or a negative errno with *e; *result may be set to another result word ---- */
+struct job_outcome {
+    const char *result; /* "done" by default */
+    struct error error;
+    struct session *hold; /* not NULL: become its holder after the result */
+};
+typedef int (*worker_job)(struct worker *w, struct job_outcome *o);
+int job_import(struct worker *w, struct job_outcome *o);
+int job_verify(struct worker *w, struct job_outcome *o);
+int job_plan(struct worker *w, struct job_outcome *o);
+int job_identify(struct worker *w, struct job_outcome *o);
+int job_flash(struct worker *w, struct job_outcome *o);
+int job_reset(struct worker *w, struct job_outcome *o);
