@@ -1,0 +1,125 @@
+# qdld: see README.md for use, HACKING.md for the exact commands of development.
+
+BUILD ?= build
+PREFIX ?= /usr
+CC ?= gcc
+PKG_CONFIG ?= pkg-config
+VERSION := 0.1.0
+
+# make SAN=1 BUILD=build-san … builds and runs everything under AddressSanitizer and UBSan.
+ifeq ($(SAN),1)
+OPT ?= -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+OPT ?= -O2 -g -D_FORTIFY_SOURCE=2
+endif
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wformat=2 -Wundef -Wpointer-arith \
+	-Wwrite-strings -Wvla -Wno-missing-field-initializers
+CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQDLD_VERSION='"$(VERSION)"' -Idaemon -I$(BUILD)
+CFLAGS += -std=gnu17 $(OPT) $(WARN) -fstack-protector-strong -fno-strict-aliasing -MMD -MP
+LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
+
+PACKAGES := libsystemd libudev libusb-1.0 libxml-2.0 libarchive json-c libcrypto inih libseccomp
+ifneq ($(MAKECMDGOALS),deps)
+CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+endif
+
+# ---- the house: one archive a floor, each floor links what is below it ----
+floor = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/$(1)/*.c))
+WORKER_MAIN := $(BUILD)/daemon/worker/main.o
+SERVICE_MAIN := $(BUILD)/daemon/service/main.o
+
+LIB_base := $(BUILD)/libbase.a
+LIB_link := $(BUILD)/liblink.a $(LIB_base)
+LIB_transport := $(BUILD)/libtransport.a $(LIB_base)
+LIB_protocol := $(BUILD)/libprotocol.a $(LIB_transport)
+LIB_storage := $(BUILD)/libstorage.a $(LIB_protocol)
+LIB_firmware := $(BUILD)/libfirmware.a $(LIB_storage)
+LIB_worker := $(BUILD)/libworker.a $(BUILD)/libfirmware.a $(BUILD)/libstorage.a $(BUILD)/libprotocol.a \
+	$(BUILD)/libtransport.a $(LIB_link)
+LIB_service := $(BUILD)/libservice.a $(LIB_link)
+FLOORS := base link transport protocol storage firmware worker service
+
+# mibib_print/scan use the link's text form.
+$(foreach f,storage firmware,$(eval LIB_$(f) += $(BUILD)/liblink.a $(BUILD)/libbase.a))
+
+LIBS_worker := $(shell $(PKG_CONFIG) --libs libusb-1.0 libxml-2.0 libarchive json-c libcrypto libseccomp 2>/dev/null)
+LIBS_service := $(shell $(PKG_CONFIG) --libs libsystemd libudev inih 2>/dev/null)
+LIBS_client := $(shell $(PKG_CONFIG) --libs libsystemd json-c libarchive 2>/dev/null)
+LIBS_test := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
+LIBS_umockdev := $(shell $(PKG_CONFIG) --libs umockdev-1.0 gobject-2.0 2>/dev/null)
+CFLAGS_umockdev := $(shell $(PKG_CONFIG) --cflags umockdev-1.0 gobject-2.0 2>/dev/null)
+
+PROGRAMS := $(BUILD)/qdld $(BUILD)/qdld-worker $(BUILD)/qdlctl
+TOOLS := $(BUILD)/virtual-modem
+
+all: $(PROGRAMS) $(TOOLS)
+
+# Both halves of a build carry the same id: a digest of what they are made from.
+BUILD_SOURCES := $(sort $(wildcard daemon/*/*.[ch]))
+$(BUILD)/build-id.h: $(BUILD_SOURCES) Makefile
+	@mkdir -p $(@D)
+	@printf '#define QDLD_BUILD_ID "%s"\n' "$$(cat $(BUILD_SOURCES) | sha256sum | cut -c1-16)" > $@
+
+$(BUILD)/%.o: %.c | $(BUILD)/build-id.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+$(WORKER_MAIN) $(BUILD)/daemon/service/process.o: $(BUILD)/build-id.h
+
+define floor_rule
+$(BUILD)/lib$(1).a: $(filter-out $(WORKER_MAIN) $(SERVICE_MAIN),$(call floor,$(1)))
+	@rm -f $$@
+	$$(AR) rcs $$@ $$^
+endef
+$(foreach f,$(FLOORS),$(eval $(call floor_rule,$(f))))
+
+$(BUILD)/qdld-worker: $(WORKER_MAIN) $(LIB_worker)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(WORKER_MAIN) $(LIB_worker) $(LIBS_worker)
+
+$(BUILD)/qdld: $(SERVICE_MAIN) $(LIB_service)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(SERVICE_MAIN) $(LIB_service) $(LIBS_service)
+
+CLIENT_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
+$(BUILD)/qdlctl: $(CLIENT_OBJECTS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_client)
+
+# The virtual modem shares no code with the daemon: it is the other side of the wire.
+MODEM_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/modem/*.c))
+$(BUILD)/virtual-modem: $(MODEM_OBJECTS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
+
+# ---- unit tests: tests/unit/FLOOR/test-MODULE.c, linked with that floor and what is below it ----
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test-*.c))
+define unit_rule
+$(BUILD)/unit/$(1)/%: $(BUILD)/tests/unit/$(1)/%.o $(LIB_$(1))
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(LIB_$(1)) $(2) $$(LIBS_test)
+endef
+$(foreach f,base link transport protocol storage firmware worker,$(eval $(call unit_rule,$(f),$$(LIBS_worker))))
+$(eval $(call unit_rule,service,$$(LIBS_service)))
+# Tests on mocked USB and udev: test-*-umockdev.c of any floor.
+$(BUILD)/tests/unit/%-umockdev.o: CPPFLAGS += $(CFLAGS_umockdev)
+$(BUILD)/unit/%-umockdev: LIBS_test += $(LIBS_umockdev)
+.PRECIOUS: $(BUILD)/%.o
+
+check-unit: $(UNIT_TESTS)
+	@tests/run-unit $(BUILD)
+
+check-san:
+	+$(MAKE) SAN=1 BUILD=$(BUILD)-san check-unit
+
+check-service: all
+	BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -x tests/service
+
+check-style:
+	tests/check-style
+
+deps:
+	tests/install-deps
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-*
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+.PHONY: all check check-unit check-san check-service check-style deps clean
