@@ -6,6 +6,7 @@
  * rescue service down.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/clock.h"
 
