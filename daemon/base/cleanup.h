@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define _cleanup_(f)      __attribute__((cleanup(f)))
-#define _printf_(a, b)    __attribute__((format(printf, a, b)))
-#define _unused_          __attribute__((unused))
-#define _warn_unused_     __attribute__((warn_unused_result))
-#define ARRAY_SIZE(a)     (sizeof(a) / sizeof((a)[0]))
-#define MIN_OF(a, b)      ((a) < (b) ? (a) : (b))
-#define MAX_OF(a, b)      ((a) > (b) ? (a) : (b))
-#define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
+#define _cleanup_(f)       __attribute__((cleanup(f)))
+#define _printf_(a, b)     __attribute__((format(printf, a, b)))
+#define _unused_           __attribute__((unused))
+#define _warn_unused_      __attribute__((warn_unused_result))
+#define ARRAY_SIZE(a)      (sizeof(a) / sizeof((a)[0]))
+#define MIN_OF(a, b)       ((a) < (b) ? (a) : (b))
+#define MAX_OF(a, b)       ((a) > (b) ? (a) : (b))
+#define DIV_ROUND_UP(n, d) (((n) + (d)-1) / (d))
 
 /* Defines static inline NAMEp() that calls func() on a pointer variable, for use with _cleanup_. */
 #define DEFINE_CLEANUP(type, func)                                                                           \

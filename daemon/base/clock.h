@@ -11,9 +11,9 @@
 
 typedef uint64_t usec_t;
 
-#define USEC_PER_MSEC  ((usec_t)1000)
-#define USEC_PER_SEC   ((usec_t)1000000)
-#define USEC_INFINITY  UINT64_MAX
+#define USEC_PER_MSEC ((usec_t)1000)
+#define USEC_PER_SEC  ((usec_t)1000000)
+#define USEC_INFINITY UINT64_MAX
 
 static inline usec_t clock_usec(clockid_t id)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Streaming MD5 and SHA-256 (libcrypto EVP). Call digest_init() once before a sandbox closes the file system. */
+/* Streaming MD5 and SHA-256 (libcrypto EVP). Call digest_init() once before a sandbox closes the file system.
+ */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@
 /*
  * What went wrong, made where the fact is known and passed up unchanged: a name (for D-Bus), one line for the
  * user, the modem's own words if it said any, and what helps. Functions that can fail for a reason a user
- * should read take a `struct error *` as their last argument (NULL allowed) and return the negative errno that
- * error_set() gave them.
+ * should read take a `struct error *` as their last argument (NULL allowed) and return the negative errno
+ * that error_set() gave them.
  */
 
 #include <stdbool.h>
@@ -85,8 +85,9 @@ struct error {
 };
 
 /*
- * Fills *e (nothing if NULL) and returns the kind's negative errno, so that "return error_set(...)" reads well.
- * The text is cleaned (control and non-UTF-8 bytes as \xNN, runs of 14 to 16 digits masked) and cut to size.
+ * Fills *e (nothing if NULL) and returns the kind's negative errno, so that "return error_set(...)" reads
+ * well. The text is cleaned (control and non-UTF-8 bytes as \xNN, runs of 14 to 16 digits masked) and cut to
+ * size.
  */
 int error_set(struct error *e, enum error_kind kind, const char *format, ...) _printf_(3, 4);
 

@@ -11,7 +11,8 @@ int io_pread_full(int fd, void *buffer, size_t size, uint64_t offset);
 int io_pwrite_full(int fd, const void *buffer, size_t size, uint64_t offset);
 int io_write_full(int fd, const void *buffer, size_t size);
 
-/* The whole of a file (its size by reading, at most `max` bytes: -EFBIG), NUL behind it. *ret is malloc'ed. */
+/* The whole of a file (its size by reading, at most `max` bytes: -EFBIG), NUL behind it. *ret is malloc'ed.
+ */
 int io_read_file(int fd, size_t max, char **ret, size_t *ret_size);
 
 /* A memfd with this content, sealed against every change; the caller owns it. */

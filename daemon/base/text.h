@@ -15,7 +15,8 @@
  */
 size_t text_clean(const char *text, size_t size, char *out, size_t out_size);
 
-/* True if the bytes are valid UTF-8 without control characters (what a link value or a bus string may hold). */
+/* True if the bytes are valid UTF-8 without control characters (what a link value or a bus string may hold).
+ */
 bool text_is_clean(const char *text, size_t size);
 
 /*

@@ -13,7 +13,8 @@
  *                                      <-      WAIT_DEVICE=edl   "give me the modem in 9008"
  *    DEVICE=1 VID= PID= PRODUCT= (+fd) ->                        the node, opened anew for this worker
  *                                      <-      SERIAL= HWID= PKHASH= CHIP= MODE= STORAGE= ...
- *                                      <-      PHASE= DETAIL= PROGRESS= BYTES_DONE= BYTES_TOTAL= UNSAFE= CANCELABLE=
+ *                                      <-      PHASE= DETAIL= PROGRESS= BYTES_DONE= BYTES_TOTAL= UNSAFE=
+ * CANCELABLE=
  *                                      <-      DEVICE_LOST=1     the modem went away under the worker
  *    DEVICE_GONE=1                     ->                        udev says that it went away
  *                                      <-      WAIT_DEVICE=normal  after a reset: tell me when it has booted
@@ -21,75 +22,79 @@
  *                                      <-      RESULT= REPORT.x= ERROR= MESSAGE= WORDS= HINT= OBJECT.x=
  *                                              then exit 0, or HOLDING=1 and life as a holder
  *    RELEASE=1                         ->                        the holder lets go and exits 0
- *    CANCEL=1 / STOP=1                 ->                        at any time: the user wants an end / the service
- *                                                                stops (result "interrupted")
+ *    CANCEL=1 / STOP=1                 ->                        at any time: the user wants an end / the
+ * service stops (result "interrupted")
  *
  * Descriptors: the JOB message carries one FD= line a descriptor, in the order they are attached: "archive"
- * (import: what the client gave, read only), "store" (import: empty file to fill, read-write; verify: read only),
- * "package" (plan, flash: a stored package, read only), "journal" (flash: read-write; it may hold an earlier
- * job's journal), "recorded" (flash, plan: memfd, partition tables recorded for this unit, may be absent).
- * PLAN comes with one sealed memfd: link_parse_text records, one a step (keys: firmware/plan.h).
+ * (import: what the client gave, read only), "store" (import: empty file to fill, read-write; verify: read
+ * only), "package" (plan, flash: a stored package, read only), "journal" (flash: read-write; it may hold an
+ * earlier job's journal), "recorded" (flash, plan: memfd, partition tables recorded for this unit, may be
+ * absent). PLAN comes with one sealed memfd: link_parse_text records, one a step (keys: firmware/plan.h).
  */
 
 /* service -> worker */
-#define KEY_JOB           "JOB"           /* import verify plan identify flash reset */
-#define KEY_OPTION        "OPTION."       /* see below */
-#define KEY_FD            "FD"
-#define KEY_DEVICE        "DEVICE"
-#define KEY_DEVICE_GONE   "DEVICE_GONE"
-#define KEY_APPEARED      "APPEARED"      /* normal | edl | crash-dump | fastboot | unknown (an appearance without its fd) */
-#define KEY_VID           "VID"           /* hexadecimal, four digits */
-#define KEY_PID           "PID"
-#define KEY_PRODUCT       "PRODUCT"       /* product string of the USB device */
-#define KEY_CANCEL        "CANCEL"
-#define KEY_STOP          "STOP"
-#define KEY_RELEASE       "RELEASE"
+#define KEY_JOB         "JOB"     /* import verify plan identify flash reset */
+#define KEY_OPTION      "OPTION." /* see below */
+#define KEY_FD          "FD"
+#define KEY_DEVICE      "DEVICE"
+#define KEY_DEVICE_GONE "DEVICE_GONE"
+#define KEY_APPEARED                                                                                         \
+    "APPEARED"            /* normal | edl | crash-dump | fastboot | unknown (an appearance without its fd) */
+#define KEY_VID     "VID" /* hexadecimal, four digits */
+#define KEY_PID     "PID"
+#define KEY_PRODUCT "PRODUCT" /* product string of the USB device */
+#define KEY_CANCEL  "CANCEL"
+#define KEY_STOP    "STOP"
+#define KEY_RELEASE "RELEASE"
 
 /*
  * Options (OPTION.name=):
  *   import   sha256 (of the archive as given, optional), max-bytes, max-entries, input-timeout-usec
  *   verify   id
- *   plan, flash   allow (comma list), modem-version (the user's word), known-version (what the service remembers
- *            of this unit), known-confirmed 0|1, serial/hwid/pkhash (of the unit, if confirmed), reset 0|1,
- *            firmware (id), wait-device-usec (how long a lost modem is waited for), boot-usec (rule 10, 180 s),
- *            came-from-normal 0|1 (rule 11)
- *   reset    mode normal|edl|off
+ *   plan, flash   allow (comma list), modem-version (the user's word), known-version (what the service
+ * remembers of this unit), known-confirmed 0|1, serial/hwid/pkhash (of the unit, if confirmed), reset 0|1,
+ *            firmware (id), wait-device-usec (how long a lost modem is waited for), boot-usec (rule 10, 180
+ * s), came-from-normal 0|1 (rule 11) reset    mode normal|edl|off
  */
 
 /* worker -> service */
-#define KEY_BUILD         "BUILD"
-#define KEY_READY         "READY"
-#define KEY_PHASE         "PHASE"         /* preparing spool check wait-device sahara upload-programmer configure gate
-                                             vendor-check erase program verify reset wait-normal hold */
-#define KEY_DETAIL        "DETAIL"        /* the partition or file in hand */
-#define KEY_PROGRESS      "PROGRESS"      /* parts per million */
-#define KEY_BYTES_DONE    "BYTES_DONE"
-#define KEY_BYTES_TOTAL   "BYTES_TOTAL"
-#define KEY_UNSAFE        "UNSAFE"        /* 1: do not unplug now */
-#define KEY_CANCELABLE    "CANCELABLE"    /* 0: Cancel is refused */
-#define KEY_LOG           "LOG"           /* one line for the job's log; "WARN: " and "ERROR: " prefixes are kept apart */
-#define KEY_WAIT_DEVICE   "WAIT_DEVICE"   /* edl | normal */
-#define KEY_DEVICE_LOST   "DEVICE_LOST"
-#define KEY_SERIAL        "SERIAL"        /* 8 hex digits, lower case */
-#define KEY_HWID          "HWID"          /* 16 hex digits */
-#define KEY_PKHASH        "PKHASH"        /* 64, 96 or 128 hex digits */
-#define KEY_CHIP          "CHIP"          /* "SDX55" */
-#define KEY_MODE          "MODE"          /* sahara firehose crash-dump (what the first bytes said) */
-#define KEY_STORAGE       "STORAGE"       /* "nand 4096/256K x 2048" */
-#define KEY_PROJECT       "PROJECT"       /* project name found in RAWDATA */
-#define KEY_TABLE         "TABLE"         /* "1" with a sealed memfd: the modem's partition table, to be recorded */
-#define KEY_DESTRUCTIVE   "DESTRUCTIVE"   /* 1: from now on the flash is being changed (job record, journal void rules) */
-#define KEY_PROBLEM       "PROBLEM"       /* one finding of import or verify, many allowed */
-#define KEY_FIRMWARE      "FIRMWARE."     /* id name model prefix baseline release memory edition chip geometry programmer
-                                             factory size sha256 */
-#define KEY_PLAN          "PLAN"
-#define KEY_RESULT        "RESULT"        /* done not-returned wrong-version no-calibration failed cancelled interrupted */
-#define KEY_ERROR         "ERROR"         /* error_name() */
-#define KEY_MESSAGE       "MESSAGE"
-#define KEY_WORDS         "WORDS"
-#define KEY_HINT          "HINT"          /* hint_name() */
-#define KEY_REPORT        "REPORT."       /* entries of Job.Report, strings */
-#define KEY_HOLDING       "HOLDING"       /* 1: the job is over, the modem is held until RELEASE */
+#define KEY_BUILD "BUILD"
+#define KEY_READY "READY"
+#define KEY_PHASE                                                                                            \
+    "PHASE" /* preparing spool check wait-device sahara upload-programmer configure gate                     \
+               vendor-check erase program verify reset wait-normal hold */
+#define KEY_DETAIL      "DETAIL"   /* the partition or file in hand */
+#define KEY_PROGRESS    "PROGRESS" /* parts per million */
+#define KEY_BYTES_DONE  "BYTES_DONE"
+#define KEY_BYTES_TOTAL "BYTES_TOTAL"
+#define KEY_UNSAFE      "UNSAFE"     /* 1: do not unplug now */
+#define KEY_CANCELABLE  "CANCELABLE" /* 0: Cancel is refused */
+#define KEY_LOG         "LOG" /* one line for the job's log; "WARN: " and "ERROR: " prefixes are kept apart */
+#define KEY_WAIT_DEVICE "WAIT_DEVICE" /* edl | normal */
+#define KEY_DEVICE_LOST "DEVICE_LOST"
+#define KEY_SERIAL      "SERIAL"  /* 8 hex digits, lower case */
+#define KEY_HWID        "HWID"    /* 16 hex digits */
+#define KEY_PKHASH      "PKHASH"  /* 64, 96 or 128 hex digits */
+#define KEY_CHIP        "CHIP"    /* "SDX55" */
+#define KEY_MODE        "MODE"    /* sahara firehose crash-dump (what the first bytes said) */
+#define KEY_STORAGE     "STORAGE" /* "nand 4096/256K x 2048" */
+#define KEY_PROJECT     "PROJECT" /* project name found in RAWDATA */
+#define KEY_TABLE       "TABLE"   /* "1" with a sealed memfd: the modem's partition table, to be recorded */
+#define KEY_DESTRUCTIVE                                                                                      \
+    "DESTRUCTIVE"             /* 1: from now on the flash is being changed (job record, journal void rules) */
+#define KEY_PROBLEM "PROBLEM" /* one finding of import or verify, many allowed */
+#define KEY_FIRMWARE                                                                                         \
+    "FIRMWARE." /* id name model prefix baseline release memory edition chip geometry programmer             \
+                   factory size sha256 */
+#define KEY_PLAN   "PLAN"
+#define KEY_RESULT "RESULT" /* done not-returned wrong-version no-calibration failed cancelled interrupted   \
+                             */
+#define KEY_ERROR   "ERROR" /* error_name() */
+#define KEY_MESSAGE "MESSAGE"
+#define KEY_WORDS   "WORDS"
+#define KEY_HINT    "HINT"    /* hint_name() */
+#define KEY_REPORT  "REPORT." /* entries of Job.Report, strings */
+#define KEY_HOLDING "HOLDING" /* 1: the job is over, the modem is held until RELEASE */
 
 /* What each side accepts, for link_receive(). */
 extern const char *const link_keys_from_service[];

@@ -104,8 +104,8 @@ int link_send(int socket, struct link_message *m)
 
 static bool key_char(char c)
 {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
-           c == '.';
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
 }
 
 static bool key_allowed(const char *key, const char *const *allowed)
@@ -119,7 +119,8 @@ static bool key_allowed(const char *key, const char *const *allowed)
     return false;
 }
 
-/* Cuts "KEY=value" at p (NUL-terminated, `size` bytes) in two; the value comes back unescaped and malloc'ed. */
+/* Cuts "KEY=value" at p (NUL-terminated, `size` bytes) in two; the value comes back unescaped and malloc'ed.
+ */
 static int split_line(char *p, size_t size, const char **ret_key, char **ret_value)
 {
     char *equals = memchr(p, '=', size);
@@ -223,7 +224,8 @@ int link_steal_fd(struct link_message *m)
     return -1;
 }
 
-int link_parse_text(const char *text, size_t size, int (*on_field)(void *userdata, const char *key, const char *value),
+int link_parse_text(const char *text, size_t size,
+                    int (*on_field)(void *userdata, const char *key, const char *value),
                     int (*on_record)(void *userdata), void *userdata, size_t *ret_line)
 {
     bool open = false;

@@ -22,8 +22,8 @@ enum {
 };
 
 struct link_field {
-    const char *key;   /* points into the message's buffer */
-    char *value;       /* unescaped, malloc'ed by the message */
+    const char *key; /* points into the message's buffer */
+    char *value;     /* unescaped, malloc'ed by the message */
 };
 
 struct link_message {
@@ -39,10 +39,12 @@ struct link_message {
 
 /* Empties a message so that it can be filled anew; closes fds that it still holds. */
 void link_message_reset(struct link_message *m);
-/* Frees everything inside (not the struct, which lives on a stack or in its owner). Takes what _cleanup_ gives. */
+/* Frees everything inside (not the struct, which lives on a stack or in its owner). Takes what _cleanup_
+ * gives. */
 void link_message_done(struct link_message *m);
 
-/* Appends KEY=escaped value. -EMSGSIZE if it does not fit (the message is unchanged), -ENOMEM, -E2BIG (fields). */
+/* Appends KEY=escaped value. -EMSGSIZE if it does not fit (the message is unchanged), -ENOMEM, -E2BIG
+ * (fields). */
 int link_add(struct link_message *m, const char *key, const char *value);
 int link_addf(struct link_message *m, const char *key, const char *format, ...) _printf_(3, 4);
 int link_add_u64(struct link_message *m, const char *key, uint64_t value);
@@ -58,10 +60,10 @@ int link_send(int socket, struct link_message *m);
 /* ---- receiving ---- */
 
 /*
- * Receives one datagram into m (which is reset first). 1: a message; 0: the other side closed; -EAGAIN: nothing
- * there (non-blocking socket or MSG_DONTWAIT); -EBADMSG: the datagram breaks a rule above (m is then empty).
- * `allowed` is the table of keys that this side accepts, ended by NULL; a key that ends in '.' there is a prefix
- * (REPORT. accepts REPORT.anything of [A-Za-z0-9_-]).
+ * Receives one datagram into m (which is reset first). 1: a message; 0: the other side closed; -EAGAIN:
+ * nothing there (non-blocking socket or MSG_DONTWAIT); -EBADMSG: the datagram breaks a rule above (m is then
+ * empty). `allowed` is the table of keys that this side accepts, ended by NULL; a key that ends in '.' there
+ * is a prefix (REPORT. accepts REPORT.anything of [A-Za-z0-9_-]).
  */
 int link_receive(int socket, int flags, const char *const *allowed, struct link_message *m);
 
@@ -75,9 +77,10 @@ bool link_get_bool(const struct link_message *m, const char *key);
 int link_steal_fd(struct link_message *m);
 
 /*
- * Parses the same lines from text that did not come by datagram (plan memfd, records): calls on_field for each
- * line, on_record at every blank line and at the end. -EBADMSG with the line number in *ret_line at the first
- * bad line. No limit but the text's size.
+ * Parses the same lines from text that did not come by datagram (plan memfd, records): calls on_field for
+ * each line, on_record at every blank line and at the end. -EBADMSG with the line number in *ret_line at the
+ * first bad line. No limit but the text's size.
  */
-int link_parse_text(const char *text, size_t size, int (*on_field)(void *userdata, const char *key, const char *value),
+int link_parse_text(const char *text, size_t size,
+                    int (*on_field)(void *userdata, const char *key, const char *value),
                     int (*on_record)(void *userdata), void *userdata, size_t *ret_line);

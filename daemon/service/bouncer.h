@@ -2,12 +2,18 @@
 #pragma once
 
 /*
- * Who may do what: one table (interface, method) -> polkit action, default deny; a test walks live introspection and fails when a method
- * lacks a row. Root and the service's own uid always may; without polkitd nobody else. The check is asynchronous: the method handler calls
- * bouncer_check() first; it returns 1 when it may go on now, 0 when the answer comes later (the handler returns 1 to sd-bus without replying and
- * is called again with the same message), negative with *error when refused.
+ * Who may do what: one table (interface, method) -> polkit action, default deny; a test walks live
+ * introspection and fails when a method lacks a row. Root and the service's own uid always may; without
+ * polkitd nobody else.
+ *
+ * The check is asynchronous. A method handler calls bouncer_check() before it changes anything: 1, it may go
+ * on now; 0, polkit was asked: the handler returns 1 to sd-bus without a reply, and once the answer is there
+ * the same message is dispatched again from its beginning (so the object is looked up anew: it may have gone
+ * meanwhile); negative with *error, refused.
  */
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <systemd/sd-bus.h>
 #include "service/config.h"
 
@@ -16,21 +22,21 @@ struct bouncer;
 int bouncer_new(sd_bus *bus, const struct config *config, struct bouncer **ret);
 struct bouncer *bouncer_free(struct bouncer *b);
 
-/* A detail for the prompt, "modem" = "RM502Q-GL at 1-2"; ended by a NULL key. */
+/* A detail for the prompt, "modem" = "RM502Q-GL at 1-2"; the list is ended by a NULL key. */
 struct bouncer_detail {
     const char *key, *value;
 };
 
 /*
- * `own`: the caller owns the thing (the row's own column counts). `force`: allow is not empty, org.qdld1.force is needed in addition. details
- * may be NULL. handler and userdata are what sd-bus called; they are called again once polkit answered (the message is kept referenced; if its
- * sender left meanwhile the call is dropped). Authorised messages are remembered only for that second call.
+ * milder: the row's milder column counts: the caller owns the thing, or for Reset, a modem that is not in
+ * normal mode goes back to it. force: `allow` is not empty, org.qdld1.force is needed in addition. details
+ * may be NULL.
  */
-int bouncer_check(struct bouncer *b, sd_bus_message *m, bool own, bool force, const struct bouncer_detail *details,
-                  sd_bus_message_handler_t handler, void *userdata, sd_bus_error *error);
+int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
+                  const struct bouncer_detail *details, sd_bus_error *error);
 
 /* The EUID that the bus reports for the sender. */
 int bouncer_sender_uid(sd_bus_message *m, uid_t *ret);
 
-/* For the test: prints "interface method action own-action" a line. */
+/* For the tests: "interface method action milder-action" a line, "-" for "free to all". */
 void bouncer_print_table(FILE *f);
