@@ -26,7 +26,8 @@ struct mibib_table {
 
 /*
  * pages: MIBIB_PAGES pages of page_size as they lie in flash. chip_blocks resolves a growing partition (0: unknown, n_blocks
- * stays 0). -EBADMSG with FirmwareInvalid: magic, count, overlap, order, beyond the chip, name.
+ * stays 0). -EBADMSG with FirmwareInvalid: magic, count, overlap, order, empty, beyond the chip, name (empty, unprintable, twice). A wrong
+ * CRC is told in crc_valid and is the caller's to judge.
  */
 int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struct mibib_table *ret, struct error *e);
 
@@ -35,7 +36,8 @@ uint32_t mibib_crc(const void *data, size_t size);
 
 /*
  * Finds the modem's own: page 0 of the blocks in its known places, then of the first MIBIB_SCAN_BLOCKS blocks; several copies: the
- * highest age with a valid CRC. *ret_block is its block. -ENOENT if there is none.
+ * highest age with a valid CRC. A copy without a CRC page counts only if none has one; with a wrong CRC it never counts. *ret_block is its
+ * block. -ENOENT (and *e untouched) if there is none. Needs g->blocks.
  */
 int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
                struct mibib_table *ret, uint64_t *ret_block, struct error *e);
@@ -50,6 +52,7 @@ const struct mibib_partition *mibib_at(const struct mibib_table *t, uint64_t blo
  */
 bool mibib_is_unit_data(const char *name);
 
-/* Text for a memfd or a record: one link_parse_text record a partition (NAME= FIRST= BLOCKS=); and back. */
+/* Text for a memfd or a record: one link_parse_text record a partition (NAME= FIRST= BLOCKS=, GROWS=1 of a growing one); and
+   back, as strict as mibib_parse(): -EBADMSG, -ENOMEM. Version, age and CRC are not kept. */
 char *mibib_print(const struct mibib_table *t);
 int mibib_scan(const char *text, size_t size, struct mibib_table *ret);

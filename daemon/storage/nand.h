@@ -19,7 +19,10 @@ static inline uint32_t nand_block_size(const struct nand_geometry *g)
     return g->page_size * g->pages_per_block;
 }
 
-/* "p4K_b256K" and back (the suffix of Quectel's file names). out holds 32 bytes. -EINVAL. */
+/*
+ * "p4K_b256K" and back. Parsing takes the name alone or a file name that carries it ("partition_complete_p4K_b256K.mbn"); the first
+ * one in it counts, blocks becomes 0. out holds 32 bytes. -EINVAL: none there, not powers of two, a block smaller than a page.
+ */
 void nand_geometry_name(const struct nand_geometry *g, char *out, size_t size);
 int nand_geometry_parse(const char *name, struct nand_geometry *ret);
 
@@ -48,15 +51,19 @@ struct nand_map {
     uint8_t *bad;     /* 1: known bad */
     uint8_t *known;   /* 1: it was looked at */
 };
+/* -ENOMEM; -EFBIG above a million blocks. */
 int nand_map_init(struct nand_map *m, uint64_t blocks);
 void nand_map_done(struct nand_map *m);
+/* A block that nobody looked at is not bad; one beyond the chip is. */
 bool nand_map_is_bad(const struct nand_map *m, uint64_t block);
+bool nand_map_is_known(const struct nand_map *m, uint64_t block);
 void nand_map_set(struct nand_map *m, uint64_t block, bool bad);
 /* Known bad blocks in [first, first + count). */
 uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t count);
 
 /*
- * Looks at `count` blocks from `first`: reads the first page of each with skip_bad_block. -EOPNOTSUPP if the programmer cannot show
+ * Looks at `count` blocks from `first`: reads the first page of each with skip_bad_block, and the last one too where the first shows the
+ * bad fill. -EOPNOTSUPP if the programmer cannot show
  * bad blocks (!caps->skip_bad_block).
  */
 int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps, uint64_t first,
@@ -64,3 +71,7 @@ int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struc
 
 /* A firehose range over whole blocks, last_sector at the end of the partition [first_block, first_block + n_blocks). */
 struct firehose_range nand_range(const struct nand_geometry *g, uint64_t first_block, uint64_t n_blocks);
+
+/* One page of a block, the block being its own end (last_sector). ret holds page_size bytes. */
+int nand_read_page(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint32_t page, bool skip_bad_block,
+                   void *ret, struct error *e);

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+#include "base/text.h"
+#include "storage/nand.h"
+
+/* What a programmer puts in place of a page that it does not show (reference/edl.md 2.6). */
+enum {
+    FILL_ERASED = 0xff,
+    FILL_UNREADABLE = 0xfa,
+    FILL_BAD = 0xbd,
+};
+
+/* Wide enough for every NAND behind a modem, narrow enough that no product of two overflows. */
+enum {
+    PAGE_KIB_MAX = 32,
+    BLOCK_KIB_MAX = 8192,
+    MAP_BLOCKS_MAX = 1 << 20,
+};
+
+void nand_geometry_name(const struct nand_geometry *g, char *out, size_t size)
+{
+    snprintf(out, size, "p%uK_b%uK", g->page_size / 1024, nand_block_size(g) / 1024);
+}
+
+/* "4K" behind its letter: digits and 'K'. Returns what follows, NULL if it is not that. */
+static const char *parse_kib(const char *text, char letter, uint32_t max, uint32_t *ret)
+{
+    uint32_t value = 0;
+    if (*text++ != letter || !isdigit((unsigned char)*text) || *text == '0')
+        return NULL;
+    for (; isdigit((unsigned char)*text); text++) {
+        value = value * 10 + (uint32_t)(*text - '0');
+        if (value > max)
+            return NULL;
+    }
+    if (*text++ != 'K')
+        return NULL;
+    *ret = value;
+    return text;
+}
+
+static bool is_power_of_two(uint32_t n)
+{
+    return n && (n & (n - 1)) == 0;
+}
+
+int nand_geometry_parse(const char *name, struct nand_geometry *ret)
+{
+    for (const char *p = name; *p; p++) {
+        if (p != name && p[-1] != '_')
+            continue;
+        uint32_t page, block;
+        const char *rest = parse_kib(p, 'p', PAGE_KIB_MAX, &page);
+        if (!rest || *rest != '_')
+            continue;
+        rest = parse_kib(rest + 1, 'b', BLOCK_KIB_MAX, &block);
+        if (!rest || (*rest && *rest != '_' && *rest != '.'))
+            continue;
+        if (!is_power_of_two(page) || !is_power_of_two(block) || block < page)
+            return -EINVAL;
+        *ret = (struct nand_geometry){.page_size = page * 1024, .pages_per_block = block / page};
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static bool contains(const void *file, size_t size, const char *literal)
+{
+    return memmem(file, size, literal, strlen(literal)) != NULL;
+}
+
+void nand_capabilities_read(const void *programmer, size_t size, struct nand_capabilities *ret)
+{
+    *ret = (struct nand_capabilities){
+        .skip_bad_block = contains(programmer, size, "skip_bad_block"),
+        .last_sector = contains(programmer, size, "last_sector"),
+        .digest = contains(programmer, size, "getsha256digest"),
+        .vendor_check = contains(programmer, size, "c_project_name"),
+        .pages_per_block = contains(programmer, size, "PAGES_PER_BLOCK"),
+    };
+}
+
+enum nand_page_state nand_page_state(const void *page, size_t size, uint8_t erased_fill)
+{
+    const uint8_t *bytes = page;
+    if (size == 0 || (size > 1 && memcmp(bytes, bytes + 1, size - 1) != 0))
+        return NAND_PAGE_DATA;
+    if (bytes[0] == FILL_ERASED || bytes[0] == erased_fill)
+        return NAND_PAGE_ERASED;
+    if (bytes[0] == FILL_UNREADABLE)
+        return NAND_PAGE_UNREADABLE;
+    return bytes[0] == FILL_BAD ? NAND_PAGE_BAD : NAND_PAGE_DATA;
+}
+
+/* ---- the map ---- */
+
+int nand_map_init(struct nand_map *m, uint64_t blocks)
+{
+    if (blocks > MAP_BLOCKS_MAX)
+        return -EFBIG;
+    size_t bytes = (size_t)DIV_ROUND_UP(blocks, 8);
+    _cleanup_free_ uint8_t *bad = calloc(bytes + 1, 1), *known = calloc(bytes + 1, 1);
+    if (!bad || !known)
+        return -ENOMEM;
+    *m = (struct nand_map){.blocks = blocks, .bad = steal_ptr(bad), .known = steal_ptr(known)};
+    return 0;
+}
+
+void nand_map_done(struct nand_map *m)
+{
+    free(m->bad);
+    free(m->known);
+    *m = (struct nand_map){0};
+}
+
+static bool bit_get(const uint8_t *bits, uint64_t n)
+{
+    return bits[n / 8] >> (n % 8) & 1;
+}
+
+static void bit_set(uint8_t *bits, uint64_t n, bool value)
+{
+    uint8_t mask = (uint8_t)(1u << (n % 8));
+    bits[n / 8] = (uint8_t)(value ? bits[n / 8] | mask : bits[n / 8] & ~mask);
+}
+
+bool nand_map_is_bad(const struct nand_map *m, uint64_t block)
+{
+    return block >= m->blocks || bit_get(m->bad, block);
+}
+
+bool nand_map_is_known(const struct nand_map *m, uint64_t block)
+{
+    return block < m->blocks && bit_get(m->known, block);
+}
+
+void nand_map_set(struct nand_map *m, uint64_t block, bool bad)
+{
+    if (block >= m->blocks)
+        return;
+    bit_set(m->bad, block, bad);
+    bit_set(m->known, block, true);
+}
+
+uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t count)
+{
+    uint64_t bad = 0;
+    for (uint64_t i = 0; i < count; i++)
+        bad += nand_map_is_bad(m, first + i);
+    return bad;
+}
+
+struct firehose_range nand_range(const struct nand_geometry *g, uint64_t first_block, uint64_t n_blocks)
+{
+    uint64_t start = first_block * g->pages_per_block, count = n_blocks * g->pages_per_block;
+    return (struct firehose_range){
+        .sector_size = g->page_size,
+        .pages_per_block = g->pages_per_block,
+        .start = start,
+        .count = count,
+        .last = start + count - 1,
+    };
+}
+
+int nand_read_page(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint32_t page,
+                   bool skip_bad_block, void *ret, struct error *e)
+{
+    struct firehose_range range = nand_range(g, block, 1);
+    range.start += page;
+    range.count = 1;
+    return firehose_read_pages(f, &range, skip_bad_block, ret, e);
+}
+
+/*
+ * Bad is a block that reads as the bad fill from its first page to its last: a single page of an image may
+ * happen to hold nothing but 0xBD.
+ */
+static int look_at(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint8_t *page,
+                   bool *ret, struct error *e)
+{
+    bool bad = true;
+    const uint32_t places[] = {0, g->pages_per_block - 1};
+    for (size_t i = 0; bad && i < ARRAY_SIZE(places); i++) {
+        int r = nand_read_page(f, g, block, places[i], true, page, e);
+        if (r < 0)
+            return r;
+        bad = nand_page_state(page, g->page_size, FILL_ERASED) == NAND_PAGE_BAD;
+    }
+    *ret = bad;
+    return 0;
+}
+
+int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
+                  uint64_t first, uint64_t count, struct nand_map *m, struct error *e)
+{
+    if (!caps->skip_bad_block)
+        return error_set(e, ERROR_UNSUPPORTED,
+                         "this programmer cannot show bad blocks (it has no skip_bad_block)");
+    if (first > m->blocks || count > m->blocks - first)
+        return error_set(e, ERROR_INVALID_ARGS, "blocks %llu to %llu lie beyond the chip's %llu blocks",
+                         (unsigned long long)first, (unsigned long long)(first + count),
+                         (unsigned long long)m->blocks);
+
+    _cleanup_free_ uint8_t *page = malloc(g->page_size);
+    if (!page)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    for (uint64_t block = first; block < first + count; block++) {
+        bool bad;
+        int r = look_at(f, g, block, page, &bad, e);
+        if (r < 0)
+            return r;
+        nand_map_set(m, block, bad);
+    }
+    return 0;
+}
