@@ -31,16 +31,50 @@ struct worker {
     bool critical;      /* between two safe points: CANCEL and STOP wait (see worker_check) */
     char appeared[16];  /* the last APPEARED, "" */
     char vid[5], pid[5], product[128];
+
+    /* inside of worker.c; a zeroed worker with its link and fds set is a valid one */
+    bool closed;        /* EOF: `link` was replaced by a descriptor that stays silent, fd_send still reaches the service */
+    int fd_send;
+    bool state_told, unsafe, cancelable;
+    struct worker_progress {
+        uint64_t ppm, bytes_done, bytes_total;
+        usec_t sent;
+        bool pending;   /* throttled; goes out with the next phase at the latest */
+    } progress;
+    size_t log_bytes;
 };
+
+/* ---- life (main.c) ---- */
+/* Empties *w; the link's O_NONBLOCK is taken off (a told line must not be lost). The link stays the caller's. */
+void worker_init(struct worker *w, int link);
+/* Frees options and messages, closes what was given and not taken. */
+void worker_done(struct worker *w);
+/* Blocks until the JOB message came. 1; 0 if the service wants no job any more (STOP, RELEASE, link EOF). */
+int worker_receive_job(struct worker *w);
 
 /* An option of the job; `fallback` (may be NULL) if it was not given. */
 const char *worker_option(const struct worker *w, const char *name, const char *fallback);
 uint64_t worker_option_u64(const struct worker *w, const char *name, uint64_t fallback);
 
+/*
+ * A message that breaks a rule of link/link.h or link/keys.h ends the process with EXIT_FAILURE wherever it is read: a service that
+ * speaks like that is not ours, and no job goes on under it.
+ *
+ * Link EOF counts as STOP. So does SIGTERM: its handler (main.c) shuts the link down for reading, and every wait hears the EOF.
+ */
 /* transport_waker: takes one link message in. -ECANCELED on cancel, -EINTR on stop or link EOF (only when not critical), -ENODEV on DEVICE_GONE. */
 int worker_wake(void *userdata);
-/* The same without waiting, at a safe point: Cancelled / Interrupted in *e. */
+/*
+ * The same without waiting, at a safe point, for all messages that are there: Cancelled / Interrupted in *e. STOP is honoured here also
+ * in a critical section (the Firehose command in hand is over), CANCEL only outside of one.
+ */
 int worker_check(struct worker *w, struct error *e);
+/*
+ * Without a modem: until fd_device is there, or until `appeared` is not empty. A wait is a safe point (see worker_check). Cancelled,
+ * Interrupted, -ETIMEDOUT with Timeout. The caller asks for it first (WAIT_DEVICE=) and clears what it waits for.
+ */
+int worker_wait_device(struct worker *w, usec_t deadline, struct error *e);
+int worker_wait_appeared(struct worker *w, usec_t deadline, struct error *e);
 
 /* Telling; failures of the link show at the next worker_check(). */
 void worker_phase(struct worker *w, const char *phase, const char *detail);
@@ -62,6 +96,12 @@ struct job_outcome {
     struct error error;
     struct session *hold; /* not NULL: become its holder after the result */
 };
+/*
+ * The last word about a job that returned r: RESULT with ERROR, MESSAGE, WORDS, HINT in one datagram, HOLDING=1 behind it if `hold`. A
+ * failure that nobody explained gets a message here; Cancelled and Interrupted become the results of those names.
+ */
+void worker_result(struct worker *w, int r, struct job_outcome *o, bool hold);
+
 typedef int (*worker_job)(struct worker *w, struct job_outcome *o);
 int job_import(struct worker *w, struct job_outcome *o);
 int job_verify(struct worker *w, struct job_outcome *o);
