@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Calls to org.qdld1, and objects as JSON dictionaries: one form for tables, --json and decisions. */
+
+#include <json-c/json.h>
+#include "qdlctl.h"
+
+#define BUS_NAME    "org.qdld1"
+#define BUS_MANAGER "/org/qdld1"
+
+/* Opens the system bus (or DBUS_SYSTEM_BUS_ADDRESS). An exit code; EXIT_OK gives *ret. */
+int bus_open(sd_bus **ret);
+
+/* The exit code that an error name stands for. */
+int bus_exit_code(const char *error_name);
+/* Prints an error of a call on stderr; returns its exit code. */
+int bus_report(const sd_bus_error *error, int r);
+
+/* A method call without arguments yet; the options dictionary is appended by one of the functions below. */
+int bus_new_call(sd_bus *bus, sd_bus_message **ret, const char *path, const char *interface, const char *member);
+int bus_append_no_options(sd_bus_message *m);
+/* allow, modem-version, reset and queue, as given on the command line. */
+int bus_append_flash_options(sd_bus_message *m);
+int bus_append_queue_option(sd_bus_message *m);
+/* Sends it (a prompt may take a person's time), prints an error; an exit code. ret may be NULL. Unrefs m. */
+int bus_call(sd_bus *bus, sd_bus_message *m, sd_bus_message **ret);
+/* The same for a call that answers with a job's path (malloc'ed). */
+int bus_call_job(sd_bus *bus, sd_bus_message *m, char **ret_job);
+
+/* Reads a{sv}: strings, numbers, booleans, arrays of strings, nested a{sv}. NULL if it is none. */
+json_object *bus_read_dict(sd_bus_message *m);
+/* Manager.List...: an array of dictionaries, each with "path" first. An exit code. */
+int bus_list(sd_bus *bus, const char *member, json_object **ret);
+/* All properties of one object, with "path" first. An exit code. */
+int bus_get_all(sd_bus *bus, const char *path, const char *interface, json_object **ret);
+
+/* Members of such a dictionary; "", 0 or false if absent. */
+const char *dict_string(json_object *d, const char *key);
+uint64_t dict_u64(json_object *d, const char *key);
+double dict_double(json_object *d, const char *key);
+bool dict_bool(json_object *d, const char *key);
+/* The number or id at the end of an object path, decoded; a static buffer, valid until the next call. */
+const char *path_id(const char *path);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What people see: tables, sizes, times, colours, JSON. */
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include "qdlctl.h"
+
+enum { TABLE_COLUMNS_MAX = 10 };
+
+struct table {
+    const char *const *titles; /* NULL-terminated */
+    size_t n_columns;
+    char **cells;
+    size_t n_cells;
+};
+void table_init(struct table *t, const char *const *titles);
+/* The next cell of the row; "" and NULL are shown as "-". */
+void table_cell(struct table *t, const char *text);
+void table_cellf(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Prints it (with the legend unless --no-legend) through a pager where one helps, and empties it. */
+void table_print(struct table *t);
+
+/* With --json: prints the value and returns true; nothing else should be printed then. */
+bool print_json(json_object *value);
+
+/* "64.0 MiB", "3.4 MB/s", "12 s", "2026-11-22 18:41:00"; into a buffer of FORMAT_SIZE bytes. */
+enum { FORMAT_SIZE = 32 };
+void format_size(uint64_t bytes, char *out);
+void format_rate(uint64_t bytes_per_second, char *out);
+void format_span(uint64_t usec, char *out);
+void format_time(uint64_t realtime_usec, char *out);
+
+/* A terminal, TERM not dumb, NO_COLOR not set. */
+bool colours(FILE *f);
+/* One "Name: value" line of a status block; nothing if the value is empty. */
+void print_field(const char *name, const char *value);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * qdlctl: what every verb shares: the options of the command line, the exit codes, and the verbs of the table in qdlctl.c. The client
+ * knows only the bus.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+
+enum exit_code {
+    EXIT_OK = 0,
+    EXIT_OTHER = 1,
+    EXIT_USAGE = 2,
+    EXIT_NO_SUCH = 3,
+    EXIT_DENIED = 4,
+    EXIT_BUSY = 5,
+    EXIT_RETRY = 6,      /* failed, may be retried */
+    EXIT_RECOVERY = 7,   /* failed, the modem needs recovery */
+    EXIT_NO_SERVICE = 8, /* the service is not reachable */
+    EXIT_DETACHED = 130,
+};
+
+enum json_mode { JSON_OFF, JSON_SHORT, JSON_PRETTY };
+
+struct options {
+    enum json_mode json;
+    bool no_pager, no_legend, quiet, no_ask_password, yes, no_wait, dry_run;
+    uint64_t timeout_usec; /* 0: wait for ever */
+    char **allow;          /* NULL-terminated; NULL if not given */
+    const char *modem_version;
+    const char *label, *sha256, *mode; /* of firmware import, of reset */
+    bool queue, no_reset;
+};
+extern struct options options;
+
+struct verb {
+    const char *name;
+    const char *arguments; /* for --help */
+    const char *help;
+    int (*run)(sd_bus *bus, int argc, char **argv); /* argv[0] is the verb; returns an exit code */
+    int arguments_max;
+};
+
+int verb_list(sd_bus *bus, int argc, char **argv);
+int verb_status(sd_bus *bus, int argc, char **argv);
+int verb_plan(sd_bus *bus, int argc, char **argv);
+int verb_flash(sd_bus *bus, int argc, char **argv);
+int verb_firmware(sd_bus *bus, int argc, char **argv);
+int verb_jobs(sd_bus *bus, int argc, char **argv);
+int verb_follow(sd_bus *bus, int argc, char **argv);
+int verb_cancel(sd_bus *bus, int argc, char **argv);
+int verb_log(sd_bus *bus, int argc, char **argv);
+int verb_identify(sd_bus *bus, int argc, char **argv);
+int verb_reset(sd_bus *bus, int argc, char **argv);
+
+/* Says what was wrong with the command line on stderr; returns EXIT_USAGE. */
+int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
