@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pid_t agent;
+
+void agent_start(void)
+{
+    int ready[2];
+    if (agent || options.no_ask_password || geteuid() == 0 || !isatty(STDIN_FILENO) || pipe(ready) < 0)
+        return;
+    agent = fork();
+    if (agent == 0) {
+        char notify[16], process[16];
+        snprintf(notify, sizeof(notify), "%d", ready[1]);
+        snprintf(process, sizeof(process), "%d", getppid());
+        close(ready[0]);
+        execlp("pkttyagent", "pkttyagent", "--notify-fd", notify, "--fallback", "--process", process, NULL);
+        _exit(127);
+    }
+    close(ready[1]);
+    char c;
+    /* End of file: it is registered, or it is not installed; either way we go on. */
+    while (agent > 0 && read(ready[0], &c, 1) > 0)
+        ;
+    close(ready[0]);
+}
+
+void agent_stop(void)
+{
+    if (agent <= 0)
+        return;
+    kill(agent, SIGTERM);
+    waitpid(agent, NULL, 0);
+    agent = 0;
+}

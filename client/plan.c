@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "bus.h"
+#include "output.h"
+#include "select.h"
+#include "send.h"
+
+int plan_get(sd_bus *bus, const char *modem, const char *firmware, json_object **ret)
+{
+    sd_bus_message *m = NULL, *reply = NULL;
+    int r = bus_new_call(bus, &m, modem, "org.qdld1.Modem", "Plan");
+    if (r >= 0)
+        r = sd_bus_message_append(m, "o", firmware);
+    if (r >= 0)
+        r = bus_append_flash_options(m);
+    int code = r < 0 ? bus_report(NULL, r) : bus_call(bus, m, &reply);
+    if (code != EXIT_OK)
+        return code;
+    json_object *plan = json_object_new_array(), *step;
+    if (sd_bus_message_enter_container(reply, 'a', "a{sv}") >= 0)
+        while (sd_bus_message_at_end(reply, false) == 0 && (step = bus_read_dict(reply)))
+            json_object_array_add(plan, step);
+    sd_bus_message_unref(reply);
+    *ret = plan;
+    return EXIT_OK;
+}
+
+static void print_notes(json_object *summary)
+{
+    json_object *notes;
+    if (json_object_object_get_ex(summary, "notes", &notes) && json_object_is_type(notes, json_type_array))
+        for (size_t i = 0; i < json_object_array_length(notes); i++)
+            print_field("Note", json_object_get_string(json_object_array_get_idx(notes, i)));
+}
+
+void plan_summary(json_object *plan)
+{
+    json_object *s = json_object_array_get_idx(plan, 0);
+    char size[FORMAT_SIZE];
+    format_size(dict_u64(s, "bytes"), size);
+    print_field("Package", dict_string(s, "version"));
+    print_field("Geometry", dict_string(s, "geometry"));
+    print_field("To write", size);
+    print_field("If interrupted", dict_bool(s, "sbl-last") ? "the modem comes back in 9008, the same command continues"
+                                                            : "no guarantee that it comes back in 9008");
+    print_field("Backup", strcmp(dict_string(s, "backup"), "none") == 0 ? "no backup is taken" : dict_string(s, "backup"));
+    print_notes(s);
+}
+
+void plan_show(json_object *plan)
+{
+    static const char *const titles[] = {"ACTION", "PARTITION", "FIRST BLOCK", "BLOCKS", "SIZE", "FILE", "RISK", NULL};
+    struct table t;
+    table_init(&t, titles);
+    for (size_t i = 1; i < json_object_array_length(plan); i++) {
+        json_object *s = json_object_array_get_idx(plan, i);
+        char size[FORMAT_SIZE] = "";
+        bool range = dict_u64(s, "blocks") > 0;
+        if (dict_u64(s, "bytes"))
+            format_size(dict_u64(s, "bytes"), size);
+        table_cell(&t, dict_string(s, "action"));
+        table_cell(&t, dict_string(s, "partition"));
+        table_cellf(&t, range ? "%llu" : "", (unsigned long long)dict_u64(s, "first-block"));
+        table_cellf(&t, range ? "%llu" : "", (unsigned long long)dict_u64(s, "blocks"));
+        table_cell(&t, size);
+        table_cell(&t, dict_string(s, "file"));
+        table_cell(&t, dict_string(s, "risk"));
+    }
+    plan_summary(plan);
+    printf("\n");
+    table_print(&t);
+}
+
+/* A path if it is one here, else the library. */
+static int find_firmware(sd_bus *bus, const char *selector, char **ret)
+{
+    json_object *firmware;
+    if (*selector && access(selector, F_OK) == 0) {
+        agent_start();
+        return send_firmware(bus, selector, false, ret);
+    }
+    int code = select_firmware(bus, selector, strchr(selector, '/') != NULL, &firmware);
+    if (code == EXIT_NO_SUCH && strchr(selector, '/'))
+        fprintf(stderr, "qdlctl: %s: no such file or directory\n", selector);
+    if (code != EXIT_OK)
+        return code;
+    *ret = strdup(dict_string(firmware, "path"));
+    json_object_put(firmware);
+    return *ret ? EXIT_OK : EXIT_OTHER;
+}
+
+int plan_arguments(sd_bus *bus, int argc, char **argv, bool present, json_object **ret_modem, char **ret_firmware)
+{
+    if (argc < 2)
+        return usage_error("%s takes [MODEM] FIRMWARE", argv[0]);
+    int code = select_modem(bus, argc > 2 ? argv[1] : NULL, present, ret_modem);
+    if (code != EXIT_OK)
+        return code;
+    code = find_firmware(bus, argv[argc - 1], ret_firmware);
+    if (code != EXIT_OK) {
+        json_object_put(*ret_modem);
+        *ret_modem = NULL;
+    }
+    return code;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "bus.h"
+#include "output.h"
+#include "select.h"
+
+static const struct {
+    const char *mode, *text;
+} modes[] = {
+    {"normal", "normal (running)"},
+    {"sahara", "emergency download, boot ROM (Sahara)"},
+    {"firehose", "emergency download, programmer running (Firehose)"},
+    {"crash-dump", "crash dump"},
+    {"fastboot", "fastboot"},
+    {"absent", "not there"},
+    {"unknown", "emergency download, not identified yet"},
+};
+
+static void print_job(sd_bus *bus, const char *name, const char *path)
+{
+    json_object *job;
+    if (strcmp(path, "/") == 0 || !*path || bus_get_all(bus, path, "org.qdld1.Job", &job) != EXIT_OK)
+        return;
+    char text[256];
+    bool over = strcmp(dict_string(job, "State"), "finished") == 0;
+    if (over)
+        snprintf(text, sizeof(text), "%s (%s, %s): the same command continues it", path_id(path),
+                 dict_string(job, "Kind"), dict_string(job, "Result"));
+    else
+        snprintf(text, sizeof(text), "%s (%s, %s %s, %.0f %%)%s", path_id(path), dict_string(job, "Kind"),
+                 dict_string(job, "Phase"), dict_string(job, "Detail"), dict_double(job, "Progress") * 100,
+                 dict_bool(job, "SafeToUnplug") ? "" : ", do not unplug");
+    print_field(name, text);
+    json_object_put(job);
+}
+
+static void print_modem(sd_bus *bus, json_object *m)
+{
+    const char *mode = dict_string(m, "Mode"), *model = dict_string(m, "Model");
+    char usb[64] = "";
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+        if (strcmp(modes[i].mode, mode) == 0)
+            mode = modes[i].text;
+    if (dict_u64(m, "VendorId"))
+        snprintf(usb, sizeof(usb), "%04x:%04x at %s", (unsigned)dict_u64(m, "VendorId"),
+                 (unsigned)dict_u64(m, "ProductId"), dict_string(m, "KernelName"));
+
+    printf("%s\n", *model ? model : *dict_string(m, "Product") ? dict_string(m, "Product") : "modem");
+    print_field("Mode", mode);
+    print_field("Port", dict_string(m, "Port"));
+    print_field("USB", usb);
+    print_field("Product", dict_string(m, "Product"));
+    print_field("Firmware", dict_string(m, "FirmwareVersion"));
+    if (*dict_string(m, "FirmwareVersion") || *model)
+        print_field("Known by", dict_bool(m, "Confirmed") ? "this very unit" : "this port (a hint, not confirmed)");
+    print_field("Chip serial", dict_string(m, "ChipSerial"));
+    print_field("Chip", dict_string(m, "Chip"));
+    print_field("Hardware id", dict_string(m, "HardwareId"));
+    print_field("PK hash", dict_string(m, "PkHash"));
+    print_field("Storage", dict_string(m, "Storage"));
+    if (dict_bool(m, "Held"))
+        print_field("Held", "yes, kept in emergency download mode");
+    print_job(bus, "Job", dict_string(m, "Job"));
+    print_job(bus, "Interrupted", dict_string(m, "Interrupted"));
+    print_field("Last error", dict_string(m, "LastError"));
+}
+
+int verb_status(sd_bus *bus, int argc, char **argv)
+{
+    json_object *list;
+    int code;
+    if (argc > 1) {
+        json_object *modem;
+        code = select_modem(bus, argv[1], false, &modem);
+        if (code != EXIT_OK)
+            return code;
+        if (!print_json(modem))
+            print_modem(bus, modem);
+        json_object_put(modem);
+        return EXIT_OK;
+    }
+    code = bus_list(bus, "ListModems", &list);
+    if (code != EXIT_OK)
+        return code;
+    if (!print_json(list)) {
+        size_t n = json_object_array_length(list);
+        for (size_t i = 0; i < n; i++) {
+            if (i > 0)
+                printf("\n");
+            print_modem(bus, json_object_array_get_idx(list, i));
+        }
+        if (n == 0)
+            printf("No modem is there, and none is remembered.\n");
+    }
+    json_object_put(list);
+    return EXIT_OK;
+}
