@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* A polkit agent for a terminal without a desktop (ssh, tty): pkttyagent, started while we call, as a fallback to one that is there. */
+/* A polkit agent for a terminal without a desktop (ssh, tty): pkttyagent, started while we call, as a
+ * fallback to one that is there. */
 
 #include "qdlctl.h"
 

@@ -68,7 +68,8 @@ int bus_report(const sd_bus_error *error, int r)
     return code;
 }
 
-int bus_new_call(sd_bus *bus, sd_bus_message **ret, const char *path, const char *interface, const char *member)
+int bus_new_call(sd_bus *bus, sd_bus_message **ret, const char *path, const char *interface,
+                 const char *member)
 {
     return sd_bus_message_new_method_call(bus, ret, BUS_NAME, path, interface, member);
 }
@@ -193,7 +194,7 @@ static json_object *read_variant(sd_bus_message *m)
     char signature[8];
     snprintf(signature, sizeof(signature), "%s", contents);
     sd_bus_message_enter_container(m, 'v', signature);
-    json_object *value = basic                        ? read_basic(m, signature[0])
+    json_object *value = basic                          ? read_basic(m, signature[0])
                          : strcmp(signature, "as") == 0 ? read_strings(m)
                                                         : bus_read_dict(m);
     sd_bus_message_exit_container(m);

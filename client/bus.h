@@ -18,7 +18,8 @@ int bus_exit_code(const char *error_name);
 int bus_report(const sd_bus_error *error, int r);
 
 /* A method call without arguments yet; the options dictionary is appended by one of the functions below. */
-int bus_new_call(sd_bus *bus, sd_bus_message **ret, const char *path, const char *interface, const char *member);
+int bus_new_call(sd_bus *bus, sd_bus_message **ret, const char *path, const char *interface,
+                 const char *member);
 int bus_append_no_options(sd_bus_message *m);
 /* allow, modem-version, reset and queue, as given on the command line. */
 int bus_append_flash_options(sd_bus_message *m);

@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "bus.h"
+#include "output.h"
 #include "progress.h"
 
 #define SECOND_CTRL_C_USEC 2000000
@@ -36,7 +37,8 @@ static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *error)
     struct follow *f = userdata;
     const char *interface;
     (void)error;
-    if (sd_bus_message_read(m, "s", &interface) < 0 || strcmp(interface, "org.qdld1.Job") != 0 || finished(f->job))
+    if (sd_bus_message_read(m, "s", &interface) < 0 || strcmp(interface, "org.qdld1.Job") != 0 ||
+        finished(f->job))
         return 0;
     json_object *changed = bus_read_dict(m);
     if (!changed)
@@ -59,16 +61,19 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *err
     if (sd_bus_message_read(m, "sss", &name, &old, &new) < 0 || *new)
         return 0;
     progress_clear(&f->progress);
-    fprintf(stderr, "qdlctl: the service left the bus. Job %s is shown as interrupted once it is back; the same command "
-                    "continues it.\n",
-            path_id(f->path));
+    fprintf(
+        stderr,
+        "qdlctl: the service left the bus. Job %s is shown as interrupted once it is back; the same command "
+        "continues it.\n",
+        path_id(f->path));
     return stop(f, EXIT_NO_SERVICE);
 }
 
 static void print_detached(struct follow *f)
 {
     progress_clear(&f->progress);
-    fprintf(stderr, "Detached; job %s goes on. To follow it: qdlctl follow %s. To cancel it: qdlctl cancel %s.\n",
+    fprintf(stderr,
+            "Detached; job %s goes on. To follow it: qdlctl follow %s. To cancel it: qdlctl cancel %s.\n",
             path_id(f->path), path_id(f->path), path_id(f->path));
 }
 
@@ -95,7 +100,8 @@ static int on_interrupt(sd_event_source *source, const struct signalfd_siginfo *
         f->detaching = true;
         print_detached(f);
         fprintf(stderr, "Press Ctrl-C again within 2 s to cancel it now.\n");
-        return sd_event_add_time_relative(f->event, NULL, CLOCK_MONOTONIC, SECOND_CTRL_C_USEC, 0, on_timer, f);
+        return sd_event_add_time_relative(f->event, NULL, CLOCK_MONOTONIC, SECOND_CTRL_C_USEC, 0, on_timer,
+                                          f);
     }
     sd_bus_message *m = NULL;
     f->cancelling = true;
@@ -137,11 +143,12 @@ int follow_job(sd_bus *bus, const char *path, bool result_text, json_object **re
     /* Subscribed before the state is read: no change falls between the two. */
     int code = EXIT_OTHER;
     if (sd_event_new(&f.event) >= 0 &&
-        sd_bus_match_signal(bus, &changed, BUS_NAME, path, "org.freedesktop.DBus.Properties", "PropertiesChanged",
-                            on_changed, &f) >= 0 &&
-        sd_bus_add_match(bus, &owner,
-                         "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" BUS_NAME "'",
-                         on_owner_changed, &f) >= 0)
+        sd_bus_match_signal(bus, &changed, BUS_NAME, path, "org.freedesktop.DBus.Properties",
+                            "PropertiesChanged", on_changed, &f) >= 0 &&
+        sd_bus_add_match(
+            bus, &owner,
+            "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" BUS_NAME "'",
+            on_owner_changed, &f) >= 0)
         code = bus_get_all(bus, path, "org.qdld1.Job", &f.job);
     if (code == EXIT_OK) {
         progress_show(&f.progress, f.job);

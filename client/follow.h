@@ -2,16 +2,18 @@
 #pragma once
 
 /*
- * Following a job to its end: a live bar on a terminal, plain lines elsewhere, JSON lines with --json. Ctrl-C detaches and says how to follow and
- * cancel; a second one within 2 s asks to cancel. The job itself never depends on this.
+ * Following a job to its end: a live bar on a terminal, plain lines elsewhere, JSON lines with --json. Ctrl-C
+ * detaches and says how to follow and cancel; a second one within 2 s asks to cancel. The job itself never
+ * depends on this.
  */
 
 #include <json-c/json.h>
 #include "qdlctl.h"
 
 /*
- * Follows until the job is finished (or --timeout). Prints its result, unless result_text is false (a step before the real one). Returns the
- * exit code of the result; *ret_job (may be NULL) is the job's last state, to be put by the caller.
+ * Follows until the job is finished (or --timeout). Prints its result, unless result_text is false (a step
+ * before the real one). Returns the exit code of the result; *ret_job (may be NULL) is the job's last state,
+ * to be put by the caller.
  */
 int follow_job(sd_bus *bus, const char *path, bool result_text, json_object **ret_job);
 /* After a call that started a job: follows it, or with --no-wait prints its number. */

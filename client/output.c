@@ -130,8 +130,8 @@ bool print_json(json_object *value)
 {
     if (options.json == JSON_OFF)
         return false;
-    int flags =
-        options.json == JSON_PRETTY ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : JSON_C_TO_STRING_PLAIN;
+    int flags = options.json == JSON_PRETTY ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED
+                                            : JSON_C_TO_STRING_PLAIN;
     printf("%s\n", json_object_to_json_string_ext(value, flags | JSON_C_TO_STRING_NOSLASHESCAPE));
     fflush(stdout);
     return true;

@@ -48,15 +48,18 @@ void plan_summary(json_object *plan)
     print_field("Package", dict_string(s, "version"));
     print_field("Geometry", dict_string(s, "geometry"));
     print_field("To write", size);
-    print_field("If interrupted", dict_bool(s, "sbl-last") ? "the modem comes back in 9008, the same command continues"
-                                                            : "no guarantee that it comes back in 9008");
-    print_field("Backup", strcmp(dict_string(s, "backup"), "none") == 0 ? "no backup is taken" : dict_string(s, "backup"));
+    print_field("If interrupted", dict_bool(s, "sbl-last")
+                                      ? "the modem comes back in 9008, the same command continues"
+                                      : "no guarantee that it comes back in 9008");
+    print_field("Backup", strcmp(dict_string(s, "backup"), "none") == 0 ? "no backup is taken"
+                                                                        : dict_string(s, "backup"));
     print_notes(s);
 }
 
 void plan_show(json_object *plan)
 {
-    static const char *const titles[] = {"ACTION", "PARTITION", "FIRST BLOCK", "BLOCKS", "SIZE", "FILE", "RISK", NULL};
+    static const char *const titles[] = {"ACTION", "PARTITION", "FIRST BLOCK", "BLOCKS",
+                                         "SIZE",   "FILE",      "RISK",        NULL};
     struct table t;
     table_init(&t, titles);
     for (size_t i = 1; i < json_object_array_length(plan); i++) {
@@ -96,7 +99,8 @@ static int find_firmware(sd_bus *bus, const char *selector, char **ret)
     return *ret ? EXIT_OK : EXIT_OTHER;
 }
 
-int plan_arguments(sd_bus *bus, int argc, char **argv, bool present, json_object **ret_modem, char **ret_firmware)
+int plan_arguments(sd_bus *bus, int argc, char **argv, bool present, json_object **ret_modem,
+                   char **ret_firmware)
 {
     if (argc < 2)
         return usage_error("%s takes [MODEM] FIRMWARE", argv[0]);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What a flash would do, asked for and shown; and FIRMWARE on the command line: in the library, or imported on the way. */
+/* What a flash would do, asked for and shown; and FIRMWARE on the command line: in the library, or imported
+ * on the way. */
 
 #include <json-c/json.h>
 #include "qdlctl.h"
@@ -12,5 +13,7 @@ void plan_show(json_object *plan);
 /* One paragraph for the question before a flash. */
 void plan_summary(json_object *plan);
 
-/* [MODEM] FIRMWARE of plan and flash: *ret_modem is the modem's dictionary, *ret_firmware an object path (malloc'ed). */
-int plan_arguments(sd_bus *bus, int argc, char **argv, bool present, json_object **ret_modem, char **ret_firmware);
+/* [MODEM] FIRMWARE of plan and flash: *ret_modem is the modem's dictionary, *ret_firmware an object path
+ * (malloc'ed). */
+int plan_arguments(sd_bus *bus, int argc, char **argv, bool present, json_object **ret_modem,
+                   char **ret_firmware);

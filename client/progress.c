@@ -38,15 +38,21 @@ static const struct {
 } hints[] = {
     {"retry", "Run the same command again; it continues where this one stopped.", EXIT_RETRY},
     {"replug", "Unplug the modem, plug it in again, and run the same command; it continues.", EXIT_RETRY},
-    {"power-cycle", "Take the modem's power away for a few seconds, then run the same command again.", EXIT_RECOVERY},
-    {"bridge-usb-boot", "Bridge USB_BOOT to the module's own 1.8 V (VDD_EXT), apply power, release it once 9008 appears.",
+    {"power-cycle", "Take the modem's power away for a few seconds, then run the same command again.",
+     EXIT_RECOVERY},
+    {"bridge-usb-boot",
+     "Bridge USB_BOOT to the module's own 1.8 V (VDD_EXT), apply power, release it once 9008 appears.",
      EXIT_RECOVERY},
     {"import-firmware", "Import the package for this modem: qdlctl firmware import FILE.", EXIT_OTHER},
-    {"check-label", "Read the SW version on the modem's label (or Quectel's IMEI page) and give it with --modem-version=.",
+    {"check-label",
+     "Read the SW version on the modem's label (or Quectel's IMEI page) and give it with --modem-version=.",
      EXIT_OTHER},
-    {"restore-backup", "Restore this unit's own backup; another unit's calibration is not yours.", EXIT_RECOVERY},
-    {"wrong-firmware", "Find the package whose name begins like the version on the modem's label.", EXIT_OTHER},
-    {"contact-vendor", "The modem's flash looks damaged; write no more to it and contact the vendor.", EXIT_RECOVERY},
+    {"restore-backup", "Restore this unit's own backup; another unit's calibration is not yours.",
+     EXIT_RECOVERY},
+    {"wrong-firmware", "Find the package whose name begins like the version on the modem's label.",
+     EXIT_OTHER},
+    {"contact-vendor", "The modem's flash looks damaged; write no more to it and contact the vendor.",
+     EXIT_RECOVERY},
 };
 
 void progress_init(struct progress *p)
@@ -74,7 +80,8 @@ static uint64_t realtime_usec(void)
 /* "writing  modem  [#####...]  43 %  3.6 MB/s  12 s left  window 2  do not unplug" */
 static void draw_line(json_object *job)
 {
-    char bar[BAR_WIDTH + 1], line[LINE_MAX_COLUMNS], rate[FORMAT_SIZE] = "", left[FORMAT_SIZE] = "", window[32] = "";
+    char bar[BAR_WIDTH + 1], line[LINE_MAX_COLUMNS], rate[FORMAT_SIZE] = "", left[FORMAT_SIZE] = "",
+                                                     window[32] = "";
     double done = dict_double(job, "Progress");
     int filled = (int)(done * BAR_WIDTH);
     for (int i = 0; i < BAR_WIDTH; i++)
@@ -186,8 +193,9 @@ void progress_result(json_object *job)
         print_report(stdout, job);
         return;
     }
-    fprintf(stderr, "qdlctl: %s %llu: %s%s%s%s%s\n", dict_string(job, "Kind"), (unsigned long long)dict_u64(job, "Id"),
-            result, name ? ": " : "", name ? name + 1 : "", *message ? ": " : "", message);
+    fprintf(stderr, "qdlctl: %s %llu: %s%s%s%s%s\n", dict_string(job, "Kind"),
+            (unsigned long long)dict_u64(job, "Id"), result, name ? ": " : "", name ? name + 1 : "",
+            *message ? ": " : "", message);
     print_report(stderr, job);
     const char *hint = dict_string(job, "RecoveryHint");
     for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* How a job's state looks: the bar, the plain lines, the words for its end. Knows the job's JSON dictionary only. */
+/* How a job's state looks: the bar, the plain lines, the words for its end. Knows the job's JSON dictionary
+ * only. */
 
 #include <json-c/json.h>
 #include "qdlctl.h"
 
 struct progress {
-    bool live;          /* a terminal: one line, redrawn */
-    char phase[64];     /* last printed */
-    int percent;        /* last printed, plain mode */
-    bool drawn;         /* the live line is on the screen */
+    bool live;      /* a terminal: one line, redrawn */
+    char phase[64]; /* last printed */
+    int percent;    /* last printed, plain mode */
+    bool drawn;     /* the live line is on the screen */
 };
 void progress_init(struct progress *p);
 /* The job changed. */

@@ -41,7 +41,8 @@ int usage_error(const char *format, ...)
 
 static void help(void)
 {
-    printf("qdlctl [OPTIONS] VERB [ARGS]\n\nBring Quectel modems back to life: flash them through the qdld service.\n\nVerbs:\n");
+    printf("qdlctl [OPTIONS] VERB [ARGS]\n\nBring Quectel modems back to life: flash them through the qdld "
+           "service.\n\nVerbs:\n");
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
         char left[64];
         snprintf(left, sizeof(left), "%s %s", verbs[i].name, verbs[i].arguments);
@@ -50,26 +51,32 @@ static void help(void)
         else
             printf("  %s\n  %-26s %s\n", left, "", verbs[i].help);
     }
-    printf("\nMODEM is a port, kernel name, chip serial or the beginning of a model; it may be left out where one modem fits.\n"
-           "FIRMWARE is an id or name in the library, or a path to a directory, zip, 7z or tar, imported on the way.\n\n"
+    printf("\nMODEM is a port, kernel name, chip serial or the beginning of a model; it may be left out "
+           "where one modem fits.\n"
+           "FIRMWARE is an id or name in the library, or a path to a directory, zip, 7z or tar, imported on "
+           "the way.\n\n"
            "Options:\n"
            "  -h, --help                 this text\n"
            "      --version              the version of qdlctl\n"
-           "  -j, --json=MODE            short (-j), pretty or off; a followed job is JSON lines, the last with its result\n"
+           "  -j, --json=MODE            short (-j), pretty or off; a followed job is JSON lines, the last "
+           "with its result\n"
            "  -q, --quiet                print errors only\n"
            "  -y, --yes                  do not ask before flashing\n"
            "      --no-wait              start the job, print its number, do not follow it\n"
            "      --timeout=SEC          follow for at most this long; the job goes on (exit 130)\n"
            "      --dry-run              flash: show the plan, do nothing\n"
-           "      --allow=NAME,...       lift a refusal by the name of its error (WrongFirmware, EraseCalibration, ...)\n"
-           "      --modem-version=NAME   the version on the modem's label, where it cannot be read from the modem\n"
+           "      --allow=NAME,...       lift a refusal by the name of its error (WrongFirmware, "
+           "EraseCalibration, ...)\n"
+           "      --modem-version=NAME   the version on the modem's label, where it cannot be read from the "
+           "modem\n"
            "      --no-reset             flash: leave the modem in emergency download mode\n"
            "      --queue                wait for the job that has the modem\n"
            "      --mode=MODE            reset: normal (default), edl or off\n"
            "      --label=TEXT           firmware import: the text to show with it\n"
            "      --sha256=HEX           firmware import: the digest that the file must have\n"
            "      --no-pager, --no-legend, --no-ask-password\n\n"
-           "Exit status: 0 done, 1 other, 2 usage, 3 no such thing, 4 not authorised, 5 busy, 6 failed and may be retried,\n"
+           "Exit status: 0 done, 1 other, 2 usage, 3 no such thing, 4 not authorised, 5 busy, 6 failed and "
+           "may be retried,\n"
            "7 failed and the modem needs recovery, 8 service not reachable, 130 detached.\n");
 }
 
@@ -218,7 +225,7 @@ static int take_option(int c)
 
 static int run_verb(int argc, char **argv)
 {
-    static char *list[] = {"list", NULL};
+    static char name[] = "list", *list[] = {name, NULL};
     if (argc == 0) {
         argc = 1;
         argv = list;
@@ -227,7 +234,8 @@ static int run_verb(int argc, char **argv)
         if (strcmp(verbs[i].name, argv[0]) != 0)
             continue;
         if (argc - 1 > verbs[i].arguments_max)
-            return usage_error("%s takes %s", argv[0], *verbs[i].arguments ? verbs[i].arguments : "no argument");
+            return usage_error("%s takes %s", argv[0],
+                               *verbs[i].arguments ? verbs[i].arguments : "no argument");
         sd_bus *bus = NULL;
         int code = bus_open(&bus);
         if (code == EXIT_OK)

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * qdlctl: what every verb shares: the options of the command line, the exit codes, and the verbs of the table in qdlctl.c. The client
- * knows only the bus.
+ * qdlctl: what every verb shares: the options of the command line, the exit codes, and the verbs of the table
+ * in qdlctl.c. The client knows only the bus.
  */
 
 #include <stdbool.h>

@@ -18,8 +18,10 @@ static bool is_present(json_object *modem)
 
 static bool modem_exactly(json_object *m, const char *selector)
 {
-    return strcmp(dict_string(m, "Port"), selector) == 0 || strcmp(dict_string(m, "KernelName"), selector) == 0 ||
-           strcasecmp(dict_string(m, "ChipSerial"), selector) == 0 || strcmp(dict_string(m, "path"), selector) == 0;
+    return strcmp(dict_string(m, "Port"), selector) == 0 ||
+           strcmp(dict_string(m, "KernelName"), selector) == 0 ||
+           strcasecmp(dict_string(m, "ChipSerial"), selector) == 0 ||
+           strcmp(dict_string(m, "path"), selector) == 0;
 }
 
 static bool modem_by_model(json_object *m, const char *selector)
@@ -36,7 +38,8 @@ static bool modem_any(json_object *m, const char *selector)
 
 static bool firmware_exactly(json_object *f, const char *selector)
 {
-    return strcmp(path_id(dict_string(f, "path")), selector) == 0 || strcmp(dict_string(f, "path"), selector) == 0;
+    return strcmp(path_id(dict_string(f, "path")), selector) == 0 ||
+           strcmp(dict_string(f, "path"), selector) == 0;
 }
 
 static bool firmware_by_name(json_object *f, const char *selector)
@@ -51,7 +54,8 @@ static bool firmware_by_prefix(json_object *f, const char *selector)
 }
 
 /* How many objects fit; *ret is the last of them (borrowed). `say` lists them on stderr. */
-static size_t match(json_object *list, matcher fits, const char *selector, bool present, bool say, json_object **ret)
+static size_t match(json_object *list, matcher fits, const char *selector, bool present, bool say,
+                    json_object **ret)
 {
     size_t n = 0;
     for (size_t i = 0; i < json_object_array_length(list); i++) {
@@ -87,7 +91,8 @@ int select_modem(sd_bus *bus, const char *selector, bool present, json_object **
     if (n == 1) {
         *ret = json_object_get(found);
     } else if (n == 0 && selector) {
-        fprintf(stderr, "qdlctl: no modem fits \"%s\" (a port, kernel name, chip serial or model; see qdlctl list)\n",
+        fprintf(stderr,
+                "qdlctl: no modem fits \"%s\" (a port, kernel name, chip serial or model; see qdlctl list)\n",
                 selector);
         code = EXIT_NO_SUCH;
     } else if (n == 0) {
@@ -141,7 +146,8 @@ int select_job(sd_bus *bus, const char *selector, json_object **ret)
         json_object *job = json_object_array_get_idx(list, i);
         bool open = strcmp(dict_string(job, "State"), "finished") != 0;
         const char *path = dict_string(job, "path");
-        bool fits = selector ? strcmp(path_id(path), selector) == 0 || strcmp(path, selector) == 0 : open || !found_open;
+        bool fits = selector ? strcmp(path_id(path), selector) == 0 || strcmp(path, selector) == 0
+                             : open || !found_open;
         if (fits) {
             found = job;
             found_open = open;
@@ -150,7 +156,8 @@ int select_job(sd_bus *bus, const char *selector, json_object **ret)
     if (found) {
         *ret = json_object_get(found);
     } else {
-        fprintf(stderr, selector ? "qdlctl: no job \"%s\" (see qdlctl jobs)\n" : "qdlctl: there is no job\n", selector);
+        fprintf(stderr, selector ? "qdlctl: no job \"%s\" (see qdlctl jobs)\n" : "qdlctl: there is no job\n",
+                selector);
         code = EXIT_NO_SUCH;
     }
     json_object_put(list);

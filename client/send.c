@@ -44,7 +44,8 @@ static int add_member(struct archive *a, struct archive_entry *entry, const FTSE
         return 0;
     if (file->fts_info != FTS_F) {
         fprintf(stderr, "qdlctl: %s: %s\n", file->fts_path,
-                file->fts_errno ? strerror(file->fts_errno) : "not a regular file, a package has only files and folders");
+                file->fts_errno ? strerror(file->fts_errno)
+                                : "not a regular file, a package has only files and folders");
         return -EINVAL;
     }
     archive_entry_clear(entry);
@@ -59,7 +60,8 @@ static int add_member(struct archive *a, struct archive_entry *entry, const FTSE
     return r;
 }
 
-/* The child's life: the tree at `path` as tar into fd. The top directory keeps its name: it may be the version. */
+/* The child's life: the tree at `path` as tar into fd. The top directory keeps its name: it may be the
+ * version. */
 static int write_tar(char *path, int fd)
 {
     char *roots[] = {path, NULL};

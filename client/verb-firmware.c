@@ -58,7 +58,8 @@ static void print_firmware(json_object *f)
     print_field("Chip", dict_string(f, "Chip"));
     print_field("Geometry", dict_string(f, "Geometry"));
     print_field("Programmer", dict_string(f, "Programmer"));
-    print_field("Calibration", dict_bool(f, "Factory") ? "overwritten by this package (factory)" : "left alone");
+    print_field("Calibration",
+                dict_bool(f, "Factory") ? "overwritten by this package (factory)" : "left alone");
     print_field("Size", size);
     print_field("SHA-256", dict_string(f, "Sha256"));
     print_field("Imported", when);

@@ -45,7 +45,8 @@ static int confirm(sd_bus *bus, json_object *modem, const char *firmware)
     int code = plan_get(bus, dict_string(modem, "path"), firmware, &plan);
     if (code != EXIT_OK)
         return code;
-    print_field("Modem", *dict_string(modem, "Model") ? dict_string(modem, "Model") : dict_string(modem, "Product"));
+    print_field("Modem",
+                *dict_string(modem, "Model") ? dict_string(modem, "Model") : dict_string(modem, "Product"));
     print_field("Port", dict_string(modem, "Port"));
     plan_summary(plan);
     json_object_put(plan);

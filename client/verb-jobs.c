@@ -13,7 +13,8 @@ enum { COPY_SIZE = 16 * 1024 };
 
 int verb_jobs(sd_bus *bus, int argc, char **argv)
 {
-    static const char *const titles[] = {"JOB", "KIND", "MODEM", "STATE", "PROGRESS", "CREATED", "MESSAGE", NULL};
+    static const char *const titles[] = {"JOB",      "KIND",    "MODEM",   "STATE",
+                                         "PROGRESS", "CREATED", "MESSAGE", NULL};
     json_object *list;
     (void)argc;
     (void)argv;

@@ -11,11 +11,13 @@
 static int append_reset_options(sd_bus_message *m)
 {
     if (options.queue)
-        return sd_bus_message_append(m, "a{sv}", 2, "mode", "s", options.mode ? options.mode : "normal", "queue", "b", 1);
+        return sd_bus_message_append(m, "a{sv}", 2, "mode", "s", options.mode ? options.mode : "normal",
+                                     "queue", "b", 1);
     return sd_bus_message_append(m, "a{sv}", 1, "mode", "s", options.mode ? options.mode : "normal");
 }
 
-static int run_on_modem(sd_bus *bus, int argc, char **argv, const char *member, int (*append)(sd_bus_message *m))
+static int run_on_modem(sd_bus *bus, int argc, char **argv, const char *member,
+                        int (*append)(sd_bus_message *m))
 {
     json_object *modem;
     sd_bus_message *m = NULL;

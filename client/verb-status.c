@@ -53,7 +53,8 @@ static void print_modem(sd_bus *bus, json_object *m)
     print_field("Product", dict_string(m, "Product"));
     print_field("Firmware", dict_string(m, "FirmwareVersion"));
     if (*dict_string(m, "FirmwareVersion") || *model)
-        print_field("Known by", dict_bool(m, "Confirmed") ? "this very unit" : "this port (a hint, not confirmed)");
+        print_field("Known by",
+                    dict_bool(m, "Confirmed") ? "this very unit" : "this port (a hint, not confirmed)");
     print_field("Chip serial", dict_string(m, "ChipSerial"));
     print_field("Chip", dict_string(m, "Chip"));
     print_field("Hardware id", dict_string(m, "HardwareId"));
