@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+
+#include "base/digest.h"
+#include "base/io.h"
+#include "base/text.h"
+
+static const char abc_sha256[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+static void test_known_answers(void **state)
+{
+    (void)state;
+    uint8_t sum[SHA256_SIZE];
+    char hex[SHA256_HEX_SIZE];
+    assert_int_equal(digest_sha256("abc", 3, sum), 0);
+    text_hex(sum, SHA256_SIZE, hex);
+    assert_string_equal(hex, abc_sha256);
+
+    struct digest *d = digest_new(DIGEST_MD5);
+    digest_update(d, "a", 1);
+    digest_update(d, "bc", 2);
+    digest_final(d, sum);
+    digest_free(d);
+    text_hex(sum, MD5_SIZE, hex);
+    assert_string_equal(hex, "900150983cd24fb0d6963f7d28e17f72");
+}
+
+static void test_file(void **state)
+{
+    (void)state;
+    uint8_t sum[SHA256_SIZE];
+    char hex[SHA256_HEX_SIZE];
+    int fd = memfd_create("test", 0);
+    assert_int_equal(io_pwrite_full(fd, "xxabc", 5, 0), 0);
+    assert_int_equal(digest_sha256_fd(fd, 2, 3, sum), 0);
+    text_hex(sum, SHA256_SIZE, hex);
+    assert_string_equal(hex, abc_sha256);
+    assert_int_equal(digest_sha256_fd(fd, 2, 4, sum), -EIO); /* shorter than said */
+    close(fd);
+}
+
+static void test_sealed_memfd(void **state)
+{
+    (void)state;
+    int fd = io_memfd_sealed("test", "hello", 5);
+    assert_true(fd >= 0);
+    assert_int_equal(io_memfd_check(fd, 5), 0);
+    assert_int_equal(io_memfd_check(fd, 4), -EFBIG);
+    assert_int_equal(io_pwrite_full(fd, "x", 1, 0), -EPERM);
+    char *text;
+    size_t size;
+    assert_int_equal(io_read_file(fd, 100, &text, &size), 0);
+    assert_int_equal(size, 5);
+    assert_string_equal(text, "hello");
+    free(text);
+    assert_int_equal(io_read_file(fd, 4, &text, &size), -EFBIG);
+    close(fd);
+    fd = memfd_create("open", MFD_ALLOW_SEALING);
+    assert_int_equal(io_memfd_check(fd, 100), -EPERM);
+    close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_known_answers),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_sealed_memfd),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
