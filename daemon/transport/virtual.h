@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * The socket of a virtual modem (qdld --virtual=PATH; tests, demo, rehearsals): unix SOCK_SEQPACKET, one connection
- * is one appearance on the bus, its end is the unplug. SEQPACKET and not a stream, so that a worker that is killed
- * in the middle of a packet leaves nothing torn for the next one.
+ * The socket of a virtual modem (qdld --virtual=PATH; tests, demo, rehearsals): unix SOCK_SEQPACKET, one
+ * connection is one appearance on the bus, its end is the unplug. SEQPACKET and not a stream, so that a
+ * worker that is killed in the middle of a packet leaves nothing torn for the next one.
  *
  * First datagram, modem -> qdld, plain text, KEY=VALUE lines: it plugs itself in.
  *     PORT=virtual-usb-0:1.2      the connector (stands for udev's ID_PATH)
@@ -18,9 +18,9 @@
  * Then datagrams of one type byte and at most VIRTUAL_DATA_MAX bytes:
  */
 enum virtual_type {
-    /* Both directions: data of one transfer. A datagram that is full (VIRTUAL_DATA_MAX, a multiple of MAX_PACKET) and
-       every other whole multiple of MAX_PACKET is not the end of a transfer, exactly as on the wire; a shorter one or
-       an empty one (ZLP) is. */
+    /* Both directions: data of one transfer. A datagram that is full (VIRTUAL_DATA_MAX, a multiple of
+       MAX_PACKET) and every other whole multiple of MAX_PACKET is not the end of a transfer, exactly as on
+       the wire; a shorter one or an empty one (ZLP) is. */
     VIRTUAL_DATA = 'D',
     /* host -> modem: somebody opened the modem and posted its first IN transfer (the PBL's cue for HELLO). */
     VIRTUAL_POLL = 'P',
@@ -29,4 +29,10 @@ enum virtual_type {
     VIRTUAL_RESET = 'R',
 };
 
-enum { VIRTUAL_DATA_MAX = 16384, VIRTUAL_PLUG_MAX = 1024 };
+enum {
+    VIRTUAL_DATA_MAX = 16384,
+    VIRTUAL_PLUG_MAX = 1024,
+    /* What a worker assumes for MAX_PACKET, which it does not get to see: EDL is always USB 2 at high speed,
+       also on modems that run at SuperSpeed otherwise (reference/edl.md 3.3). */
+    VIRTUAL_MAX_PACKET = 512,
+};
