@@ -123,3 +123,7 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all check check-unit check-san check-service check-style deps clean
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+.PHONY: format
