@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A modem in EDL (or in a crash dump) is started anew: mode normal boots it, edl brings a running programmer
+ * back to Sahara, off switches it off. What came of it is waited for and reported.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "transport/transport.h"
+#include "worker/session.h"
+
+static const usec_t wait_device = 60 * USEC_PER_SEC;
+/* From the command to the end of the USB connection: programmers wait up to 10 s of their own accord
+ * (reference/edl.md 2.11). */
+static const usec_t leave = 20 * USEC_PER_SEC;
+static const usec_t boot = 180 * USEC_PER_SEC; /* as after a flash (flash rule 10) */
+
+enum reset_mode { RESET_NORMAL, RESET_EDL, RESET_OFF };
+
+static int parse_mode(const char *text, enum reset_mode *ret, struct error *e)
+{
+    static const char *const names[] = {[RESET_NORMAL] = "normal", [RESET_EDL] = "edl", [RESET_OFF] = "off"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(names[i], text) != 0)
+            continue;
+        *ret = (enum reset_mode)i;
+        return 0;
+    }
+    return error_set(e, ERROR_INVALID_ARGS, "mode is normal, edl or off, not \"%s\"", text);
+}
+
+static int power(struct session *s, enum reset_mode mode, struct error *e)
+{
+    static const enum firehose_power powers[] = {[RESET_NORMAL] = FIREHOSE_POWER_RESET,
+                                                 [RESET_EDL] = FIREHOSE_POWER_EDL,
+                                                 [RESET_OFF] = FIREHOSE_POWER_OFF};
+    s->firehose = firehose_new(s->transport);
+    if (!s->firehose)
+        return error_set(e, ERROR_FAILED, "no memory for the Firehose session");
+    return firehose_power(s->firehose, powers[mode], e);
+}
+
+/* Sends what this state of the modem needs. 1: it is on its way; 0: there is nothing to do. */
+static int send_reset(struct session *s, const struct detect_result *found, enum reset_mode mode,
+                      struct error *e)
+{
+    if (found->state == DETECT_STREAMING)
+        return error_set(e, ERROR_WRONG_MODE,
+                         "the modem speaks streaming download (HDLC): it cannot be reset from here");
+    if (found->state == DETECT_SAHARA && mode == RESET_EDL)
+        return 0;
+    if (found->state != DETECT_FIREHOSE && mode != RESET_NORMAL)
+        return error_set(e, ERROR_UNSUPPORTED,
+                         "only a running programmer can do that; this modem can only be reset to normal");
+
+    struct worker *w = s->worker;
+    worker_phase(w, "reset", NULL);
+    worker_state(w, false, false);
+    w->appeared[0] = '\0'; /* what appears from now on is its answer */
+    int r = found->state == DETECT_FIREHOSE ? power(s, mode, e) : sahara_reset(s->transport, e);
+    /* Gone already is what was wanted. */
+    if (r == -ENODEV) {
+        *e = (struct error){0};
+        r = 0;
+    }
+    worker_state(w, false, true);
+    return r < 0 ? r : 1;
+}
+
+/* Until the old appearance is over, so that it is not taken for the new one. */
+static int await_gone(struct session *s, struct error *e)
+{
+    struct worker *w = s->worker;
+    int r = transport_wait(s->transport, w->link, worker_wake, w, deadline_in(leave));
+    int asked = worker_check(w, e);
+    if (asked < 0)
+        return asked;
+    if (r == -ENODEV) {
+        session_detach(s);
+        return 0;
+    }
+    r = error_set(e, ERROR_TIMEOUT, "the modem took the command and did not leave the bus");
+    error_hint(e, HINT_POWER_CYCLE);
+    return r;
+}
+
+static int await_normal(struct session *s, struct job_outcome *o)
+{
+    struct worker *w = s->worker;
+
+    worker_phase(w, "wait-normal", NULL);
+    worker_tell(w, KEY_WAIT_DEVICE, "normal");
+    int r = worker_wait_appeared(w, deadline_in(worker_option_u64(w, "boot-usec", boot)), &o->error);
+    if (r == -ETIMEDOUT) {
+        o->result = "not-returned";
+        r = error_set(&o->error, ERROR_TIMEOUT,
+                      "the modem was reset and did not come back in the time allowed");
+        error_hint(&o->error, HINT_POWER_CYCLE);
+    }
+    if (r < 0)
+        return r;
+    worker_report(w, "came-back", "%s", w->appeared);
+    if (strcmp(w->appeared, "normal") == 0)
+        return 0;
+    o->result = "not-returned";
+    r = error_set(&o->error, ERROR_WRONG_MODE,
+                  "the modem was reset and came back in mode \"%s\": it has no firmware that boots",
+                  w->appeared);
+    error_hint(&o->error, HINT_IMPORT_FIRMWARE);
+    return r;
+}
+
+static int await_edl(struct session *s, usec_t deadline, struct detect_result *found, struct error *e)
+{
+    int r = session_attach(s, deadline, false, found, e);
+    if (r < 0)
+        return r;
+    if (found->state != DETECT_SAHARA)
+        return error_set(e, ERROR_WRONG_MODE, "the programmer was told to go back to Sahara and did not");
+    worker_report(s->worker, "came-back", "sahara");
+    return 0;
+}
+
+int job_reset(struct worker *w, struct job_outcome *o)
+{
+    enum reset_mode mode = RESET_NORMAL;
+    int r = parse_mode(worker_option(w, "mode", "normal"), &mode, &o->error);
+    if (r < 0)
+        return r;
+    _cleanup_(session_freep) struct session *s = session_new(w);
+    struct detect_result found;
+    if (!s)
+        return -ENOMEM;
+
+    worker_ready(w);
+    usec_t wait = worker_option_u64(w, "wait-device-usec", wait_device);
+    r = session_attach(s, deadline_in(wait), false, &found, &o->error);
+    if (r < 0)
+        return r;
+    r = send_reset(s, &found, mode, &o->error);
+    if (r < 0)
+        return r;
+    worker_report(w, "reset", "%s", r > 0 ? worker_option(w, "mode", "normal") : "not needed");
+    if (r == 0) {
+        o->hold = steal_ptr(s);
+        return 0;
+    }
+    r = await_gone(s, &o->error);
+    if (r < 0 || mode == RESET_OFF)
+        return r;
+    if (mode == RESET_NORMAL)
+        return await_normal(s, o);
+    r = await_edl(s, deadline_in(wait), &found, &o->error);
+    if (r == 0)
+        o->hold = steal_ptr(s);
+    return r;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "worker/session.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "transport/transport.h"
+
+/* A device that comes later than this after it was asked for has just enumerated: its PBL waits to say hello.
+ */
+static const usec_t present_already = USEC_PER_SEC / 5;
+
+/* What a NAND can be (reference/edl.md 2.4 knows 2 KiB and 4 KiB pages with 64 a block); beyond it a
+ * programmer talks nonsense. */
+enum {
+    PAGE_MIN = 512,
+    PAGE_MAX = 16384,
+    PAGES_PER_BLOCK_MIN = 16,
+    PAGES_PER_BLOCK_MAX = 512,
+    BLOCKS_MAX = 65536
+};
+
+struct session *session_new(struct worker *w)
+{
+    struct session *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->worker = w;
+    s->erased_fill = 0xff;
+    session_expect_unit(s);
+    return s;
+}
+
+static void let_go(struct session *s)
+{
+    s->firehose = firehose_free(s->firehose);
+    s->transport = transport_free(s->transport);
+}
+
+struct session *session_free(struct session *s)
+{
+    if (!s)
+        return NULL;
+    let_go(s);
+    free(s);
+    return NULL;
+}
+
+void session_detach(struct session *s)
+{
+    let_go(s);
+    worker_tell(s->worker, KEY_DEVICE_LOST, "1");
+}
+
+/* What a floor below left unexplained gets its error here; what came from the waker is not the modem's fault.
+ */
+static int explain(int r, const char *doing, struct error *e)
+{
+    if (r == -ECANCELED)
+        return error_set(e, ERROR_CANCELLED, "cancelled by the user while %s", doing);
+    if (r == -EINTR)
+        return error_set(e, ERROR_INTERRUPTED, "interrupted while %s: the service is stopping", doing);
+    if (r >= 0 || e->kind != ERROR_NONE)
+        return r;
+    if (r == -ENODEV)
+        return error_set(e, ERROR_MODEM_GONE, "the modem went away while %s", doing);
+    if (r == -ETIMEDOUT)
+        return error_set(e, ERROR_TIMEOUT, "the modem did not answer in time while %s", doing);
+    return error_set(e, ERROR_FAILED, "%s: %s", doing, strerror(-r));
+}
+
+/* ---- attach ---- */
+
+/* A device from the service, opened; *ret_fresh: nobody can have talked to it before us. */
+static int open_next(struct session *s, usec_t deadline, bool *ret_fresh, struct error *e)
+{
+    struct worker *w = s->worker;
+    usec_t asked = now_usec();
+
+    if (w->fd_device < 0) {
+        worker_phase(w, "wait-device", NULL);
+        worker_tell(w, KEY_WAIT_DEVICE, "edl");
+    }
+    int r = worker_wait_device(w, deadline, e);
+    if (r == -ETIMEDOUT && s->appearances > 0)
+        return error_set(e, ERROR_MODEM_GONE,
+                         "the modem went away and did not come back within the time allowed");
+    if (r < 0)
+        return r;
+    *ret_fresh = s->appearances > 0 || now_usec() - asked > present_already;
+    r = transport_open(steal_fd(&w->fd_device), &s->transport, e);
+    if (r < 0)
+        return explain(r, "opening the modem", e);
+    transport_set_waker(s->transport, w->link, worker_wake, w);
+    s->appearances++;
+    return 0;
+}
+
+static void tell_mode(struct session *s, const struct detect_result *found)
+{
+    static const char *const modes[] = {
+        [DETECT_SAHARA] = "sahara", [DETECT_FIREHOSE] = "firehose", [DETECT_CRASH_DUMP] = "crash-dump"};
+    const char *mode = found->state < ARRAY_SIZE(modes) ? modes[found->state] : NULL;
+    worker_log(s->worker, "the modem speaks %s%s", mode ? mode : "streaming download (HDLC)",
+               found->rungs > 0 ? ", after some persuasion" : "");
+    if (mode)
+        worker_tell(s->worker, KEY_MODE, mode);
+}
+
+/* Command mode and back is one exchange: left in the middle of it, a modem is stuck for whoever comes next.
+ */
+static int ask_identity(struct session *s, struct detect_result *found, struct sahara_identity *ret,
+                        struct error *e)
+{
+    bool critical = s->worker->critical;
+    s->worker->critical = true;
+    int r = sahara_identify(s->transport, &found->hello, ret, e);
+    s->worker->critical = critical;
+    return r < 0 ? explain(r, "asking the modem who it is", e) : worker_check(s->worker, e);
+}
+
+static int look(struct session *s, bool fresh, bool identify, struct detect_result *ret, struct error *e)
+{
+    struct sahara_identity now = {0};
+    struct detect_result found = {0};
+
+    worker_phase(s->worker, "sahara", NULL);
+    int r = detect_modem(s->transport, fresh, &found, e);
+    if (r < 0)
+        return explain(r, "finding out what the modem speaks", e);
+    tell_mode(s, &found);
+    bool ask = identify && found.state == DETECT_SAHARA;
+    if (ask)
+        r = ask_identity(s, &found, &now, e);
+    if (r < 0)
+        return r;
+    if (!now.have_serial)
+        now.have_serial = session_product_serial(s->worker->product, &now.serial);
+    /* An appearance that we could not ask and whose product string says nothing is as unknown as it was. */
+    if (ask || now.have_serial || found.state == DETECT_FIREHOSE)
+        r = session_check_identity(s, &now, ask, e);
+    if (r < 0)
+        return r;
+    *ret = found;
+    return 0;
+}
+
+int session_attach(struct session *s, usec_t deadline, bool identify, struct detect_result *ret,
+                   struct error *e)
+{
+    struct error own = {0};
+    e = e ? e : &own;
+    if (s->transport)
+        session_detach(s);
+    for (;;) {
+        bool fresh = false;
+        int r = open_next(s, deadline, &fresh, e);
+        if (r == 0)
+            r = look(s, fresh, identify, ret, e);
+        if (r != -ENODEV || now_usec() >= deadline)
+            return r;
+        session_detach(s);
+        *e = (struct error){0};
+    }
+}
+
+/* ---- programmer ---- */
+
+static void on_log(void *userdata, enum firehose_log_level level, const char *text)
+{
+    struct session *s = userdata;
+    const char *prefix = "";
+    if (level == FIREHOSE_LOG_ERROR) {
+        prefix = "ERROR: ";
+        snprintf(s->last_error_log, sizeof(s->last_error_log), "%s", text);
+    } else if (level == FIREHOSE_LOG_WARN) {
+        prefix = "WARN: ";
+    }
+    if (text_starts_with(text, prefix))
+        text += strlen(prefix);
+    worker_log(s->worker, "%smodem: %s", prefix, text);
+}
+
+static int upload(struct session *s, const struct detect_result *found, const void *programmer, size_t size,
+                  struct error *e)
+{
+    worker_phase(s->worker, "upload-programmer", NULL);
+    int r = sahara_upload(s->transport, &found->hello, programmer, size, NULL, NULL, e);
+    if (r < 0)
+        return explain(r, "uploading the programmer", e);
+    nand_capabilities_read(programmer, size, &s->capabilities);
+    r = firehose_await_banner(s->firehose, e);
+    if (r < 0)
+        return explain(r, "waiting for the programmer to start", e);
+    if (firehose_vip(s->firehose))
+        return error_set(e, ERROR_UNSUPPORTED,
+                         "the programmer wants signed tables (VIP), which is not supported");
+    if (firehose_banner_seen(s->firehose) && !firehose_banner_has(s->firehose, "getsha256digest"))
+        s->capabilities.digest = false;
+    return 0;
+}
+
+static bool sane(const struct firehose_storage *st)
+{
+    if (!st->valid || st->page_size < PAGE_MIN || st->page_size > PAGE_MAX ||
+        (st->page_size & (st->page_size - 1)) != 0)
+        return false;
+    uint32_t pages = st->block_size / st->page_size;
+    return st->block_size % st->page_size == 0 && pages >= PAGES_PER_BLOCK_MIN &&
+           pages <= PAGES_PER_BLOCK_MAX && st->total_blocks > 0 && st->total_blocks <= BLOCKS_MAX;
+}
+
+static int look_at_storage(struct session *s, struct error *e)
+{
+    int r = firehose_storage_info(s->firehose, &s->storage, e);
+    if (r < 0)
+        return explain(r, "asking for the storage", e);
+    if (!sane(&s->storage)) {
+        worker_log(s->worker,
+                   "WARN: the programmer tells no usable geometry (%llu blocks of %u bytes, pages of %u)",
+                   (unsigned long long)s->storage.total_blocks, s->storage.block_size, s->storage.page_size);
+        s->geometry = (struct nand_geometry){0};
+        return 0;
+    }
+    s->geometry = (struct nand_geometry){.page_size = s->storage.page_size,
+                                         .pages_per_block = s->storage.block_size / s->storage.page_size,
+                                         .blocks = s->storage.total_blocks};
+    char text[64];
+    snprintf(text, sizeof(text), "nand %u/%uK x %llu", s->geometry.page_size, s->storage.block_size / 1024,
+             (unsigned long long)s->geometry.blocks);
+    worker_tell(s->worker, KEY_STORAGE, text);
+    return 0;
+}
+
+static int start_programmer(struct session *s, const struct detect_result *found, const void *programmer,
+                            size_t size, struct error *e)
+{
+    if (found->state != DETECT_SAHARA && found->state != DETECT_FIREHOSE)
+        return error_set(e, ERROR_WRONG_MODE,
+                         "the modem takes no programmer: it is not in emergency download mode");
+    s->firehose = firehose_free(s->firehose);
+    s->firehose = firehose_new(s->transport);
+    if (!s->firehose)
+        return error_set(e, ERROR_FAILED, "no memory for the Firehose session");
+    firehose_on_log(s->firehose, on_log, s);
+    s->programmer_was_running = found->state == DETECT_FIREHOSE;
+    s->capabilities = (struct nand_capabilities){0};
+    s->last_error_log[0] = '\0';
+    int r = 0;
+    if (!s->programmer_was_running)
+        r = upload(s, found, programmer, size, e);
+    if (r < 0)
+        return r;
+    worker_phase(s->worker, "configure", NULL);
+    r = firehose_configure(s->firehose, 0, e);
+    if (r < 0)
+        return explain(r, "configuring the programmer", e);
+    return look_at_storage(s, e);
+}
+
+int session_start_programmer(struct session *s, const struct detect_result *found, const void *programmer,
+                             size_t size, struct error *e)
+{
+    struct error own = {0};
+    e = e ? e : &own;
+    bool critical = s->worker->critical;
+    s->worker->critical = true;
+    int r = start_programmer(s, found, programmer, size, e);
+    s->worker->critical = critical;
+    return r < 0 ? r : worker_check(s->worker, e);
+}
+
+int session_probe_fill(struct session *s, uint64_t page, struct error *e)
+{
+    struct error own = {0};
+    e = e ? e : &own;
+    struct firehose_range range = nand_range(&s->geometry, page / s->geometry.pages_per_block, 1);
+    range.start = page;
+    range.count = 1;
+    _cleanup_free_ uint8_t *data = malloc(s->geometry.page_size);
+    if (!data)
+        return error_set(e, ERROR_FAILED, "no memory for a page");
+    int r = firehose_read_pages(s->firehose, &range, false, data, e);
+    if (r < 0)
+        return explain(r, "reading an erased page", e);
+    /* 0xff and 0xee are the two fills of an erased page that were seen (reference/edl.md 2.6, corrections).
+     */
+    bool uniform = memcmp(data, data + 1, s->geometry.page_size - 1) == 0;
+    if (uniform && (data[0] == 0xff || data[0] == 0xee))
+        s->erased_fill = data[0];
+    return 0;
+}
