@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The flash plan as data: what will be kept, checked, erased, written, in which order and why it is safe. Made offline from a package
- * (rules 1 to 4, 6, 7), judged again with the modem's own tables at gate 2, executed by worker/job-flash.c, shown by Modem.Plan.
+ * The flash plan as data: what will be kept, checked, erased, written, in which order and why it is safe.
+ * Made offline from a package (rules 1 to 4, 6, 7), judged again with the modem's own tables at gate 2,
+ * executed by worker/job-flash.c, shown by Modem.Plan.
  */
 
 #include "firmware/package.h"
@@ -36,8 +37,9 @@ struct plan_step {
     enum plan_action action;
     char partition[MIBIB_NAME_SIZE]; /* by range against the tables; "" if no table names it */
     bool sbl, mibib, unit_data;
-    uint64_t first_block, n_blocks; /* the whole partition (erase: the erased range) */
-    uint64_t pages;                 /* WRITE, VERIFY: ceil(image / page), as sent */
+    uint64_t first_block,
+        n_blocks;   /* the range of its command: in real packages the whole partition; never beyond it */
+    uint64_t pages; /* WRITE, VERIFY: ceil(image / page), as sent */
     const struct package_file *file; /* WRITE, VERIFY */
     struct firehose_vendor_check vendor;
     char risk[128]; /* "may blow fuses, cannot be undone"; "" */
@@ -45,8 +47,8 @@ struct plan_step {
 
 struct plan_options {
     unsigned allow;
-    const char *modem_version;  /* the user's word, NULL */
-    const char *known_version;  /* what the service remembers of this unit, NULL */
+    const char *modem_version; /* the user's word, NULL */
+    const char *known_version; /* what the service remembers of this unit, NULL */
     bool known_confirmed;
     bool reset;
     const struct mibib_table *recorded; /* tables recorded for this unit, may be NULL */
@@ -57,34 +59,45 @@ struct plan {
     size_t n_steps;
     struct nand_geometry geometry;
     uint64_t bytes_to_write;
-    bool sbl_last;            /* the guarantee of rule 6 holds */
-    char sbl_note[160];       /* why not, if it does not */
-    bool version_proven;      /* false: RAWDATA must still confirm it at gate 2 (or modem-version was given) */
-    char matched_version[128];
+    bool sbl_last;       /* the guarantee of rule 6 holds */
+    char sbl_note[160];  /* why not, if it does not */
+    bool version_proven; /* a confirmed version matched; false: RAWDATA must still agree at gate 2, or, where
+                            it says nothing, modem-version must have been given */
+    char matched_version[128]; /* the modem's version that was compared, "" */
     char *notes[PACKAGE_PROBLEMS_MAX];
     size_t n_notes;
-    uint8_t digest[SHA256_SIZE]; /* over the executable steps: identifies the plan in a journal */
+    uint8_t digest[SHA256_SIZE]; /* over the executable steps as plan_new() made them: identifies the plan in
+                                    a journal. plan_judge() leaves it alone, or a MIBIB that is already
+                                    written would void the journal of its own job */
 };
 
 /*
- * FirmwareInvalid/Incomplete (rule 1, 7: image larger than its partition, overlapping ranges, erase without range, ranges off the
- * block borders), WrongFirmware (rule 2), VersionUnknown is not raised here but at gate 2, EraseCalibration (rule 4).
+ * Order of the steps: keep; vendor checks; SBL erase; MIBIB erase, write, verify; the other erases; writes;
+ * verifies; SBL write, verify; reset. A program that no erase of the package covers gets an erase of its own
+ * range.
+ *
+ * FirmwareInvalid/Incomplete (rule 1, 7: image larger than its partition, overlapping ranges, erase without
+ * range, ranges off the block borders), WrongFirmware (rule 2), VersionUnknown is not raised here but at gate
+ * 2, EraseCalibration (rule 4).
  */
 int plan_new(const struct package *p, const struct plan_options *options, struct plan **ret, struct error *e);
 struct plan *plan_free(struct plan *p);
 DEFINE_CLEANUP(struct plan *, plan_free)
 
 /*
- * Gate 2's part of the judgement: the modem's own table (NULL: none found), its geometry and its bad blocks. Steps get their names from it;
- * GeometryDiffers, EraseCalibration (union of the tables; a range that straddles a partition), FirmwareInvalid (an image does not fit the good
- * blocks). mibib_differs: the modem's table is not the package's: the MIBIB steps stay; equal: they are dropped (rule 6).
+ * Gate 2's part of the judgement: the modem's own table (NULL: none found), its geometry and its bad blocks.
+ * Steps get their names from it; GeometryDiffers, EraseCalibration (union of the tables; a range that
+ * straddles a partition; a new table that moves unit data; no table at all), FirmwareInvalid (an image does
+ * not fit the good blocks; map may be NULL). Another page or block size is refused whatever is allowed. On an
+ * error the plan is as before. mibib_differs: the modem's table is not the package's: the MIBIB steps stay;
+ * equal: they are dropped (rule 6).
  */
 int plan_judge(struct plan *plan, const struct package *p, const struct plan_options *options,
-               const struct nand_geometry *geometry, const struct mibib_table *modem_table, const struct nand_map *map,
-               struct error *e);
+               const struct nand_geometry *geometry, const struct mibib_table *modem_table,
+               const struct nand_map *map, struct error *e);
 
 /*
- * One record a step: ACTION= PARTITION= FIRST_BLOCK= BLOCKS= PAGES= BYTES= FILE= RISK= plus a first record with KIND=summary: FIRMWARE= VERSION=
- * GEOMETRY= BYTES= SBL_LAST= BACKUP=none NOTE=… (several). malloc'ed.
+ * One record a step: ACTION= PARTITION= FIRST_BLOCK= BLOCKS= PAGES= BYTES= FILE= RISK= plus a first record
+ * with KIND=summary: FIRMWARE= VERSION= GEOMETRY= BYTES= SBL_LAST= BACKUP=none NOTE=… (several). malloc'ed.
  */
 char *plan_print(const struct plan *plan, const struct package *p);

@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * Quectel's version names: RM502QGLAAR11A02M4G_01.001.01.001 is model RM502QGL, hardware AA, baseline R11, release A02, memory 4G,
- * edition 01.001.01.001. Prefix, baseline and memory decide whether a package is for a modem (flash rule 2). Also
- * EG25GGBR07A08M2G_30.006.30.006, EC25EUGAR06A07M4G, RM500QGLABR11A03M4G_BETA…: the edition is what follows the first '_'.
+ * Quectel's version names: RM502QGLAAR11A02M4G_01.001.01.001 is model RM502QGL, hardware AA, baseline R11,
+ * release A02, memory 4G, edition 01.001.01.001. Prefix, baseline and memory decide whether a package is for
+ * a modem (flash rule 2). Also EG25GGBR07A08M2G_30.006.30.006, EC25EUGAR06A07M4G, RM500QGLABR11A03M4G_BETA…:
+ * the edition is what follows the first '_'.
  */
 
 #include <stdbool.h>
@@ -12,7 +13,7 @@
 
 struct version {
     char name[128];   /* the whole, as given */
-    char model[32];   /* "RM502QGL" : everything before the hardware letters of the prefix */
+    char model[32];   /* "RM502QGL" : the prefix without its last two characters, the hardware code */
     char prefix[32];  /* "RM502QGLAA" : everything before Rnn */
     char baseline[8]; /* "R05" */
     char release[8];  /* "A02" */
@@ -24,8 +25,8 @@ struct version {
 int version_parse(const char *name, struct version *ret);
 
 /*
- * Do a package and a modem match (rule 2)? 0; -EPERM with WrongFirmware naming both and the part that differs. A memory code that
- * one of them lacks is not compared.
+ * Do a package and a modem match (rule 2)? 0; -EPERM with WrongFirmware naming both and the part that
+ * differs. A memory code that one of them lacks is not compared.
  */
 int version_match(const struct version *package, const struct version *modem, struct error *e);
 

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the files of the plan share: plan.c makes the steps, plan-judge.c holds them against partition tables,
+ * plan-print.c shows them. */
+
+#include "firmware/plan.h"
+#include "firmware/ranges.h"
+
+static inline bool plan_is_executed(const struct plan_step *s)
+{
+    return s->action != PLAN_KEEP;
+}
+
+/* Erase, write or verify: it has a range. */
+static inline bool plan_has_range(const struct plan_step *s)
+{
+    return s->action == PLAN_ERASE || s->action == PLAN_WRITE || s->action == PLAN_VERIFY;
+}
+
+static inline struct block_range plan_range(const struct plan_step *s)
+{
+    return (struct block_range){.first = s->first_block, .count = s->n_blocks};
+}
+
+/* Appends a step; NULL without memory. */
+struct plan_step *plan_add(struct plan *plan, enum plan_action action);
+void plan_note(struct plan *plan, const char *format, ...) _printf_(2, 3);
+
+/*
+ * Holds the steps against the tables (flash rule 4) and names them. modem: NULL offline or if it has none.
+ * chip_blocks 0: not known. Offline a plan without any table passes with a note, at gate 2 it does not.
+ */
+int plan_check_tables(struct plan *plan, const struct package *p, const struct plan_options *options,
+                      const struct mibib_table *modem, uint64_t chip_blocks, bool gate2, struct error *e);
+/* Replaces the keep steps by what no step touches, unit data first. -ENOMEM. */
+int plan_set_keep(struct plan *plan, const struct package *p, const struct plan_options *options,
+                  const struct mibib_table *modem, uint64_t chip_blocks);
