@@ -108,11 +108,12 @@ static void push_out(struct stream *s)
         int r = 1;
         if (slot->size > 0)
             r = send_datagram(s, slot->datagram, slot->size);
-        if (r > 0) {
+        if (r > 0 && slot->size > 0) {
             slot->size = 0;
-            if (slot->zlp)
-                r = send_datagram(s, &zlp, sizeof(zlp));
+            s->base.untaken--;
         }
+        if (r > 0 && slot->zlp)
+            r = send_datagram(s, &zlp, sizeof(zlp));
         if (r < 0) {
             pull_in(s); /* its last words, before it counts as gone */
             fail(&s->base.out_error, &s->base, r);
@@ -160,6 +161,7 @@ static void append(struct stream *s, uint8_t type, const void *data, size_t size
     slot->size = TYPE_SIZE + size;
     slot->zlp = zlp;
     s->base.in_flight++;
+    s->base.untaken++;
     push_out(s);
 }
 
@@ -173,7 +175,7 @@ static int stream_submit(struct transport *t, const void *data, size_t size, uns
 /* What was not sent is dropped (as transfers are cancelled) and the request goes in its place. */
 static int request(struct transport *t, uint8_t type)
 {
-    t->in_flight = 0;
+    t->in_flight = t->untaken = 0;
     append((struct stream *)t, type, NULL, 0, false);
     return t->gone ? -ENODEV : t->out_error;
 }

@@ -19,10 +19,12 @@ int transport_open(int fd, struct transport **ret, struct error *e)
     struct stat st;
     if (fstat(owned, &st) < 0)
         return error_set(e, ERROR_FAILED, "the modem's descriptor cannot be looked at: %s", strerror(errno));
+    if (S_ISCHR(st.st_mode))
+        return usb_open(steal_fd(&owned), ret, e);
     if (S_ISSOCK(st.st_mode))
         return stream_open(steal_fd(&owned), ret, e);
     return error_set(e, ERROR_INVALID_ARGS,
-                     "the modem's descriptor should be a socket, but has file type 0%o",
+                     "the modem's descriptor should be a usbfs node or a socket, but has file type 0%o",
                      (unsigned)(st.st_mode & S_IFMT));
 }
 
@@ -169,8 +171,12 @@ int transport_queue(struct transport *t, const void *data, size_t size, unsigned
         r = verdict(t, t->out_error);
         if (r < 0)
             return r;
-        if (t->in_flight < TRANSPORT_QUEUE_DEPTH && t->out_error == 0)
-            return t->ops->submit(t, data, size, flags);
+        if (t->in_flight < TRANSPORT_QUEUE_DEPTH && t->out_error == 0) {
+            r = t->ops->submit(t, data, size, flags);
+            if (r != -EIO)
+                return r;
+            continue; /* -EIO is out_error now, and gets its verdict */
+        }
         r = wait_out(t, deadline);
         if (r < 0)
             return r;
@@ -186,7 +192,7 @@ int transport_flush(struct transport *t, usec_t deadline)
         r = verdict(t, t->out_error);
         if (r < 0)
             return r;
-        if (t->in_flight == 0 && t->out_error == 0)
+        if (t->untaken == 0 && t->out_error == 0)
             return 0;
         r = wait_out(t, deadline);
         if (r < 0)

@@ -93,7 +93,7 @@ int transport_write(struct transport *t, const void *data, size_t size, unsigned
  * by the flush. -EINVAL above TRANSPORT_CHUNK_MAX.
  */
 int transport_queue(struct transport *t, const void *data, size_t size, unsigned flags, usec_t deadline);
-/* Waits until nothing is in flight. */
+/* Waits until the device has taken all data; a ZLP that ends a transfer may still be on its way. */
 int transport_flush(struct transport *t, usec_t deadline);
 
 /* Throws away what was received and queued so far (a stale document before a new start). */

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Which interface of a device speaks Sahara and Firehose: by its descriptors, never by a number. */
+
+#include <libusb.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct usb_interface {
+    uint8_t number;
+    uint8_t in, out; /* endpoint addresses */
+    size_t in_max_packet, out_max_packet;
+};
+
+/*
+ * The first interface (alternate setting 0) of class ff/ff with protocol ff, 10, 11 or 13 that has exactly
+ * one bulk IN and one bulk OUT endpoint of a sane wMaxPacketSize (reference/edl.md 3.1, 4). -ENOENT if there
+ * is none.
+ */
+int usb_interface_choose(const struct libusb_config_descriptor *config, struct usb_interface *ret);
