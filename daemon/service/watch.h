@@ -2,26 +2,28 @@
 #pragma once
 
 /*
- * Where modems come from: watch-udev.c (libudev) and watch-virtual.c (a unix socket, only with --virtual=PATH). Both tell
- * appearances of Quectel devices and candidates (2c7c:*, 05c6:9008, 05c6:900e and the other ids of reference/edl.md 3.1 and 4) and when they
- * went. Nothing is opened here; appearance_open() makes a fresh descriptor for each worker.
+ * Where modems come from: watch-udev.c (libudev) and watch-virtual.c (a unix socket, only with
+ * --virtual=PATH). Both tell appearances of Quectel devices and candidates (2c7c:*, 05c6:9008, 05c6:900e and
+ * the other ids of reference/edl.md 3.1 and 4) and when they went. Nothing is opened here; appearance_open()
+ * makes a fresh descriptor for each worker.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 #include "base/cleanup.h"
 #include "base/error.h"
 
 struct appearance {
-    char *key;         /* identifies this one appearance: syspath, or "virtual:N"; never reused while it lasts */
-    char *port;        /* connector: ID_PATH of the USB 2 side; "" if udev has none */
+    char *key;  /* identifies this one appearance: syspath, or "virtual:N"; never reused while it lasts */
+    char *port; /* connector: ID_PATH of the USB 2 side; "" if udev has none */
     char *kernel_name; /* "1-2.3" */
     char *devnode;     /* "/dev/bus/usb/001/002"; NULL for a virtual one */
     char *product;     /* product string, cleaned; "" if none */
     uint16_t vid, pid;
     unsigned interfaces;
-    bool cold;         /* it was there when we started looking */
-    int virtual_fd;    /* the socket of a virtual modem, -1 else; owned by the watch */
+    bool cold;      /* it was there when we started looking */
+    int virtual_fd; /* the socket of a virtual modem, -1 else; owned by the watch */
 };
 
 struct watch_handler {
@@ -34,19 +36,36 @@ struct watch;
 
 /* Starts the monitor first, then enumerates (every cold device is told before this returns). */
 int watch_udev_new(sd_event *event, const struct watch_handler *handler, struct watch **ret);
-/* Listens on path (0666: anybody may rehearse; --virtual is a test and demo switch). An old socket there is replaced. */
-int watch_virtual_new(sd_event *event, const char *path, const struct watch_handler *handler, struct watch **ret);
+/* Listens on path (0666: anybody may rehearse; --virtual is a test and demo switch). An old socket there is
+ * replaced. */
+int watch_virtual_new(sd_event *event, const char *path, const struct watch_handler *handler,
+                      struct watch **ret);
+/* Every appearance that is still there is told as gone first. Takes NULL. */
 struct watch *watch_free(struct watch *w);
 DEFINE_CLEANUP(struct watch *, watch_free)
 
-/* A fresh descriptor for one worker (O_RDWR|O_CLOEXEC of the node, or a dup of the socket); the caller owns it. -errno. */
+/*
+ * A fresh descriptor for one worker (O_RDWR|O_CLOEXEC of the node, or a dup of the socket); the caller owns
+ * it. -errno. -ENOENT and -ENODEV mean that it has gone and gone() is on its way; there is nothing to wait
+ * for, see watch.c.
+ */
 int appearance_open(const struct appearance *a);
 
-/* Kind of what appeared, by ids alone: "normal", "edl", "crash-dump", "fastboot", "unknown" (static). A hint, never trusted (1.5). */
+/*
+ * Kind of what appeared, by ids and number of interfaces alone: "normal", "edl", "crash-dump", "fastboot",
+ * "unknown" (static). A hint, never trusted (1.5).
+ */
 const char *appearance_kind(const struct appearance *a);
-/* True if the ids are of a device we look at; shared by both watches. */
+/*
+ * True if the ids are of a device we look at; shared by both watches. Which of them may be touched is for
+ * others to decide: 05c6:9008 is every Qualcomm device in the world, and 18d1:d00d (fastboot) means something
+ * on a port with a memory only.
+ */
 bool appearance_is_candidate(uint16_t vid, uint16_t pid);
-/* The serial of a product string "QUSB_BULK_CID:0410_SN:49CBD7EF": 8 lower-case hex digits into out[9]; -ENOENT if there is none. */
+/*
+ * The serial of a product string "QUSB_BULK_CID:0410_SN:49CBD7EF": 8 lower-case hex digits into out[9],
+ * padded with leading zeros as Sahara's is printed; -ENOENT if there is none.
+ */
 int appearance_serial(const char *product, char out[9]);
 
 /* For the two implementations. */
@@ -56,4 +75,6 @@ struct watch_ops {
 struct watch {
     const struct watch_ops *ops;
 };
-void appearance_free(struct appearance *a);
+/* Frees all of it (virtual_fd is closed). Takes NULL. */
+struct appearance *appearance_free(struct appearance *a);
+DEFINE_CLEANUP(struct appearance *, appearance_free)
