@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * What this modem is and how it misbehaves: key=value settings from a file and from --set. Every setting, its
+ * default and its meaning stands in one table (scenario.c); `virtual-modem --settings` prints it, README.md
+ * explains.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { SCENARIO_LIST_MAX = 256, SCENARIO_FAULTS_MAX = 16, SCENARIO_TEXT_MAX = 160 };
+
+enum loop_kind { LOOP_NONE, LOOP_SOFT, LOOP_HARD };
+enum hello_kind { HELLO_NORMAL, HELLO_LOST, HELLO_TWICE };
+enum start_kind {
+    START_BOOT,
+    START_SAHARA,
+    START_FIREHOSE,
+    START_MID_TRANSFER,
+    START_CRASH_DUMP,
+    START_NORMAL,
+    START_RESET_RESP,
+};
+enum check_kind { CHECK_REFUSE, CHECK_SILENT, CHECK_ACCEPT };
+enum done_kind { DONE_COMPLETE, DONE_PENDING };
+enum sahara_reset_kind { SAHARA_RESET_HELLO, SAHARA_RESET_REBOOT, SAHARA_RESET_SILENT };
+enum stuck_kind { STUCK_ERROR, STUCK_SWALLOW, STUCK_DEAD };
+enum unsupported_kind { UNSUPPORTED_END_IMAGE, UNSUPPORTED_ZERO, UNSUPPORTED_SILENT };
+enum tolerance_kind { TOLERANCE_IGNORE, TOLERANCE_ERROR };
+enum boots_kind { BOOTS_YES, BOOTS_NO, BOOTS_OTHER_VERSION, BOOTS_ONCE_MORE };
+enum initial_kind { INITIAL_BRICK, INITIAL_WORKING, INITIAL_BLANK };
+enum geometry_kind { GEOMETRY_4K, GEOMETRY_2K };
+enum family_kind { FAMILY_AUTO, FAMILY_DEVPRG, FAMILY_9X07 };
+enum configure_kind { CONFIGURE_ACK, CONFIGURE_NAK_ONCE, CONFIGURE_LARGER, CONFIGURE_SECOND_NAK };
+enum erase_kind { ERASE_PHYSICAL, ERASE_GOOD_ACK, ERASE_GOOD_NAK, ERASE_SPILL };
+enum fill_kind { FILL_FF, FILL_EE };
+enum digest_kind { DIGEST_AUTO, DIGEST_ON, DIGEST_OFF, DIGEST_WRONG };
+enum digest_form { DIGEST_FORM_LOG, DIGEST_FORM_BARE, DIGEST_FORM_ATTRIBUTE };
+enum vendor_kind { VENDOR_CHECK, VENDOR_AGREE, VENDOR_REFUSE, VENDOR_UNKNOWN, VENDOR_NOTFOUND };
+enum knows_kind { KNOWS_AUTO, KNOWS_YES, KNOWS_NO };
+enum nak_kind { NAK_CONTINUE, NAK_HANG };
+enum power_delay_kind { POWER_DELAY_IGNORE, POWER_DELAY_HONOUR };
+enum storage_kind { STORAGE_OK, STORAGE_DEAD };
+enum port_reset_kind { PORT_RESET_IGNORE, PORT_RESET_RESTART };
+enum in_zlp_kind { IN_ZLP_NO, IN_ZLP_YES, IN_ZLP_EACH };
+enum crash_id_kind { CRASH_ID_QUECTEL, CRASH_ID_QUALCOMM };
+
+/* A list of block or page numbers. */
+struct number_list {
+    size_t count;
+    uint32_t values[SCENARIO_LIST_MAX];
+};
+
+struct text_list {
+    size_t count;
+    char values[SCENARIO_FAULTS_MAX][SCENARIO_TEXT_MAX];
+};
+
+struct scenario {
+    /* Who it is. */
+    int64_t serial, hwid;
+    char pkhash[SCENARIO_TEXT_MAX];
+    int64_t pkhash_repeat;
+    char version[SCENARIO_TEXT_MAX], product[SCENARIO_TEXT_MAX], product_edl[SCENARIO_TEXT_MAX];
+    char port[SCENARIO_TEXT_MAX], kernel[SCENARIO_TEXT_MAX];
+    char port_normal[SCENARIO_TEXT_MAX], kernel_normal[SCENARIO_TEXT_MAX];
+    int64_t max_packet, max_packet_normal;
+    int64_t swap_at, swap_serial;
+
+    /* Its chip. */
+    int64_t geometry, initial;
+    char project[SCENARIO_TEXT_MAX], project_type[SCENARIO_TEXT_MAX];
+    struct number_list bad, fail_program, fail_erase, unreadable, flip;
+    int64_t flip_always, torn;
+
+    /* Time. */
+    int64_t program_us, erase_us, read_us, command_us, open_ms, read_data_us, programmer_start_ms;
+    int64_t window_ms, gap_ms, reboot_ms, replug_ms, once_more_ms, host_wait_ms, power_delay;
+
+    /* Its life. */
+    int64_t loop, start, force_edl, boots, crash_id, port_reset;
+
+    /* Sahara. */
+    int64_t hello, sahara_version, read64, overread, programmer_check, done, sahara_reset,
+        reset_state_machine;
+    int64_t stuck, command_mode, pkhash_command, unsupported_command, sahara_zlp;
+
+    /* Firehose. */
+    int64_t family, payload_max, configure, storage, erase_kind, fill, digest, digest_form, vendor,
+        auto_erase;
+    int64_t knows_skip_bad_block, knows_last_sector, knows_pages_per_block;
+    int64_t chatty, logs_after_response, log_flood, big_log, split, glue, trailing_nuls, raw_glued,
+        garbage_text;
+    int64_t in_zlp, zlp_extra, after_nak;
+
+    /* Faults. */
+    struct text_list fault;
+    int64_t fault_always;
+};
+
+void scenario_defaults(struct scenario *s);
+
+/* One "key=value". False, with one line in error, for an unknown key or a value that it cannot have. */
+bool scenario_set(struct scenario *s, const char *assignment, char *error, size_t error_size);
+
+/* A file of such lines; empty ones and those that start with # are skipped. */
+bool scenario_load(struct scenario *s, const char *path, char *error, size_t error_size);
+
+/* The table: name, default, choices and meaning of each setting. */
+void scenario_print(FILE *f);
+
+/* True if the list has the number. */
+bool number_list_has(const struct number_list *l, uint32_t value);
