@@ -6,7 +6,7 @@ The content is invented but consistent: md5 list, partition table with CRC, patc
 the programs and out of order, comments, some lines without physical_partition_number. The same options and --seed give the
 same bytes.
 
-  programmer   begins with an ELF32 header and carries the literals of what it can do (--literals) and the line
+  programmer   is an ELF32 with the segments of a real one and carries the literals of what it can do (--literals) and the line
                SIGNED-FOR=<first 8 bytes of the PK hash it is signed for>; a virtual modem with another hash refuses it.
   sbl1.mbn     begins with 0x844BDCD1 (reference/edl.md 2.8).
   version      the modem image and tz.mbn hold "QUECTEL_VERSION=<version name>\\0" at offset 64, sbl1.mbn does not: what the
@@ -103,15 +103,19 @@ def image(rng, name, size, version):
 
 
 def programmer(rng, options):
-    """An ELF32 header of 52 bytes, then noise with the literals in it."""
-    head = bytearray(52)
+    """An ELF32 as the ROM reads it: header, program headers, hash segment at 0x1000, code from 0x3000 on; the literals are
+    in the code, the gaps are never asked for."""
+    head = bytearray(0x34)
     head[:7] = b"\x7fELF\x01\x01\x01"
-    struct.pack_into("<HHIIIIIHHHHHH", head, 16, 2, 40, 1, 0x1000, 52, 0, 0, 52, 32, 4, 0, 0, 0)
+    struct.pack_into("<HHIIIIIHHHHHH", head, 16, 2, 40, 1, 0x1000, len(head), 0, 0, len(head), 32, 3, 0, 0, 0)
     words = [w for w in options.literals.split(",") if w]
     text = b"\0" + b"".join(w.encode() + b"\0" for w in words) + b"\nSIGNED-FOR=" + options.signed_for.encode() + b"\n\0"
-    body = noise(rng, options.programmer_size - len(head) - len(text))
-    middle = len(body) // 2
-    return bytes(head) + bytes(body[:middle]) + text + bytes(body[middle:])
+    headers_end = len(head) + 3 * 32
+    segments = [(0, 0, headers_end), (0, 0x1000, 0x19d0), (1, 0x3000, options.programmer_size - 0x3000)]
+    table = b"".join(struct.pack("<8I", kind, offset, 0, 0, size, size, 7, 0x1000) for kind, offset, size in segments)
+    body = noise(rng, options.programmer_size - headers_end - len(text))
+    middle = max(0x3000, len(body) // 2)
+    return bytes(head) + table + bytes(body[:middle]) + text + bytes(body[middle:])
 
 
 class Command:
