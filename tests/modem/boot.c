@@ -60,7 +60,8 @@ static bool find_version(const struct nand *n, const struct partition *p, char v
 
 bool boot_decide(const struct nand *n, char version[BOOT_VERSION_MAX], char reason[BOOT_REASON_MAX])
 {
-    const struct partition *modem, *system, sbl = {"SBL", 0, 10};
+    static const char *const with_version[] = {"TZ", "modem", "system"};
+    const struct partition sbl = {"SBL", 0, 10};
     struct layout l;
 
     if (!sbl_valid(n, &sbl) || !partition_whole(n, &sbl)) {
@@ -81,10 +82,11 @@ bool boot_decide(const struct nand *n, char version[BOOT_VERSION_MAX], char reas
             return false;
         }
     }
-    modem = layout_find(&l, "modem");
-    system = layout_find(&l, "system");
-    if ((system && find_version(n, system, version)) || (modem && find_version(n, modem, version)))
-        return true;
-    snprintf(reason, BOOT_REASON_MAX, "no version in modem or system");
+    for (unsigned i = 0; i < sizeof(with_version) / sizeof(with_version[0]); i++) {
+        const struct partition *p = layout_find(&l, with_version[i]);
+        if (p && find_version(n, p, version))
+            return true;
+    }
+    snprintf(reason, BOOT_REASON_MAX, "no version in TZ, modem or system");
     return false;
 }

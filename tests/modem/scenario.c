@@ -68,7 +68,7 @@ static const struct setting settings[] = {
     CHOICE(initial, "brick", "brick|working|blank",
            "contents of a fresh flash: no SBL; boots; everything erased"),
     TEXT(project, "RM502QGLAA", "project name in RAWDATA of a fresh flash"),
-    TEXT(project_type, "", "project type in RAWDATA of a fresh flash"),
+    TEXT(project_type, "STD", "project type in RAWDATA of a fresh flash"),
     NUMBERS(bad, "bad blocks (marked when the flash is opened)"),
     NUMBERS(fail_program, "blocks that go bad when one of their pages is programmed"),
     NUMBERS(fail_erase, "blocks that go bad when they are erased"),
