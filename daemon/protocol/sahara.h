@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Sahara, the PBL's protocol (reference/edl.md 1): hello, image upload, command mode, reset. Bytes on the wire, no
- * policy. The ladder that brings a modem of unknown state to a hello is protocol/detect.h.
+ * Sahara, the PBL's protocol (reference/edl.md 1): hello, image upload, command mode, reset. Bytes on the
+ * wire, no policy. The ladder that brings a modem of unknown state to a hello is protocol/detect.h.
  */
 
 #include "transport/transport.h"
@@ -56,35 +56,43 @@ struct sahara_identity {
     uint32_t sahara_version;
 };
 
-/* "hash-table auth failure (0x21)" and so on for every status of 1.3; "unknown status 0x…" else. Static per thread. */
+/* "hash-table auth failure (0x21)" and so on for every status of 1.3; "unknown status 0x…" else. Static per
+ * thread. */
 const char *sahara_status_name(uint32_t status);
-/* "SDX55" for a HWID of the table in reference/edl.md 4 (revision bits ignored); NULL if the chip is not known. */
+/* "SDX55" for a HWID of the table in reference/edl.md 4 (revision bits ignored); NULL if the chip is not
+ * known. */
 const char *sahara_chip_name(uint64_t hwid);
 
 /* Parses a HELLO packet of exactly 0x30 bytes. -EPROTO if it is none. */
 int sahara_parse_hello(const void *packet, size_t size, struct sahara_hello *ret);
 
 /*
- * Command mode: answers *hello with mode 3, reads serial, HWID and PK hash (chip id v3 where HELLO says >= 3), leaves by
- * SWITCH_MODE(0) and waits for the fresh HELLO, which replaces *hello. A modem that refuses command mode or single commands
- * is not an error: what is missing stays missing, and *hello is valid again (after RESET if need be).
+ * Command mode: answers *hello with mode 3, reads serial, HWID and PK hash (chip id v3 where HELLO says >=
+ * 3), leaves by SWITCH_MODE(0) and waits for the fresh HELLO, which replaces *hello. A modem that refuses
+ * command mode or single commands is not an error: what is missing stays missing, and *hello is valid again
+ * (after RESET if need be).
  */
-int sahara_identify(struct transport *t, struct sahara_hello *hello, struct sahara_identity *ret, struct error *e);
+int sahara_identify(struct transport *t, struct sahara_hello *hello, struct sahara_identity *ret,
+                    struct error *e);
 
 /*
- * Uploads a programmer: HELLO_RESP(mode 0), READ_DATA and READ_DATA64 from the image (padded with 0xFF past its end),
- * END_IMAGE_TX, DONE, DONE_RESP (pending is accepted for images 7, 13, 21). A HELLO that comes again in between is answered
- * again. on_progress may be NULL. ProgrammerRejected (with the status) when the signature is refused or the modem stops
- * talking after the whole image; SaharaFailed; Timeout; ModemGone.
+ * Uploads a programmer: HELLO_RESP(mode 0), READ_DATA and READ_DATA64 from the image (padded with 0xFF past
+ * its end), END_IMAGE_TX, DONE, DONE_RESP (pending is accepted for images 7, 13, 21). A HELLO that comes
+ * again in between is answered again. on_progress may be NULL. ProgrammerRejected (with the status) when the
+ * signature is refused or the modem stops talking after the whole image; SaharaFailed; Timeout; ModemGone.
  */
 int sahara_upload(struct transport *t, const struct sahara_hello *hello, const void *image, size_t size,
-                  void (*on_progress)(void *userdata, uint64_t sent, uint64_t total), void *userdata, struct error *e);
+                  void (*on_progress)(void *userdata, uint64_t sent, uint64_t total), void *userdata,
+                  struct error *e);
 
-/* RESET and its RESET_RESP (the modem leaves Sahara and reboots, 1.1). A modem that goes away at once is success. */
+/* RESET and its RESET_RESP (the modem leaves Sahara and reboots, 1.1). A modem that goes away at once is
+ * success. */
 int sahara_reset(struct transport *t, struct error *e);
 
 /* Single packets, for detect.c: written without ZLP (2.10). */
-int sahara_send(struct transport *t, enum sahara_command command, const uint32_t *words, size_t n_words, usec_t deadline);
-/* The next packet: *ret_command and up to `size` bytes of the packet (header included). -EPROTO if it is not Sahara. */
+int sahara_send(struct transport *t, enum sahara_command command, const uint32_t *words, size_t n_words,
+                usec_t deadline);
+/* The next packet: *ret_command and up to `size` bytes of the packet (header included). -EPROTO if it is not
+ * Sahara. */
 int sahara_receive(struct transport *t, void *packet, size_t size, size_t *ret_size, uint32_t *ret_command,
                    usec_t deadline);
