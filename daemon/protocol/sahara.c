@@ -163,9 +163,8 @@ static int send_data(struct upload *u, uint64_t offset, uint64_t length)
     return transport_flush(u->t, deadline);
 }
 
-static void report(struct upload *u)
+static void report(struct upload *u, uint64_t sent)
 {
-    uint64_t sent = MIN_OF(u->served, (uint64_t)u->size);
     if (sent <= u->reported)
         return;
     u->reported = sent;
@@ -211,7 +210,7 @@ static int serve(struct upload *u, const struct sahara_packet *p)
         return silence(u, r);
     u->reached = MAX_OF(u->reached, MIN_OF(offset + length, (uint64_t)u->size));
     u->served += length;
-    report(u);
+    report(u, MIN_OF(u->served, (uint64_t)u->size));
     return 0;
 }
 
@@ -332,6 +331,8 @@ int sahara_upload(struct transport *t, const struct sahara_hello *hello, const v
             continue;
         }
         r = on_packet(&u, &p);
+        if (r == 0)
+            report(&u, size); /* what the modem had no use for included */
         if (r <= 0)
             return r;
         r = now_usec() >= u.deadline
