@@ -7,7 +7,13 @@
  * integers only (flash rule 7), and one that lacks or contradicts itself in start, count, sector size or last sector is
  * refused with -EINVAL before a byte is sent: a programmer takes a garbled erase for "the whole chip" and ACKs it.
  *
- * Every command returns when its <response> is there; logs are drained lazily, no fixed wait anywhere.
+ * Every command returns when its <response> is there; logs are drained lazily, no fixed wait anywhere. What comes late is read away
+ * before the next document is sent, so that an answer is never taken for that of another command; after a command that was given
+ * up (Timeout, a waker) the next one first brings the modem back into step with a nop.
+ *
+ * Errors common to all commands: ModemGone (-ENODEV), Timeout (-ETIMEDOUT), FirehoseFailed (-EPROTO: NAK with the modem's words,
+ * garbage, endless logs, a stalled endpoint), GeometryDiffers when the NAK says so, Cancelled or Interrupted or the waker's own
+ * errno. A command that fails in the middle of program's data leaves the modem waiting for them: every later one is refused.
  */
 
 #include "protocol/sahara.h"
@@ -82,12 +88,14 @@ uint32_t firehose_payload_size(const struct firehose *f);
 int firehose_nop(struct firehose *f, struct error *e);
 int firehose_storage_info(struct firehose *f, struct firehose_storage *ret, struct error *e);
 
-/* Whole erase blocks: start and last + 1 on block borders. ACKed means nothing but ACKed (rule 8). */
+/* Whole erase blocks: start, count and last + 1 on block borders. ACKed means nothing but ACKed (rule 8). */
 int firehose_erase(struct firehose *f, const struct firehose_range *range, struct error *e);
 
 /*
- * Programs exactly range->count pages. `source` fills the buffer with the bytes from `offset` of the image; past the image's
- * end it fills 0xFF (the erased value). At least two payload transfers are in flight.
+ * Programs exactly range->count pages from the first page of a block (each block is erased by the programmer before its first
+ * page, 2.6). `source` fills the buffer with the bytes from `offset` of the image; past the image's end it fills 0xFF (the erased
+ * value). Several payload transfers are in flight. If the source fails, the modem still gets its length (the rest as 0xFF), and the
+ * source's error is returned: the range then holds nothing of worth.
  */
 typedef int (*firehose_source)(void *userdata, uint64_t offset, void *buffer, size_t size, struct error *e);
 typedef void (*firehose_progress)(void *userdata, uint64_t done, uint64_t total);
@@ -107,7 +115,7 @@ int firehose_read_pages(struct firehose *f, const struct firehose_range *range, 
                         struct error *e);
 
 /* getsha256digest over range->count pages from start (good blocks only, as program laid them). -EOPNOTSUPP with Unsupported if
-   the programmer NAKs it or answers without a digest. */
+   the programmer NAKs it or answers without a digest. It is bounded by 30 s and a second a MiB. */
 int firehose_digest(struct firehose *f, const struct firehose_range *range, uint8_t ret[32], struct error *e);
 
 /*
