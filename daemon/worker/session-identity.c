@@ -60,101 +60,88 @@ void session_expect_unit(struct session *s)
         unit->pk_hash_size = n;
 }
 
-/* `what` and both values, in the message of a WrongUnit. */
-static int differs(const char *what, const char *want, const char *found, struct error *e)
+/* An identity as text, as it is told and compared; "" for a part that is not known. */
+struct identity_text {
+    char serial[SERIAL_DIGITS + 1], hwid[HWID_DIGITS + 1], pk_hash[PK_HASH_DIGITS + 1];
+};
+
+static struct identity_text print_identity(const struct sahara_identity *id)
 {
+    struct identity_text t = {0};
+    if (id->have_serial)
+        snprintf(t.serial, sizeof(t.serial), "%08x", id->serial);
+    if (id->have_hwid)
+        snprintf(t.hwid, sizeof(t.hwid), "%016llx", (unsigned long long)id->hwid);
+    text_hex(id->pk_hash, MIN_OF(id->pk_hash_size, (size_t)SAHARA_PK_HASH_MAX), t.pk_hash);
+    return t;
+}
+
+/* What may be missing on one side of a comparison and still be the same modem. */
+enum missing { MISSING_NEITHER = 0, MISSING_NOW = 1 << 0, MISSING_BEFORE = 1 << 1 };
+
+static int compare_part(const char *what, const char *want, const char *now, unsigned missing,
+                        struct error *e)
+{
+    if (strcmp(want, now) == 0 || (!*now && missing & MISSING_NOW) || (!*want && missing & MISSING_BEFORE))
+        return 0;
     return error_set(
         e, ERROR_WRONG_UNIT,
         "this is not the modem of this job: its %s is %s, expected %s; nothing was written to it", what,
-        found, want);
+        *now ? now : "not told any more", *want ? want : "not to be told");
 }
 
-static int compare_serial(const struct sahara_identity *want, const struct sahara_identity *now,
-                          bool required, struct error *e)
+static int compare(const struct sahara_identity *want, const struct sahara_identity *now, unsigned serial,
+                   unsigned rest, struct error *e)
 {
-    char a[SERIAL_DIGITS + 1], b[SERIAL_DIGITS + 1];
-    if (!want->have_serial || (!now->have_serial && !required) ||
-        (now->have_serial && now->serial == want->serial))
-        return 0;
-    snprintf(a, sizeof(a), "%08x", want->serial);
-    snprintf(b, sizeof(b), "%08x", now->serial);
-    return differs("serial number", a, now->have_serial ? b : "not told any more", e);
-}
-
-static int compare_hwid(const struct sahara_identity *want, const struct sahara_identity *now, bool required,
-                        struct error *e)
-{
-    char a[HWID_DIGITS + 1], b[HWID_DIGITS + 1];
-    if (!want->have_hwid || (!now->have_hwid && !required) || (now->have_hwid && now->hwid == want->hwid))
-        return 0;
-    snprintf(a, sizeof(a), "%016llx", (unsigned long long)want->hwid);
-    snprintf(b, sizeof(b), "%016llx", (unsigned long long)now->hwid);
-    return differs("hardware id", a, now->have_hwid ? b : "not told any more", e);
-}
-
-static int compare_pk_hash(const struct sahara_identity *want, const struct sahara_identity *now,
-                           bool required, struct error *e)
-{
-    char a[PK_HASH_DIGITS + 1], b[PK_HASH_DIGITS + 1];
-    bool told = now->pk_hash_size > 0;
-    if (want->pk_hash_size == 0 || (!told && !required) ||
-        (now->pk_hash_size == want->pk_hash_size &&
-         memcmp(now->pk_hash, want->pk_hash, now->pk_hash_size) == 0))
-        return 0;
-    text_hex(want->pk_hash, want->pk_hash_size, a);
-    text_hex(now->pk_hash, now->pk_hash_size, b);
-    return differs("PK hash", a, told ? b : "not told any more", e);
-}
-
-static int compare(const struct sahara_identity *want, const struct sahara_identity *now,
-                   bool serial_required, bool rest_required, struct error *e)
-{
-    int r = compare_serial(want, now, serial_required, e);
+    const struct identity_text a = print_identity(want), b = print_identity(now);
+    int r = compare_part("serial number", a.serial, b.serial, serial, e);
     if (r == 0)
-        r = compare_hwid(want, now, rest_required, e);
-    return r < 0 ? r : compare_pk_hash(want, now, rest_required, e);
+        r = compare_part("hardware id", a.hwid, b.hwid, rest, e);
+    return r < 0 ? r : compare_part("PK hash", a.pk_hash, b.pk_hash, rest, e);
 }
 
 /* Takes over and tells what no appearance told before (the first one may have been found in Firehose). */
 static void learn(struct session *s, const struct sahara_identity *now)
 {
     struct sahara_identity *known = &s->identity;
-    char text[PK_HASH_DIGITS + 1];
+    const struct identity_text text = print_identity(now);
 
     if (now->have_serial && !known->have_serial) {
         known->have_serial = true;
         known->serial = now->serial;
-        snprintf(text, sizeof(text), "%08x", now->serial);
-        worker_tell(s->worker, KEY_SERIAL, text);
+        worker_tell(s->worker, KEY_SERIAL, text.serial);
     }
     if (now->have_hwid && !known->have_hwid) {
+        const char *chip = sahara_chip_name(now->hwid);
         known->have_hwid = true;
         known->hwid = now->hwid;
-        snprintf(text, sizeof(text), "%016llx", (unsigned long long)now->hwid);
-        worker_tell(s->worker, KEY_HWID, text);
-        const char *chip = sahara_chip_name(now->hwid);
+        worker_tell(s->worker, KEY_HWID, text.hwid);
         if (chip)
             worker_tell(s->worker, KEY_CHIP, chip);
     }
     if (now->pk_hash_size > 0 && known->pk_hash_size == 0) {
         known->pk_hash_size = now->pk_hash_size;
-        memcpy(known->pk_hash, now->pk_hash, now->pk_hash_size);
-        text_hex(now->pk_hash, now->pk_hash_size, text);
-        worker_tell(s->worker, KEY_PKHASH, text);
+        memcpy(known->pk_hash, now->pk_hash, sizeof(known->pk_hash));
+        worker_tell(s->worker, KEY_PKHASH, text.pk_hash);
     }
     if (now->sahara_version > 0)
         known->sahara_version = now->sahara_version;
     s->identity_known = known->have_serial || known->have_hwid || known->pk_hash_size > 0;
 }
 
-int session_check_identity(struct session *s, const struct sahara_identity *now, bool complete,
-                           struct error *e)
+int session_check_identity(struct session *s, const struct sahara_identity *now, bool asked, struct error *e)
 {
-    int r = compare(&s->expected, now, false, false, e);
-    if (r == 0)
-        r = compare(&s->identity, now, true, complete, e);
+    const unsigned any = MISSING_NOW | MISSING_BEFORE;
+    int r = compare(&s->expected, now, any, any, e);
+    if (r == 0 && (s->identity_known || s->asked)) {
+        /* A modem that was asked twice says the same twice; one that could not be asked has its serial at
+         * least. */
+        unsigned before = asked && s->asked ? MISSING_NEITHER : MISSING_BEFORE;
+        r = compare(&s->identity, now, before, asked ? before : before | MISSING_NOW, e);
+    }
     if (r < 0)
         return r;
+    s->asked |= asked;
     learn(s, now);
     return 0;
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * One modem in EDL in the hands of a job, over as many appearances as it takes: wait for the device, open it, find out what it speaks, identify
- * it, upload the programmer, configure, look at its storage. In every appearance serial, HWID and PK hash must equal those of the first
- * (WrongUnit, nothing written).
+ * One modem in EDL in the hands of a job, over as many appearances as it takes: wait for the device, open it,
+ * find out what it speaks, identify it, upload the programmer, configure, look at its storage. In every
+ * appearance serial, HWID and PK hash must equal those of the first (WrongUnit, nothing written).
  */
 
 #include "worker/worker.h"
@@ -14,14 +14,21 @@ struct session {
     struct transport *transport;
     struct firehose *firehose;
     unsigned appearances;
-    bool identity_known;             /* an appearance told who it is; what it did not tell stays missing */
-    struct sahara_identity identity; /* of the first appearance that told it */
-    struct sahara_identity expected; /* options serial, hwid, pkhash: the unit that the job is for; empty if none was named */
-    bool programmer_was_running; /* found in Firehose: uploaded by somebody else; its capabilities are not those of our file */
-    struct nand_geometry geometry; /* from getstorageinfo; blocks 0 until session_start_programmer(), or not told */
+
+    /* What any appearance told; a later one must not contradict it. Parts that nobody told stay missing. */
+    struct sahara_identity identity;
+    bool identity_known; /* at least one part is there */
+    bool asked; /* in Sahara's command mode, so that a missing part is one that the modem does not tell */
+    /* Options serial, hwid, pkhash: the unit that the job is for; empty if none was named. */
+    struct sahara_identity expected;
+
+    /* Found in Firehose: uploaded by somebody else, and its capabilities are not those of our file. */
+    bool programmer_was_running;
+    /* Literals of the programmer that we uploaded, minus what its banner lacks. */
+    struct nand_capabilities capabilities;
     struct firehose_storage storage;
-    struct nand_capabilities capabilities; /* literals of the programmer that we uploaded, minus what it refused */
-    uint8_t erased_fill; /* 0xff until session_probe_fill() */
+    struct nand_geometry geometry; /* from getstorageinfo; blocks 0: not known (yet) */
+    uint8_t erased_fill;           /* 0xff until session_probe_fill() */
     char last_error_log[256];
 };
 
@@ -30,38 +37,45 @@ struct session *session_free(struct session *s);
 DEFINE_CLEANUP(struct session *, session_free)
 
 /*
- * Waits for the modem in EDL (WAIT_DEVICE=edl, until `deadline`), opens it and classifies it; one that goes away meanwhile is waited for again.
- * *ret is what detect_modem() found, not only Sahara or Firehose: the caller judges. With identify, a modem in Sahara is asked who it is; what is
- * known of the unit (always the serial in the product string, all that a programmer that runs already leaves) is compared with the first
- * appearance and with the unit that the job is for. ModemGone, ModemBusy, Timeout, WrongUnit, Cancelled, Interrupted. After an error the
- * transport may be open still: the job can try something else or free the session.
+ * Waits for the modem in EDL (WAIT_DEVICE=edl, until `deadline`), opens it and classifies it; one that goes
+ * away meanwhile is waited for again. *ret is what detect_modem() found, not only Sahara or Firehose: the
+ * caller judges. With identify, a modem in Sahara is asked who it is; what is known of the unit (always the
+ * serial in the product string, all that a programmer that runs already leaves) is compared with the first
+ * appearance and with the unit that the job is for. ModemGone, ModemBusy, Timeout, WrongUnit, Cancelled,
+ * Interrupted. After an error the transport may be open still: the job can try something else or free the
+ * session.
  */
-int session_attach(struct session *s, usec_t deadline, bool identify, struct detect_result *ret, struct error *e);
+int session_attach(struct session *s, usec_t deadline, bool identify, struct detect_result *ret,
+                   struct error *e);
 /*
- * From whatever session_attach() found to a configured programmer: upload (Sahara) or reuse (Firehose, programmer may be NULL), banner,
- * configure, storage. programmer is kept by the caller for the session's life. CANCEL and STOP wait meanwhile: they would leave the modem in
- * the middle of a transfer. -ENODEV with ModemGone: the caller may session_detach() and attach again.
+ * From whatever session_attach() found to a configured programmer: upload (Sahara) or reuse (Firehose,
+ * programmer may be NULL), banner, configure, storage. programmer is kept by the caller for the session's
+ * life. CANCEL and STOP wait meanwhile: they would leave the modem in the middle of a transfer. -ENODEV with
+ * ModemGone: the caller may session_detach() and attach again.
  */
-int session_start_programmer(struct session *s, const struct detect_result *found, const void *programmer, size_t size,
-                             struct error *e);
-/* Reads one page that the caller knows to be erased and takes its fill (0xff or 0xee) over; another content changes nothing. */
+int session_start_programmer(struct session *s, const struct detect_result *found, const void *programmer,
+                             size_t size, struct error *e);
+/* Reads one page that the caller knows to be erased and takes its fill (0xff or 0xee) over; another content
+ * changes nothing. */
 int session_probe_fill(struct session *s, uint64_t page, struct error *e);
 /* Drops the transport after -ENODEV (tells DEVICE_LOST=1), keeps what was learned. */
 void session_detach(struct session *s);
 /*
- * The holder's life: whatever the modem says is taken off it and dropped, the claim kept, until RELEASE, STOP, link EOF or the modem goes. It says
- * nothing any more, its exit tells. Always 0: a holder has no errors.
+ * The holder's life: whatever the modem says is taken off it and dropped, the claim kept, until RELEASE,
+ * STOP, link EOF or the modem goes. It says nothing any more, its exit tells. Always 0: a holder has no
+ * errors.
  */
 int session_hold(struct session *s);
 
 /* ---- session-identity.c ---- */
 
 /*
- * Compares what this appearance told with the first one and with the unit of the options, remembers and tells (SERIAL= HWID= PKHASH= CHIP=)
- * what is new. What the first appearance told, this one must tell too: always the serial, the rest if `complete` (it was asked for all).
- * WrongUnit.
+ * Compares what this appearance told with the earlier ones and with the unit of the options, remembers and
+ * tells (SERIAL= HWID= PKHASH= CHIP=) what is new. asked: command mode was gone through, what is missing is
+ * not told by this modem. What an earlier appearance told this one must tell too: always the serial, the rest
+ * if it was asked; and of two that were asked none tells more than the other. WrongUnit.
  */
-int session_check_identity(struct session *s, const struct sahara_identity *now, bool complete, struct error *e);
+int session_check_identity(struct session *s, const struct sahara_identity *now, bool asked, struct error *e);
 /* The serial of "QUSB_BULK_CID:0410_SN:49CBD7EF"; false if there is none. */
 bool session_product_serial(const char *product, uint32_t *ret);
 /* Reads the options serial, hwid, pkhash into s->expected, unless WrongUnit is allowed. */

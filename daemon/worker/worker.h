@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * One worker: the link to the service, what it was asked to do, and how it tells. main.c locks the process in and dispatches by JOB; a job file
- * is linear blocking code that ends with a result. Every wait in the process goes through the transport with worker_wake() as its
- * waker, so that CANCEL, STOP, DEVICE and DEVICE_GONE are heard at once.
+ * One worker: the link to the service, what it was asked to do, and how it tells. main.c locks the process in
+ * and dispatches by JOB; a job file is linear blocking code that ends with a result. Every wait in the
+ * process goes through the transport with worker_wake() as its waker, so that CANCEL, STOP, DEVICE and
+ * DEVICE_GONE are heard at once.
  */
 
 #include "link/keys.h"
@@ -20,32 +21,34 @@ struct worker {
     char kind[16];
     struct worker_option {
         char *name, *value;
-    } *options;
+    } * options;
     size_t n_options;
     int fd_archive, fd_store, fd_package, fd_journal, fd_recorded; /* -1: not given */
 
     /* what the service told since */
-    int fd_device;      /* a device that waits to be opened; -1 */
-    bool device_gone;   /* DEVICE_GONE since the last DEVICE */
+    int fd_device;    /* a device that waits to be opened; -1 */
+    bool device_gone; /* DEVICE_GONE since the last DEVICE */
     bool cancel, stop, release;
-    bool critical;      /* between two safe points: CANCEL and STOP wait (see worker_check) */
-    char appeared[16];  /* the last APPEARED, "" */
+    bool critical;     /* between two safe points: CANCEL and STOP wait (see worker_check) */
+    char appeared[16]; /* the last APPEARED, "" */
     char vid[5], pid[5], product[128];
 
     /* inside of worker.c; a zeroed worker with its link and fds set is a valid one */
-    bool closed;        /* EOF: `link` was replaced by a descriptor that stays silent, fd_send still reaches the service */
+    bool closed; /* EOF: `link` was replaced by a descriptor that stays silent, fd_send still reaches the
+                    service */
     int fd_send;
     bool state_told, unsafe, cancelable;
     struct worker_progress {
         uint64_t ppm, bytes_done, bytes_total;
         usec_t sent;
-        bool pending;   /* throttled; goes out with the next phase at the latest */
+        bool pending; /* throttled; goes out with the next phase at the latest */
     } progress;
     size_t log_bytes;
 };
 
 /* ---- life (main.c) ---- */
-/* Empties *w; the link's O_NONBLOCK is taken off (a told line must not be lost). The link stays the caller's. */
+/* Empties *w; the link's O_NONBLOCK is taken off (a told line must not be lost). The link stays the caller's.
+ */
 void worker_init(struct worker *w, int link);
 /* Frees options and messages, closes what was given and not taken. */
 void worker_done(struct worker *w);
@@ -57,21 +60,25 @@ const char *worker_option(const struct worker *w, const char *name, const char *
 uint64_t worker_option_u64(const struct worker *w, const char *name, uint64_t fallback);
 
 /*
- * A message that breaks a rule of link/link.h or link/keys.h ends the process with EXIT_FAILURE wherever it is read: a service that
- * speaks like that is not ours, and no job goes on under it.
+ * A message that breaks a rule of link/link.h or link/keys.h ends the process with EXIT_FAILURE wherever it
+ * is read: a service that speaks like that is not ours, and no job goes on under it.
  *
- * Link EOF counts as STOP. So does SIGTERM: its handler (main.c) shuts the link down for reading, and every wait hears the EOF.
+ * Link EOF counts as STOP. So does SIGTERM: its handler (main.c) shuts the link down for reading, and every
+ * wait hears the EOF.
  */
-/* transport_waker: takes one link message in. -ECANCELED on cancel, -EINTR on stop or link EOF (only when not critical), -ENODEV on DEVICE_GONE. */
+/* transport_waker: takes one link message in. -ECANCELED on cancel, -EINTR on stop or link EOF (only when not
+ * critical), -ENODEV on DEVICE_GONE. */
 int worker_wake(void *userdata);
 /*
- * The same without waiting, at a safe point, for all messages that are there: Cancelled / Interrupted in *e. STOP is honoured here also
- * in a critical section (the Firehose command in hand is over), CANCEL only outside of one.
+ * The same without waiting, at a safe point, for all messages that are there: Cancelled / Interrupted in *e.
+ * STOP is honoured here also in a critical section (the Firehose command in hand is over), CANCEL only
+ * outside of one.
  */
 int worker_check(struct worker *w, struct error *e);
 /*
- * Without a modem: until fd_device is there, or until `appeared` is not empty. A wait is a safe point (see worker_check). Cancelled,
- * Interrupted, -ETIMEDOUT with Timeout. The caller asks for it first (WAIT_DEVICE=) and clears what it waits for.
+ * Without a modem: until fd_device is there, or until `appeared` is not empty. A wait is a safe point (see
+ * worker_check). Cancelled, Interrupted, -ETIMEDOUT with Timeout. The caller asks for it first (WAIT_DEVICE=)
+ * and clears what it waits for.
  */
 int worker_wait_device(struct worker *w, usec_t deadline, struct error *e);
 int worker_wait_appeared(struct worker *w, usec_t deadline, struct error *e);
@@ -90,15 +97,17 @@ void worker_tell(struct worker *w, const char *key, const char *value);
 /* Sends KEY=1 with a sealed memfd holding data. */
 void worker_tell_memfd(struct worker *w, const char *key, const void *data, size_t size);
 
-/* ---- jobs: each returns 0 for RESULT=done or a negative errno with *e; *result may be set to another result word ---- */
+/* ---- jobs: each returns 0 for RESULT=done or a negative errno with *e; *result may be set to another result
+ * word ---- */
 struct job_outcome {
     const char *result; /* "done" by default */
     struct error error;
     struct session *hold; /* not NULL: become its holder after the result */
 };
 /*
- * The last word about a job that returned r: RESULT with ERROR, MESSAGE, WORDS, HINT in one datagram, HOLDING=1 behind it if `hold`. A
- * failure that nobody explained gets a message here; Cancelled and Interrupted become the results of those names.
+ * The last word about a job that returned r: RESULT with ERROR, MESSAGE, WORDS, HINT in one datagram,
+ * HOLDING=1 behind it if `hold`. A failure that nobody explained gets a message here; Cancelled and
+ * Interrupted become the results of those names.
  */
 void worker_result(struct worker *w, int r, struct job_outcome *o, bool hold);
 

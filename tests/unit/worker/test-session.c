@@ -225,6 +225,32 @@ static void test_other_unit_in_firehose(void **state)
     second_is_refused(*state, &other, "QUSB_BULK_CID:0410_SN:12345678", "serial number");
 }
 
+static void test_identity_parts(void **state)
+{
+    struct fixture *f = *state;
+    const struct sahara_identity serial = {.have_serial = true, .serial = 1},
+                                 all = {.have_serial = true, .serial = 1, .have_hwid = true, .hwid = 2},
+                                 none = {.have_hwid = false};
+    struct error e;
+
+    /* Found in Firehose first, then asked: more is learned. Then less may be told only where nobody could
+     * ask. */
+    f->session = session_new(&f->w);
+    assert_int_equal(session_check_identity(f->session, &serial, false, &e), 0);
+    assert_int_equal(session_check_identity(f->session, &all, true, &e), 0);
+    assert_int_equal(session_check_identity(f->session, &serial, false, &e), 0);
+    assert_int_equal(session_check_identity(f->session, &none, false, &e), -EPERM);
+    assert_int_equal(session_check_identity(f->session, &serial, true, &e), -EPERM);
+    assert_non_null(strstr(e.message, "hardware id"));
+    f->session = session_free(f->session);
+
+    /* Asked, and told no hardware id: one that tells it is another modem. */
+    f->session = session_new(&f->w);
+    assert_int_equal(session_check_identity(f->session, &serial, true, &e), 0);
+    assert_int_equal(session_check_identity(f->session, &all, true, &e), -EPERM);
+    assert_int_equal(session_check_identity(f->session, &serial, true, &e), 0);
+}
+
 static void expected_unit(struct fixture *f, const char *options)
 {
     say(f, options);
@@ -584,6 +610,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_product_serial),
+        TEST(test_identity_parts),
         TEST(test_identify),
         TEST(test_same_unit_again),
         TEST(test_other_serial),
