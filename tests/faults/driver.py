@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Plays the service for one real worker and one virtual modem, without a bus: small enough to run thousands of flashes.
+
+The worker speaks the link of daemon/link/keys.h on descriptor 3; the modem connects to our socket for each of its appearances
+(daemon/transport/virtual.h), and each worker gets its own copy of that connection, as it would get a node opened anew.
+"""
+import array
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+
+BUILD = os.environ.get("BUILD", "build")
+LIMIT = 60.0  # seconds for one job: a run that takes longer has hung
+
+
+def escape(value):
+    out = []
+    for byte in value.encode():
+        char = chr(byte)
+        out.append("\\\\" if char == "\\" else char if 0x20 <= byte < 0x7F else "\\x%02x" % byte)
+    return "".join(out)
+
+
+class Modem:
+    """One virtual modem and the socket that it plugs itself into."""
+
+    def __init__(self, directory, flash, settings, new=True, trace=None):
+        self.path = os.path.join(directory, "modem.socket")
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+        self.listener.bind(self.path)
+        self.listener.listen(4)
+        self.connection = None
+        self.plug = {}
+        self.appearances = 0
+        self.trace = trace or os.path.join(directory, "trace")
+        argv = [os.path.join(BUILD, "virtual-modem"), "--socket", self.path, "--flash", flash, "--trace", self.trace]
+        if new:
+            argv.append("--new")
+        for setting in settings:
+            argv += ["--set", setting]
+        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+
+    def accept(self):
+        self.drop()
+        self.connection, _ = self.listener.accept()
+        line = self.connection.recv(1024)
+        self.plug = dict(item.split("=", 1) for item in line.decode().splitlines() if "=" in item)
+        self.appearances += 1
+
+    def drop(self):
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+
+    @property
+    def in_edl(self):
+        return self.connection is not None and self.plug.get("PID") == "9008"
+
+    @property
+    def normal(self):
+        return self.connection is not None and self.plug.get("VID") == "2c7c" and self.plug.get("INTERFACES") != "1"
+
+    def close(self):
+        self.drop()
+        self.process.terminate()
+        self.process.wait()
+        self.listener.close()
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+class Job:
+    """One worker and what it said."""
+
+    def __init__(self, modem, kind, options, fds, product=""):
+        self.modem = modem
+        self.messages = []
+        self.values = {}
+        self.report = {}
+        self.log = []
+        self.phases = []
+        self.result = None
+        self.holding = False
+        self.waits = None
+        self.killed = False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link = ours
+        moved = os.dup2(theirs.fileno(), 300)
+
+        def in_child():
+            os.dup2(moved, 3)
+            os.closerange(4, 400)
+
+        self.process = subprocess.Popen([os.path.join(BUILD, "qdld-worker")], stdin=subprocess.DEVNULL,
+                                        preexec_fn=in_child, close_fds=False, env={"LANG": "C.UTF-8"})
+        os.close(moved)
+        theirs.close()
+        lines = ["JOB=" + kind] + ["OPTION.%s=%s" % (k, escape(str(v))) for k, v in options.items()]
+        lines += ["FD=" + name for name, _ in fds]
+        self.send(lines, [fd for _, fd in fds])
+
+    def send(self, lines, fds=()):
+        data = "".join(line + "\n" for line in lines).encode()
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self.link.sendmsg([data], ancillary)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def offer(self):
+        """Gives the modem to the worker if it waits for what is there."""
+        m = self.modem
+        if m.connection is None or self.waits is None:
+            return
+        ids = ["VID=" + m.plug["VID"], "PID=" + m.plug["PID"], "PRODUCT=" + escape(m.plug.get("PRODUCT", ""))]
+        if self.waits == "edl" and m.in_edl:
+            self.waits = None
+            self.send(["DEVICE=1"] + ids, [m.connection.fileno()])
+        elif self.waits == "normal" and m.normal:
+            self.waits = None
+            self.send(["APPEARED=normal"] + ids)
+        elif self.waits == "normal" and m.in_edl and self.came_back:
+            self.came_back = False
+            self.send(["APPEARED=edl"] + ids)
+
+    came_back = False
+
+    def take(self, data):
+        self.messages.append(data)
+        for line in data.decode().splitlines():
+            key, value = line.split("=", 1)
+            if key == "LOG":
+                self.log.append(value)
+            elif key == "PHASE":
+                self.phases.append(value)
+            elif key == "WAIT_DEVICE":
+                self.waits = value
+            elif key.startswith("REPORT."):
+                self.report[key[7:]] = value
+            elif key == "HOLDING":
+                self.holding = True
+            elif key == "RESULT":
+                self.result = value
+            self.values[key] = value
+
+    def run(self, on_message=None):
+        """Until the worker is gone or has become a holder. on_message(job) may kill it."""
+        end = time.monotonic() + LIMIT
+        while not self.holding:
+            watched = [self.link, self.modem.listener]
+            if self.modem.connection:
+                watched.append(self.modem.connection)
+            poll = select.poll()
+            for s in watched:
+                poll.register(s, select.POLLIN if s is not self.modem.connection else select.POLLRDHUP)
+            ready = {fd for fd, _ in poll.poll(max(0, end - time.monotonic()) * 1000)}
+            if not ready:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError("the worker hung: phases %s, log %s" % (self.phases[-5:], self.log[-8:]))
+            if self.modem.connection and self.modem.connection.fileno() in ready:
+                self.modem.drop()
+                self.send(["DEVICE_GONE=1"])
+                continue
+            if self.link.fileno() in ready:
+                try:
+                    data = self.link.recv(65536)
+                except ConnectionResetError:
+                    data = b""
+                if not data:
+                    break
+                self.take(data)
+                if on_message:
+                    on_message(self)
+                self.offer()
+            if self.modem.listener.fileno() in ready:
+                self.modem.accept()
+                self.came_back = True
+                self.offer()
+        if not self.holding:
+            self.process.wait()
+        return self
+
+    def kill(self):
+        self.killed = True
+        self.process.send_signal(signal.SIGKILL)
+
+    def finish(self):
+        """Ends a holder in the way of the service."""
+        if self.process.poll() is None:
+            self.send(["RELEASE=1"])
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError("the holder did not let go")
+        self.link.close()
+
+    @property
+    def words(self):
+        return "%s %s: %s" % (self.result, self.values.get("ERROR", ""), self.values.get("MESSAGE", ""))
+
+
+def import_package(directory, archive):
+    """A package through a real import worker; the path of its store entry."""
+    store = os.path.join(directory, "package.store")
+    fd = os.open(archive, os.O_RDONLY)
+    out = os.open(store, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    class Nothing:
+        connection = None
+
+    nothing = Nothing()
+    nothing.listener, other = socket.socketpair()
+    job = Job(nothing, "import", {}, [("archive", fd), ("store", out)]).run()
+    os.close(fd)
+    os.close(out)
+    assert job.result == "done", job.words
+    job.finish()
+    other.close()
+    nothing.listener.close()
+    return store
