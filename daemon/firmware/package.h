@@ -33,6 +33,7 @@ struct package_file {
     uint64_t offset, size; /* in the stored tar */
     uint8_t sha256[SHA256_SIZE];
     uint8_t md5[MD5_SIZE];
+    bool referenced; /* a command, a patch or a choice of package_open() needs it */
 };
 
 /* One <program> or <erase> of the rawprogram XML, checked but not yet judged. */
