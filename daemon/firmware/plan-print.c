@@ -70,6 +70,8 @@ static void put_u64(FILE *out, const char *key, uint64_t value)
     fprintf(out, "%s=%" PRIu64 "\n", key, value);
 }
 
+enum { NOTES_MAX = 100 }; /* of a plan; what is behind them would not be read by anybody either */
+
 static int print_summary(FILE *out, const struct plan *plan, const struct package *p)
 {
     char geometry[32];
@@ -92,7 +94,7 @@ static int print_summary(FILE *out, const struct plan *plan, const struct packag
         r = put(out, "NOTE", plan->sbl_note);
     for (size_t i = 0; r == 0 && i < plan->n_notes; i++)
         r = put(out, "NOTE", plan->notes[i]);
-    for (size_t i = 0; r == 0 && i < p->n_notes; i++)
+    for (size_t i = 0; r == 0 && i < p->n_notes && plan->n_notes + i < NOTES_MAX; i++)
         r = put(out, "NOTE", p->notes[i]);
     fputc('\n', out);
     return r;

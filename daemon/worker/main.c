@@ -21,15 +21,15 @@
 #include "worker/sandbox.h"
 #include "worker/session.h"
 
-enum {
-    MEMORY_MAX = 192 * 1024 * 1024,    /* what a 7z import may take; everything else needs far less */
-    STORE_OVERHEAD = 64 * 1024 * 1024, /* headers and index of a store entry of PACKAGE_SIZE_MAX */
-};
+enum { MEMORY_MAX = 192 * 1024 * 1024 /* what a 7z import may take; everything else needs far less */ };
 
 static const struct {
     const char *name;
     worker_job run;
 } jobs[] = {
+    {"import", job_import},
+    {"verify", job_verify},
+    {"plan", job_plan},
     {"identify", job_identify},
     {"reset", job_reset},
 };
@@ -71,8 +71,7 @@ static int load_what_needs_files(void)
 
 static int lock_in(const char **ret_missing)
 {
-    const struct sandbox_limits limits = {.memory = MEMORY_MAX,
-                                          .file_size = PACKAGE_SIZE_MAX + STORE_OVERHEAD};
+    const struct sandbox_limits limits = {.memory = MEMORY_MAX, .file_size = ARCHIVE_FILE_SIZE_MAX};
     int r = sandbox_enter(&limits, ret_missing);
     if (*ret_missing)
         fprintf(stderr, "qdld-worker: the sandbox lacks a layer on this system: %s\n", *ret_missing);
