@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 #include "firmware/checksums.h"
-#include "firmware/package-xml.h"
+#include "firmware/xmlfile.h"
 #include "firmware/programmer.h"
 #include "firmware/ranges.h"
 #include "firmware/rawprogram.h"
@@ -207,7 +207,7 @@ struct contents {
 static void on_contents_text(void *userdata, const char *element, const char *text)
 {
     struct contents *c = userdata;
-    char clean[PACKAGE_XML_TEXT_MAX];
+    char clean[XMLFILE_TEXT_MAX];
     text_clean(text, strlen(text), clean, sizeof(clean));
     if (strcmp(element, "product_name") == 0 && !*c->product)
         snprintf(c->product, sizeof(c->product), "%.*s", (int)sizeof(c->product) - 1, clean);
@@ -234,8 +234,8 @@ static int read_contents(struct package *p, struct contents *ret)
     int r = package_load(p, file, CONTENTS_SIZE_MAX, &text, &size);
     if (r < 0)
         return r;
-    struct package_xml x = {.on_text = on_contents_text, .userdata = ret};
-    r = package_xml_parse(&x, text, size, why, sizeof(why));
+    struct xmlfile x = {.on_text = on_contents_text, .userdata = ret};
+    r = xmlfile_parse(&x, text, size, why, sizeof(why));
     if (r == -EBADMSG) {
         package_note(p, "%s cannot be read: %s", CONTENTS, why);
         r = 0;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "firmware/package-xml.h"
+#include "firmware/xmlfile.h"
 #include "firmware/rawprogram.h"
 
 enum {
@@ -28,7 +28,7 @@ struct patch {
 static bool get_number(const struct parser *x, const char *const *a, const char *name, unsigned line,
                        uint64_t max, uint64_t *ret)
 {
-    const char *text = package_xml_attribute(a, name);
+    const char *text = xmlfile_attribute(a, name);
     if (text && text_parse_u64(text, 10, max, ret) == 0)
         return true;
     package_problem(x->p, "patch of line %u: %s=\"%.64s\" is not a number of at most %llu", line, name,
@@ -152,8 +152,8 @@ static int check_value(struct parser *x, const struct patch *t)
 static int on_patch(struct parser *x, const char *const *a, unsigned line)
 {
     struct package *p = x->p;
-    struct patch t = {.line = line, .value = package_xml_attribute(a, "value")};
-    const char *name = package_xml_attribute(a, "filename");
+    struct patch t = {.line = line, .value = xmlfile_attribute(a, "value")};
+    const char *name = xmlfile_attribute(a, "filename");
     char path[PACKAGE_PATH_MAX];
     uint64_t byte_offset, sector;
 
@@ -198,9 +198,9 @@ static int on_element(void *userdata, const char *name, const char *const *attri
 int patch_check(struct package *p, const char *base, const char *text, size_t size)
 {
     struct parser parser = {.p = p, .base = base};
-    struct package_xml x = {.on_element = on_element, .userdata = &parser};
+    struct xmlfile x = {.on_element = on_element, .userdata = &parser};
     char why[256] = "";
-    int r = package_xml_parse(&x, text, size, why, sizeof(why));
+    int r = xmlfile_parse(&x, text, size, why, sizeof(why));
     if (r == -EBADMSG) {
         package_problem(p, "the patch XML cannot be read: %s", why);
         return 0;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "firmware/package-xml.h"
+#include "firmware/xmlfile.h"
 
 struct parser {
     struct package *p;
@@ -20,7 +20,7 @@ enum { SECTOR_SIZE_LIMIT = 64 * 1024, PAGES_PER_BLOCK_LIMIT = 1024 };
 static bool get_number(struct package *p, const char *const *attributes, const char *element,
                        const char *name, unsigned line, uint64_t max, uint64_t *ret)
 {
-    const char *text = package_xml_attribute(attributes, name);
+    const char *text = xmlfile_attribute(attributes, name);
     if (!text) {
         package_problem(p, "%s of line %u has no %s", element, line, name);
         return false;
@@ -38,7 +38,7 @@ static bool get_number(struct package *p, const char *const *attributes, const c
 static bool get_optional(struct package *p, const char *const *attributes, const char *element,
                          const char *name, unsigned line, uint64_t max, uint64_t fallback, uint64_t *ret)
 {
-    if (package_xml_attribute(attributes, name))
+    if (xmlfile_attribute(attributes, name))
         return get_number(p, attributes, element, name, line, max, ret);
     *ret = fallback;
     return true;
@@ -100,7 +100,7 @@ static int on_program(struct parser *x, const char *const *a, unsigned line)
     struct package_command c = {.kind = COMMAND_PROGRAM, .line = line};
     char path[PACKAGE_PATH_MAX];
     uint64_t offset = 0;
-    const char *name = package_xml_attribute(a, "filename"), *sparse = package_xml_attribute(a, "sparse");
+    const char *name = xmlfile_attribute(a, "filename"), *sparse = xmlfile_attribute(a, "sparse");
 
     if (!name || !*name) {
         package_note(p, "program of line %u names no file and writes nothing", line);
@@ -132,7 +132,7 @@ static int on_program(struct parser *x, const char *const *a, unsigned line)
 static bool get_vendor_name(struct package *p, const char *const *a, const char *name, unsigned line,
                             char *ret, size_t size)
 {
-    const char *text = package_xml_attribute(a, name);
+    const char *text = xmlfile_attribute(a, name);
     if (!text)
         text = "";
     for (const char *c = text; *c; c++)
@@ -172,8 +172,7 @@ static int on_vendor(struct parser *x, const char *const *a, const char *vendor,
 static int on_erase(struct parser *x, const char *const *a, unsigned line)
 {
     struct package_command c = {.kind = COMMAND_ERASE, .line = line};
-    const char *vendor = package_xml_attribute(a, "vendor"),
-               *size = package_xml_attribute(a, "SECTOR_SIZE_IN_BYTES");
+    const char *vendor = xmlfile_attribute(a, "vendor"), *size = xmlfile_attribute(a, "SECTOR_SIZE_IN_BYTES");
     if (vendor)
         return on_vendor(x, a, vendor, line);
     /* BG95 packages carry an entry that a programmer must never see (reference/edl.md 3.6, 8.24). */
@@ -205,10 +204,10 @@ static int on_element(void *userdata, const char *name, const char *const *attri
 int rawprogram_parse(struct package *p, const char *base, const char *text, size_t size)
 {
     struct parser parser = {.p = p, .base = base};
-    struct package_xml x = {.on_element = on_element, .userdata = &parser};
+    struct xmlfile x = {.on_element = on_element, .userdata = &parser};
     char why[256] = "";
 
-    int r = package_xml_parse(&x, text, size, why, sizeof(why));
+    int r = xmlfile_parse(&x, text, size, why, sizeof(why));
     if (r == -ENOMEM)
         return r;
     if (r < 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "firmware/package-xml.h"
+#include "firmware/xmlfile.h"
 
 #include <errno.h>
 #include <libxml/parser.h>
@@ -13,23 +13,23 @@
 static const char COMMENT[] = "<!--";
 
 struct reader {
-    const struct package_xml *x;
+    const struct xmlfile *x;
     xmlParserCtxtPtr context;
     unsigned depth;
     int stopped; /* what on_element() said */
     bool dtd;
     char element[64]; /* the innermost open one */
-    char text[PACKAGE_XML_TEXT_MAX];
+    char text[XMLFILE_TEXT_MAX];
     size_t n_text;
 };
 
 /* ---- before libxml2 sees it ---- */
 
-/* The tag that begins at p ends within PACKAGE_XML_TAG_MAX bytes; '>' inside quotes does not end it. */
+/* The tag that begins at p ends within XMLFILE_TAG_MAX bytes; '>' inside quotes does not end it. */
 static bool tag_is_short(const char *p, const char *end)
 {
     char quote = '\0';
-    for (const char *c = p + 1; c < end && c - p < PACKAGE_XML_TAG_MAX; c++) {
+    for (const char *c = p + 1; c < end && c - p < XMLFILE_TAG_MAX; c++) {
         if (quote)
             quote = *c == quote ? '\0' : quote;
         else if (*c == '"' || *c == '\'')
@@ -37,7 +37,7 @@ static bool tag_is_short(const char *p, const char *end)
         else if (*c == '>')
             return true;
     }
-    return end - p < PACKAGE_XML_TAG_MAX; /* the parser will say that it is cut */
+    return end - p < XMLFILE_TAG_MAX; /* the parser will say that it is cut */
 }
 
 static int check_text(const char *text, size_t size, char *why, size_t why_size)
@@ -57,7 +57,7 @@ static int check_text(const char *text, size_t size, char *why, size_t why_size)
         if ((size_t)(end - p) >= strlen(COMMENT) && memcmp(p, COMMENT, strlen(COMMENT)) == 0)
             continue;
         if (!tag_is_short(p, end)) {
-            snprintf(why, why_size, "line %u: a tag is longer than %d bytes", line, PACKAGE_XML_TAG_MAX);
+            snprintf(why, why_size, "line %u: a tag is longer than %d bytes", line, XMLFILE_TAG_MAX);
             return -EBADMSG;
         }
     }
@@ -113,7 +113,7 @@ static void on_message(_unused_ void *userdata, _unused_ const char *format, ...
     /* The context keeps the last error; nothing goes to stderr. */
 }
 
-int package_xml_parse(const struct package_xml *x, const char *text, size_t size, char *why, size_t why_size)
+int xmlfile_parse(const struct xmlfile *x, const char *text, size_t size, char *why, size_t why_size)
 {
     int bad = check_text(text, size, why, why_size);
     if (bad < 0)
@@ -159,7 +159,7 @@ int package_xml_parse(const struct package_xml *x, const char *text, size_t size
     return result;
 }
 
-const char *package_xml_attribute(const char *const *attributes, const char *name)
+const char *xmlfile_attribute(const char *const *attributes, const char *name)
 {
     for (size_t i = 0; attributes && attributes[i]; i += 2)
         if (strcmp(attributes[i], name) == 0)

@@ -10,25 +10,24 @@
 #include <stdint.h>
 
 enum {
-    PACKAGE_XML_TAG_MAX =
-        4096, /* bytes from '<' to '>': bounds libxml2's quadratic look for double attributes */
-    PACKAGE_XML_TEXT_MAX = 256,
+    XMLFILE_TAG_MAX = 4096, /* bytes from '<' to '>': bounds libxml2's quadratic look for double attributes */
+    XMLFILE_TEXT_MAX = 256,
 };
 
-struct package_xml {
+struct xmlfile {
     /*
      * An element begins. attributes: name, value, name, value, NULL (NULL if there is none); depth 0 is the
-     * root. Non-zero stops the parser, package_xml_parse() then returns it.
+     * root. Non-zero stops the parser, xmlfile_parse() then returns it.
      */
     int (*on_element)(void *userdata, const char *name, const char *const *attributes, unsigned depth,
                       unsigned line);
-    /* The text of a leaf, cut to PACKAGE_XML_TEXT_MAX - 1 bytes; NULL if nobody wants it. */
+    /* The text of a leaf, cut to XMLFILE_TEXT_MAX - 1 bytes; NULL if nobody wants it. */
     void (*on_text)(void *userdata, const char *element, const char *text);
     void *userdata;
 };
 
 /* 0; -EBADMSG with the reason and the line in `why`; what on_element() returned; -ENOMEM. */
-int package_xml_parse(const struct package_xml *x, const char *text, size_t size, char *why, size_t why_size);
+int xmlfile_parse(const struct xmlfile *x, const char *text, size_t size, char *why, size_t why_size);
 
 /* The value of an attribute by its exact name; NULL if absent. */
-const char *package_xml_attribute(const char *const *attributes, const char *name);
+const char *xmlfile_attribute(const char *const *attributes, const char *name);
