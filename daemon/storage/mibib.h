@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * MIBIB, the partition table of a Qualcomm NAND (reference/edl.md 2.8): header, system table, user table, CRC page. The same parser
- * reads the modem's own and the image in a package (partition_complete_*.mbn), and the older bare user table (partition.mbn) is
- * recognised but gives no addresses.
+ * MIBIB, the partition table of a Qualcomm NAND (reference/edl.md 2.8): header, system table, user table, CRC
+ * page. The same parser reads the modem's own and the image in a package (partition_complete_*.mbn), and the
+ * older bare user table (partition.mbn) is recognised but gives no addresses.
  */
 
 #include "storage/nand.h"
@@ -12,7 +12,7 @@
 enum { MIBIB_PARTITIONS_MAX = 128, MIBIB_NAME_SIZE = 17, MIBIB_PAGES = 4, MIBIB_SCAN_BLOCKS = 32 };
 
 struct mibib_partition {
-    char name[MIBIB_NAME_SIZE]; /* without "0:"; bytes outside printable ASCII refused */
+    char name[MIBIB_NAME_SIZE];     /* without "0:"; bytes outside printable ASCII refused */
     uint64_t first_block, n_blocks; /* a growing one ends at the chip's end */
     bool grows;                     /* its length in the table was 0xFFFFFFFF */
 };
@@ -25,19 +25,21 @@ struct mibib_table {
 };
 
 /*
- * pages: MIBIB_PAGES pages of page_size as they lie in flash. chip_blocks resolves a growing partition (0: unknown, n_blocks
- * stays 0). -EBADMSG with FirmwareInvalid: magic, count, overlap, order, empty, beyond the chip, name (empty, unprintable, twice). A wrong
- * CRC is told in crc_valid and is the caller's to judge.
+ * pages: MIBIB_PAGES pages of page_size as they lie in flash. chip_blocks resolves a growing partition (0:
+ * unknown, n_blocks stays 0). -EBADMSG with FirmwareInvalid: magic, count, overlap, order, empty, beyond the
+ * chip, name (empty, unprintable, twice). A wrong CRC is told in crc_valid and is the caller's to judge.
  */
-int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struct mibib_table *ret, struct error *e);
+int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struct mibib_table *ret,
+                struct error *e);
 
 /* The CRC of 2.8 (poly 0x04C11DB7, init 0, not reflected, no final xor). */
 uint32_t mibib_crc(const void *data, size_t size);
 
 /*
- * Finds the modem's own: page 0 of the blocks in its known places, then of the first MIBIB_SCAN_BLOCKS blocks; several copies: the
- * highest age with a valid CRC. A copy without a CRC page counts only if none has one; with a wrong CRC it never counts. *ret_block is its
- * block. -ENOENT (and *e untouched) if there is none. Needs g->blocks.
+ * Finds the modem's own: page 0 of the blocks in its known places, then of the first MIBIB_SCAN_BLOCKS
+ * blocks; several copies: the highest age with a valid CRC. A copy without a CRC page counts only if none has
+ * one; with a wrong CRC it never counts. *ret_block is its block. -ENOENT (and *e untouched) if there is
+ * none. Needs g->blocks.
  */
 int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
                struct mibib_table *ret, uint64_t *ret_block, struct error *e);
@@ -52,7 +54,8 @@ const struct mibib_partition *mibib_at(const struct mibib_table *t, uint64_t blo
  */
 bool mibib_is_unit_data(const char *name);
 
-/* Text for a memfd or a record: one link_parse_text record a partition (NAME= FIRST= BLOCKS=, GROWS=1 of a growing one); and
-   back, as strict as mibib_parse(): -EBADMSG, -ENOMEM. Version, age and CRC are not kept. */
+/* Text for a memfd or a record: one link_parse_text record a partition (NAME= FIRST= BLOCKS=, GROWS=1 of a
+   growing one); and back, as strict as mibib_parse(): -EBADMSG, -ENOMEM. Version, age and CRC are not kept.
+ */
 char *mibib_print(const struct mibib_table *t);
 int mibib_scan(const char *text, size_t size, struct mibib_table *ret);

@@ -2,14 +2,15 @@
 #pragma once
 
 /*
- * NAND as a programmer shows it (reference/edl.md 2.6): geometry, the fills of erased, unreadable and bad pages, and the bad-block
- * map. Also what this programmer can do, read and never assumed: literals in its file, its banner, read-only probes.
+ * NAND as a programmer shows it (reference/edl.md 2.6): geometry, the fills of erased, unreadable and bad
+ * pages, and the bad-block map. Also what this programmer can do, read and never assumed: literals in its
+ * file, its banner, read-only probes.
  */
 
 #include "protocol/firehose.h"
 
 struct nand_geometry {
-    uint32_t page_size;       /* bytes */
+    uint32_t page_size; /* bytes */
     uint32_t pages_per_block;
     uint64_t blocks; /* 0: not known (a package names only page and block size) */
 };
@@ -20,15 +21,16 @@ static inline uint32_t nand_block_size(const struct nand_geometry *g)
 }
 
 /*
- * "p4K_b256K" and back. Parsing takes the name alone or a file name that carries it ("partition_complete_p4K_b256K.mbn"); the first
- * one in it counts, blocks becomes 0. out holds 32 bytes. -EINVAL: none there, not powers of two, a block smaller than a page.
+ * "p4K_b256K" and back. Parsing takes the name alone or a file name that carries it
+ * ("partition_complete_p4K_b256K.mbn"); the first one in it counts, blocks becomes 0. out holds 32 bytes.
+ * -EINVAL: none there, not powers of two, a block smaller than a page.
  */
 void nand_geometry_name(const struct nand_geometry *g, char *out, size_t size);
 int nand_geometry_parse(const char *name, struct nand_geometry *ret);
 
 /* What the programmer's file contains, by literal; "Capabilities are read, never assumed from the model". */
 struct nand_capabilities {
-    bool skip_bad_block;  /* can show bad blocks */
+    bool skip_bad_block; /* can show bad blocks */
     bool last_sector;
     bool digest;          /* getsha256digest */
     bool vendor_check;    /* c_project_name: knows the vendor tag (rule 3) */
@@ -48,8 +50,8 @@ enum nand_page_state nand_page_state(const void *page, size_t size, uint8_t eras
 /* One bit a block of the chip. */
 struct nand_map {
     uint64_t blocks;
-    uint8_t *bad;     /* 1: known bad */
-    uint8_t *known;   /* 1: it was looked at */
+    uint8_t *bad;   /* 1: known bad */
+    uint8_t *known; /* 1: it was looked at */
 };
 /* -ENOMEM; -EFBIG above a million blocks. */
 int nand_map_init(struct nand_map *m, uint64_t blocks);
@@ -62,16 +64,17 @@ void nand_map_set(struct nand_map *m, uint64_t block, bool bad);
 uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t count);
 
 /*
- * Looks at `count` blocks from `first`: reads the first page of each with skip_bad_block, and the last one too where the first shows the
- * bad fill. -EOPNOTSUPP if the programmer cannot show
- * bad blocks (!caps->skip_bad_block).
+ * Looks at `count` blocks from `first`: reads the first page of each with skip_bad_block, and the last one
+ * too where the first shows the bad fill. -EOPNOTSUPP if the programmer cannot show bad blocks
+ * (!caps->skip_bad_block).
  */
-int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps, uint64_t first,
-                  uint64_t count, struct nand_map *m, struct error *e);
+int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
+                  uint64_t first, uint64_t count, struct nand_map *m, struct error *e);
 
-/* A firehose range over whole blocks, last_sector at the end of the partition [first_block, first_block + n_blocks). */
+/* A firehose range over whole blocks, last_sector at the end of the partition [first_block, first_block +
+ * n_blocks). */
 struct firehose_range nand_range(const struct nand_geometry *g, uint64_t first_block, uint64_t n_blocks);
 
 /* One page of a block, the block being its own end (last_sector). ret holds page_size bytes. */
-int nand_read_page(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint32_t page, bool skip_bad_block,
-                   void *ret, struct error *e);
+int nand_read_page(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint32_t page,
+                   bool skip_bad_block, void *ret, struct error *e);
