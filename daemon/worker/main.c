@@ -30,6 +30,7 @@ static const struct {
     {"import", job_import},
     {"verify", job_verify},
     {"plan", job_plan},
+    {"flash", job_flash},
     {"identify", job_identify},
     {"reset", job_reset},
 };

@@ -40,7 +40,8 @@ struct firehose {
     bool goes_bad_armed;
     unsigned fail_at; /* the command with this number (from 1) fails with fail_with */
     int fail_with;
-    unsigned n_changing; /* erase and program commands so far */
+    unsigned unplug_after_pages; /* programmed from now on, once */
+    unsigned n_changing;         /* erase and program commands so far */
     struct fake_command commands[FAKE_COMMANDS_MAX];
     size_t n_commands;
     unsigned errors;
@@ -292,6 +293,8 @@ int firehose_program(struct firehose *f, const struct firehose_range *range, fir
         }
         if (page == UINT64_MAX)
             return error_set(e, ERROR_FIREHOSE_FAILED, "out of good blocks");
+        if (f->unplug_after_pages && --f->unplug_after_pages == 0)
+            return error_set(e, ERROR_MODEM_GONE, "the modem went away in the middle");
         if (page % ppb == 0)
             fake_erase_block(f, page / ppb);
         fake_put(f, page, buffer, size);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The end of a flash (flash rule 10): reset, and the wait for the modem in normal mode. */
+
+#include "worker/flash.h"
+
+/*
+ * Resets the modem and waits (option boot-usec) until it is there in normal mode; one reboot more is allowed,
+ * another port or PID too. *ret_result becomes "not-returned" when it does not come.
+ */
+int boot_modem(struct flash *f, const char **ret_result, struct error *e);
+
+/* Flash rule 11: nothing was changed, so a modem that was taken from normal mode goes back there. 0 if it was
+ * told to. */
+int boot_untouched(struct flash *f);

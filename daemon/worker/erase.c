@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "worker/erase.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LLU(n) ((unsigned long long)(n))
+
+static bool shows_bad_blocks(const struct flash *f)
+{
+    return f->session->capabilities.skip_bad_block;
+}
+
+static int erase_command(struct flash *f, uint64_t first, uint64_t count, const char *name, struct error *e)
+{
+    struct firehose_range range = nand_range(&f->plan->geometry, first, count);
+    char what[96];
+    int r = firehose_erase(f->session->firehose, &range, e);
+    if (count == 1)
+        snprintf(what, sizeof(what), "erasing block %llu of %s", LLU(first), name);
+    else
+        snprintf(what, sizeof(what), "erasing %s", name);
+    flash_note_errors(f, what);
+    return r;
+}
+
+int erase_range(struct flash *f, const struct plan_step *s, struct error *e)
+{
+    char name[MIBIB_NAME_SIZE + 32];
+    snprintf(name, sizeof(name), "%s", flash_step_name(s));
+    /*
+     * A count that includes a bad block means different things to different programmers: some count physical
+     * blocks, some good ones and run into the next partition or out of blocks. Block by block it means the
+     * same to all (reference/edl.md, corrections).
+     */
+    if (!shows_bad_blocks(f) || nand_map_count_bad(&f->map, s->first_block, s->n_blocks) == 0)
+        return erase_command(f, s->first_block, s->n_blocks, name, e);
+    for (uint64_t b = s->first_block; b < s->first_block + s->n_blocks; b++) {
+        if (nand_map_is_bad(&f->map, b))
+            continue;
+        int r = erase_command(f, b, 1, name, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* ---- looking ---- */
+
+/* 1: this page of a block is erased; 0: it is not. */
+static int page_is_erased(struct flash *f, uint64_t block, uint32_t page, uint8_t *buffer, struct error *e)
+{
+    const struct nand_geometry *g = &f->plan->geometry;
+    int r = nand_read_page(f->session->firehose, g, block, page, true, buffer, e);
+    if (r < 0)
+        return r;
+    return nand_page_state(buffer, g->page_size, f->session->erased_fill) == NAND_PAGE_ERASED;
+}
+
+/* A block that reads as bad where nothing was expected to: it went bad, which the map has to hear from
+ * nand_read_map(). */
+static int block_is_erased(struct flash *f, uint64_t block, uint8_t *buffer, struct error *e)
+{
+    int r = page_is_erased(f, block, 0, buffer, e);
+    if (r == 0 && nand_page_state(buffer, f->plan->geometry.page_size, 0xff) == NAND_PAGE_BAD) {
+        r = erase_read_map(f, block, 1, e);
+        return r < 0 ? r : nand_map_is_bad(&f->map, block);
+    }
+    return r <= 0 ? r : page_is_erased(f, block, f->plan->geometry.pages_per_block - 1, buffer, e);
+}
+
+/* The blocks behind which nothing of a finished image lies: the n-th good block from a command's start is its
+ * n-th block. */
+static bool is_covered(const struct flash *f, uint64_t block)
+{
+    uint32_t pages_per_block = f->plan->geometry.pages_per_block;
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (s->action != PLAN_WRITE || !f->steps[i].done || block < s->first_block ||
+            block >= s->first_block + s->n_blocks)
+            continue;
+        uint64_t good_before =
+            block - s->first_block - nand_map_count_bad(&f->map, s->first_block, block - s->first_block);
+        if (good_before < DIV_ROUND_UP(s->pages, pages_per_block))
+            return true;
+    }
+    return false;
+}
+
+static bool has_finished_write(const struct flash *f, const struct plan_step *erase)
+{
+    for (size_t i = 0; i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].action == PLAN_WRITE && f->steps[i].done &&
+            flash_contains(erase, &f->plan->steps[i]))
+            return true;
+    return false;
+}
+
+/* All that can be asked of a programmer that hides bad blocks: is the first page that it shows of this range
+ * erased? */
+static int check_blind(struct flash *f, const struct plan_step *s, uint8_t *buffer, struct error *e)
+{
+    if (has_finished_write(f, s))
+        return 1;
+    const struct nand_geometry *g = &f->plan->geometry;
+    struct firehose_range range = nand_range(g, s->first_block, s->n_blocks);
+    range.count = 1;
+    int r = firehose_read_pages(f->session->firehose, &range, false, buffer, e);
+    return r < 0 ? r : nand_page_state(buffer, g->page_size, f->session->erased_fill) == NAND_PAGE_ERASED;
+}
+
+int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+{
+    _cleanup_free_ uint8_t *buffer = malloc(f->plan->geometry.page_size);
+    if (!buffer)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    if (!shows_bad_blocks(f)) {
+        *ret_block = s->first_block;
+        return check_blind(f, s, buffer, e);
+    }
+    for (uint64_t b = s->first_block; b < s->first_block + s->n_blocks; b++) {
+        if (nand_map_is_bad(&f->map, b) || is_covered(f, b))
+            continue;
+        int r = block_is_erased(f, b, buffer, e);
+        if (r > 0)
+            continue;
+        *ret_block = b;
+        return r;
+    }
+    return 1;
+}
+
+int erase_ensure(struct flash *f, const struct plan_step *s, struct error *e)
+{
+    uint64_t block, behind = s->first_block; /* every block gets its second chance once */
+    for (;;) {
+        int r = erase_check(f, s, &block, e);
+        if (r != 0)
+            return r < 0 ? r : 0;
+        if (block < behind || !shows_bad_blocks(f))
+            break;
+        worker_log(
+            f->worker,
+            "WARN: block %llu of %s is not erased although the programmer said so; erasing it once more",
+            LLU(block), flash_step_name(s));
+        r = erase_command(f, block, 1, flash_step_name(s), e);
+        f->fill_known = false; /* it may have been learned from a page that was not erased */
+        if (r == 0)
+            r = erase_probe_fill(f, s, e);
+        if (r < 0)
+            return r;
+        behind = block + 1;
+    }
+    int r = error_set(e, ERROR_FIREHOSE_FAILED,
+                      "block %llu of %s still holds data although its erase was acknowledged", LLU(block),
+                      flash_step_name(s));
+    error_hint(e, HINT_CONTACT_VENDOR);
+    return r;
+}
+
+int erase_probe_fill(struct flash *f, const struct plan_step *s, struct error *e)
+{
+    /* Block 0 is good by what chip makers promise; elsewhere a programmer that hides bad blocks cannot be
+     * asked safely. */
+    if (f->fill_known || (!shows_bad_blocks(f) && s->first_block != 0))
+        return 0;
+    for (uint64_t b = s->first_block; b < s->first_block + s->n_blocks; b++) {
+        if (nand_map_is_bad(&f->map, b))
+            continue;
+        int r = session_probe_fill(f->session, b * f->plan->geometry.pages_per_block, e);
+        f->fill_known = r == 0;
+        return r;
+    }
+    return 0;
+}
+
+/* ---- the map ---- */
+
+uint64_t erase_new_bad(const struct flash *f)
+{
+    uint64_t n = 0;
+    for (uint64_t b = 0; b < f->map.blocks; b++)
+        n += nand_map_is_known(&f->at_gate, b) && nand_map_is_bad(&f->map, b) &&
+             !nand_map_is_bad(&f->at_gate, b);
+    return n;
+}
+
+int erase_read_map(struct flash *f, uint64_t first, uint64_t count, struct error *e)
+{
+    if (!shows_bad_blocks(f))
+        return 0;
+    uint64_t before = erase_new_bad(f);
+    int r = nand_read_map(f->session->firehose, &f->plan->geometry, &f->session->capabilities, first, count,
+                          &f->map, e);
+    if (r < 0)
+        return r;
+    uint64_t now = erase_new_bad(f);
+    if (now > before)
+        worker_log(f->worker, "WARN: %llu of blocks %llu to %llu went bad; %llu in this job",
+                   LLU(now - before), LLU(first), LLU(first + count - 1), LLU(now));
+    if (now <= NEW_BAD_BLOCKS_MAX)
+        return 0;
+    r = error_set(e, ERROR_FIREHOSE_FAILED,
+                  "%llu blocks of the flash went bad during this job (at most %d may): the flash is dying",
+                  LLU(now), NEW_BAD_BLOCKS_MAX);
+    error_hint(e, HINT_CONTACT_VENDOR);
+    return r;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Erasing (flash rule 8). An ACK of an erase proves nothing: programmers ACK also when they ran out of good
+ * blocks, and one that fails to parse a number erases the whole chip and ACKs that. So a range without bad
+ * blocks is one command that ends at its own partition's end, one with bad blocks is one command for each
+ * good block, and what no image covers afterwards is read.
+ */
+
+#include "worker/flash.h"
+
+/* Sends the commands for one ERASE step. Known-bad blocks are not addressed. */
+int erase_range(struct flash *f, const struct plan_step *s, struct error *e);
+
+/*
+ * 1 if every good block of an ERASE step that no finished WRITE covers reads as erased on its first and last
+ * page, 0 if one does not (its number in *ret_block). A programmer that cannot show bad blocks is asked for
+ * the range's first page only, and only if nothing was written there: it is not known where one of its blocks
+ * begins.
+ */
+int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e);
+
+/* The same, but a block that is not erased gets an erase of its own and a second look; then FirehoseFailed
+ * with the hint contact-vendor. */
+int erase_ensure(struct flash *f, const struct plan_step *s, struct error *e);
+
+/* Learns how this programmer shows an erased page, from one that must be (the first good page of an ERASE
+ * step that was just done). */
+int erase_probe_fill(struct flash *f, const struct plan_step *s, struct error *e);
+
+/*
+ * Reads the bad-block map of a range anew, where the programmer can show it. More than NEW_BAD_BLOCKS_MAX
+ * that were good at the gate: FirehoseFailed with the hint contact-vendor.
+ */
+int erase_read_map(struct flash *f, uint64_t first, uint64_t count, struct error *e);
+/* Blocks that have gone bad since the gate. */
+uint64_t erase_new_bad(const struct flash *f);

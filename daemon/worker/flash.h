@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A flash job's state, shared by its parts: job-flash.c (the story), gate.c (gate 2), steps.c (the order and
+ * what is done), erase.c, verify.c, image.c, boot.c, journal.c. One job, one thread, one struct.
+ */
+
+#include "firmware/plan.h"
+#include "worker/journal.h"
+#include "worker/session.h"
+
+enum {
+    NEW_BAD_BLOCKS_MAX = 3,   /* more in one job: the flash is dying, stop */
+    IDLE_APPEARANCES_MAX = 3, /* appearances of the modem in which no step was completed */
+};
+
+/* What became of one step of the plan; the same index as plan->steps. */
+struct flash_step {
+    bool touched; /* its command was sent, by this job or by the one it continues */
+    bool done;    /* ACKed and, as far as the rules ask, looked at */
+    bool digest_known;
+    uint8_t digest[SHA256_SIZE]; /* WRITE, VERIFY: of the pages as sent */
+};
+
+struct flash {
+    struct worker *worker;
+    struct session *session;
+    struct package *package;
+    struct plan *plan;
+    struct plan_options options;
+    struct mibib_table recorded;
+    char *programmer;
+    size_t programmer_size;
+    struct journal_key key;
+    struct journal journal;
+
+    struct flash_step *steps; /* NULL until gate 2 has passed */
+    struct nand_map map;      /* blocks 0 until gate 2 */
+    struct nand_map at_gate;  /* what was known to be bad before anything was done */
+    bool fill_known;          /* session->erased_fill was probed with this programmer */
+    bool programmer_up;
+    bool destructive; /* the modem's flash was changed, by this job or by the one it continues */
+    bool complete;    /* everything written and verified */
+
+    unsigned resumed;    /* steps that the journal called done and that were found so */
+    unsigned error_logs; /* ERROR logs of the programmer */
+    const char *vendor;  /* what came of the vendor check, for the report */
+    uint64_t work_done, work_total, bytes_written;
+};
+
+/* Logs with "WARN: " what the programmer complained about during `what`, counts it (flash rule 8: an ACK with
+ * ERROR logs proves nothing). */
+void flash_note_errors(struct flash *f, const char *what);
+/* Between two commands: Interrupted, and Cancelled as long as nothing was changed (whatever worker->critical
+ * says for the command in hand). */
+int flash_safe_point(struct flash *f, struct error *e);
+/* A step's name for people: its partition, or its blocks where no table names them. Static, overwritten by
+ * the next call. */
+const char *flash_step_name(const struct plan_step *s);
+/* Shows work_done of work_total. */
+void flash_progress(struct flash *f);
+/* What a step weighs, in bytes written in the same time. */
+uint64_t flash_work(const struct flash *f, const struct plan_step *s);
+
+/* WRITE or VERIFY of an image inside the range of an ERASE. */
+static inline bool flash_contains(const struct plan_step *outer, const struct plan_step *inner)
+{
+    return outer->first_block <= inner->first_block &&
+           inner->first_block + inner->n_blocks <= outer->first_block + outer->n_blocks;
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "worker/gate.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "worker/project.h"
+
+#define LLU(n) ((unsigned long long)(n))
+
+/* ---- chip ---- */
+
+static const char *chip_core(const char *name)
+{
+    return strncasecmp(name, "mdm", 3) == 0 ? name + 3 : name;
+}
+
+bool gate_chips_agree(const char *a, const char *b)
+{
+    a = chip_core(a);
+    b = chip_core(b);
+    /* A series by name ("SDX20") and one by number ("9x65") may be the same: nothing can be said. */
+    if (!*a || !*b || !isdigit((unsigned char)*a) != !isdigit((unsigned char)*b))
+        return true;
+    for (; *a && *b; a++, b++) {
+        int x = tolower((unsigned char)*a), y = tolower((unsigned char)*b);
+        bool wildcard = (x == 'x' && isdigit(y)) || (y == 'x' && isdigit(x));
+        if (x != y && !wildcard)
+            return false;
+    }
+    return true;
+}
+
+int gate_chip(struct flash *f, struct error *e)
+{
+    const struct sahara_identity *unit = &f->session->identity;
+    const char *chip = unit->have_hwid ? sahara_chip_name(unit->hwid) : NULL;
+    if (!chip || gate_chips_agree(chip, f->package->chip) || f->options.allow & ALLOW_WRONG_FIRMWARE)
+        return 0;
+    int r = error_set(e, ERROR_WRONG_FIRMWARE,
+                      "the package is for %s, this modem is an %s (hardware id %016llx) "
+                      "(--allow=WrongFirmware to try it anyway)",
+                      f->package->chip, chip, LLU(unit->hwid));
+    error_hint(e, HINT_WRONG_FIRMWARE);
+    return r;
+}
+
+/* ---- table and map ---- */
+
+/* *ret: the modem's own table in `room`, or NULL if it has none. */
+static int read_table(struct flash *f, struct mibib_table *room, const struct mibib_table **ret,
+                      struct error *e)
+{
+    uint64_t block;
+    struct session *s = f->session;
+    int r = mibib_read(s->firehose, &s->geometry, &s->capabilities, room, &block, e);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (r == -ENOENT) {
+        worker_log(f->worker, "the modem has no partition table");
+        *ret = NULL;
+        return 0;
+    }
+    worker_log(f->worker, "the modem's partition table lies in block %llu: %zu partitions, age %u",
+               LLU(block), room->n_partitions, room->age);
+    _cleanup_free_ char *text = mibib_print(room);
+    if (text)
+        worker_tell_memfd(f->worker, KEY_TABLE, text, strlen(text));
+    *ret = room;
+    return 0;
+}
+
+static bool has_range(const struct plan_step *s)
+{
+    return s->action == PLAN_ERASE || s->action == PLAN_WRITE || s->action == PLAN_VERIFY;
+}
+
+/* Every block that a step addresses and nobody looked at yet. Ranges beyond the chip are the judgement's to
+ * refuse. */
+static int read_map(struct flash *f, struct error *e)
+{
+    struct session *s = f->session;
+    if (!s->capabilities.skip_bad_block)
+        return 0;
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *step = &f->plan->steps[i];
+        if (!has_range(step))
+            continue;
+        uint64_t end = MIN_OF(step->first_block + step->n_blocks, f->map.blocks);
+        for (uint64_t b = step->first_block; b < end; b++) {
+            if (nand_map_is_known(&f->map, b))
+                continue;
+            int r = flash_safe_point(f, e);
+            if (r == 0)
+                r = nand_read_map(s->firehose, &s->geometry, &s->capabilities, b, 1, &f->map, e);
+            if (r < 0)
+                return r;
+        }
+    }
+    return 0;
+}
+
+static int copy_map(struct nand_map *to, const struct nand_map *from)
+{
+    int r = nand_map_init(to, from->blocks);
+    for (uint64_t b = 0; r == 0 && b < from->blocks; b++)
+        if (nand_map_is_known(from, b))
+            nand_map_set(to, b, nand_map_is_bad(from, b));
+    return r;
+}
+
+/* ---- whose modem is it? (rules 2 and 3) ---- */
+
+/* 1: RAWDATA names the modem that the package is for; 0: it says nothing. */
+static int check_project(struct flash *f, const struct mibib_table *modem, struct error *e)
+{
+    const struct mibib_table *tables[] = {modem, f->options.recorded,
+                                          f->package->table_known ? &f->package->table : NULL};
+    const struct mibib_partition *rawdata = NULL;
+    char name[PROJECT_NAME_SIZE];
+    for (size_t i = 0; !rawdata && i < ARRAY_SIZE(tables); i++)
+        rawdata = tables[i] ? mibib_find(tables[i], "RAWDATA") : NULL;
+    if (!rawdata)
+        return 0;
+    int r = project_read(f, rawdata, name, e);
+    if (r <= 0)
+        return r;
+    worker_log(f->worker, "the project name in RAWDATA is %s", name);
+    worker_tell(f->worker, KEY_PROJECT, name);
+    if (project_agrees(f, name))
+        return 1;
+    if (f->options.allow & ALLOW_WRONG_FIRMWARE)
+        return 0;
+    r = error_set(e, ERROR_WRONG_FIRMWARE,
+                  "the package is %s, the modem's own data say %s (--allow=WrongFirmware to do it anyway)",
+                  f->package->version_known ? f->package->version.name : "without a version", name);
+    error_hint(e, HINT_WRONG_FIRMWARE);
+    return r;
+}
+
+/*
+ * Rule 3: to a programmer that does not know it, the vendor tag is an erase of the whole chip. So: only to
+ * the programmer of this package, which contains the literal, and which we uploaded ourselves; and only with
+ * a project name.
+ */
+static const char *why_no_vendor_check(const struct flash *f, const struct plan_step *s)
+{
+    if (!f->package->capabilities.vendor_check || !f->session->capabilities.vendor_check)
+        return "not sent: the programmer does not know it";
+    if (f->session->programmer_was_running)
+        return "not sent: the programmer was running already";
+    if (!s->vendor.project_name[0])
+        return "not sent: the package names no project";
+    return NULL;
+}
+
+/* 1: the modem agreed; 0: it said nothing, or was not asked. */
+static int check_vendor(struct flash *f, struct error *e)
+{
+    int agreed_all = -1;
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        bool agreed = false;
+        if (s->action != PLAN_CHECK_VENDOR)
+            continue;
+        const char *why = why_no_vendor_check(f, s);
+        if (why) {
+            worker_log(f->worker, "vendor check %s", why);
+            f->vendor = why;
+            return 0;
+        }
+        worker_phase(f->worker, "vendor-check", s->vendor.project_name);
+        int r = firehose_vendor_check(f->session->firehose, &s->vendor, &agreed, e);
+        flash_note_errors(f, "the vendor check");
+        if (r < 0)
+            return r;
+        agreed_all = agreed_all != 0 && agreed;
+    }
+    if (agreed_all < 0) {
+        f->vendor = "the package asks for none";
+        return 0;
+    }
+    f->vendor = agreed_all ? "the modem agreed" : "the modem did not object";
+    return agreed_all;
+}
+
+static int check_version(struct flash *f, const struct mibib_table *modem, struct error *e)
+{
+    int named = 0;
+    if (!f->plan->version_proven) {
+        named = check_project(f, modem, e);
+        if (named < 0)
+            return named;
+    }
+    int agreed = check_vendor(f, e);
+    if (agreed < 0)
+        return agreed;
+    if (f->plan->version_proven || named || agreed || f->options.modem_version ||
+        f->options.allow & ALLOW_WRONG_FIRMWARE)
+        return 0;
+    int r = error_set(e, ERROR_VERSION_UNKNOWN,
+                      "nothing in the modem says which firmware it is for: give --modem-version= with the "
+                      "name on its label or on the "
+                      "vendor's IMEI page (for this package it begins with %s%s)",
+                      f->package->version_known ? f->package->version.prefix : "?",
+                      f->package->version_known ? f->package->version.baseline : "");
+    error_hint(e, HINT_CHECK_LABEL);
+    return r;
+}
+
+/* ---- all of it ---- */
+
+static int prepare_map(struct flash *f, struct error *e)
+{
+    const struct nand_geometry *g = &f->session->geometry;
+    if (g->blocks == 0)
+        return error_set(e, ERROR_GEOMETRY_DIFFERS,
+                         "the programmer does not tell the size of the flash, so no range can be checked");
+    nand_map_done(&f->map);
+    nand_map_done(&f->at_gate);
+    return nand_map_init(&f->map, g->blocks) < 0
+               ? error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(g->blocks))
+               : 0;
+}
+
+static int prepare_steps(struct flash *f, struct error *e)
+{
+    free(f->steps);
+    f->steps = calloc(f->plan->n_steps + 1, sizeof(*f->steps));
+    if (!f->steps || copy_map(&f->at_gate, &f->map) < 0)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    return 0;
+}
+
+int gate_storage(struct flash *f, bool resumed, struct error *e)
+{
+    _cleanup_free_ struct mibib_table *room = malloc(sizeof(*room));
+    const struct mibib_table *modem = NULL;
+    if (!room)
+        return error_set(e, ERROR_FAILED, "out of memory");
+
+    worker_phase(f->worker, "gate", NULL);
+    int r = prepare_map(f, e);
+    if (r == 0)
+        r = read_table(f, room, &modem, e);
+    if (r == 0)
+        r = read_map(f, e);
+    if (r == 0)
+        r = plan_judge(f->plan, f->package, &f->options, &f->session->geometry, modem, &f->map, e);
+    if (r == 0 && !resumed)
+        r = check_version(f, modem, e);
+    if (r == 0)
+        r = flash_safe_point(f, e);
+    return r < 0 ? r : prepare_steps(f, e);
+}

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A package onto a modem in EDL, by the flash rules: everything that can refuse comes before the first erase
+ * (gate 1 offline, gate 2 with the programmer up), everything that was begun is finished, over as many
+ * appearances of the modem as it takes, or is left so that the same call finishes it.
+ *
+ * Cancel: until the first destructive command always; after it not while the modem is there (it is refused,
+ * CANCELABLE=0), because half a flash helps nobody; while a lost modem is waited for again, because then
+ * nothing is in flight and, SBL being erased, it stays in 9008. STOP ends the job between two steps.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "transport/transport.h"
+#include "worker/boot.h"
+#include "worker/erase.h"
+#include "worker/gate.h"
+#include "worker/steps.h"
+
+static const usec_t wait_device = 600 * USEC_PER_SEC;
+static const usec_t leave_time = 20 * USEC_PER_SEC;
+
+enum { RECORDED_SIZE_MAX = 64 * 1024, LIST_SIZE = 2048 };
+
+static void flash_done(struct flash *f)
+{
+    free(f->programmer);
+    free(f->steps);
+    nand_map_done(&f->map);
+    nand_map_done(&f->at_gate);
+    journal_done(&f->journal);
+    f->session = session_free(f->session);
+    f->plan = plan_free(f->plan);
+    f->package = package_free(f->package);
+}
+
+/* ---- pre-flight: touches no modem ---- */
+
+static void read_recorded(struct flash *f)
+{
+    struct worker *w = f->worker;
+    _cleanup_free_ char *text = NULL;
+    size_t size = 0;
+    if (w->fd_recorded < 0)
+        return;
+    int r = io_read_file(w->fd_recorded, RECORDED_SIZE_MAX, &text, &size);
+    if (r == 0)
+        r = mibib_scan(text, size, &f->recorded);
+    if (r < 0)
+        worker_log(w, "WARN: the recorded partition table of this unit cannot be read: %s", strerror(-r));
+    else
+        f->options.recorded = &f->recorded;
+}
+
+static int read_options(struct flash *f, struct error *e)
+{
+    struct worker *w = f->worker;
+    int r = plan_parse_allow(worker_option(w, "allow", ""), &f->options.allow, e);
+    if (r < 0)
+        return r;
+    const char *modem_version = worker_option(w, "modem-version", ""),
+               *known = worker_option(w, "known-version", "");
+    f->options.modem_version = *modem_version ? modem_version : NULL;
+    f->options.known_version = *known ? known : NULL;
+    f->options.known_confirmed = worker_option_u64(w, "known-confirmed", 0) == 1;
+    f->options.reset = worker_option_u64(w, "reset", 1) != 0;
+    read_recorded(f);
+    return 0;
+}
+
+static int check_descriptors(const struct worker *w, struct error *e)
+{
+    if (w->fd_package < 0)
+        return error_set(e, ERROR_INVALID_ARGS, "a flash needs a package");
+    if (w->fd_journal < 0)
+        return error_set(e, ERROR_INVALID_ARGS, "a flash needs a journal");
+    return 0;
+}
+
+static int load_programmer(struct flash *f, struct error *e)
+{
+    const struct package_file *file = f->package->programmer;
+    if (!file)
+        return error_set(e, ERROR_FIRMWARE_INVALID, "the package has no programmer");
+    int r = package_load(f->package, file, PROGRAMMER_SIZE_MAX, &f->programmer, &f->programmer_size);
+    return r < 0 ? error_set(e, ERROR_FIRMWARE_INVALID, "the programmer %s cannot be read: %s", file->path,
+                             strerror(-r))
+                 : 0;
+}
+
+/* All of the journal's key but the unit, which is met later. */
+static int make_key(struct flash *f, struct error *e)
+{
+    char options[LIST_SIZE];
+    snprintf(options, sizeof(options), "allow=%x\nmodem-version=%s\nreset=%d\n", f->options.allow,
+             f->options.modem_version ? f->options.modem_version : "", f->options.reset);
+    memcpy(f->key.plan, f->plan->digest, SHA256_SIZE);
+    snprintf(f->key.firmware, sizeof(f->key.firmware), "%s", f->package->id);
+    int r = digest_sha256(f->programmer, f->programmer_size, f->key.programmer);
+    if (r == 0)
+        r = digest_sha256(options, strlen(options), f->key.options);
+    return r < 0 ? error_set(e, ERROR_FAILED, "out of memory") : 0;
+}
+
+static int prepare(struct flash *f, struct error *e)
+{
+    struct worker *w = f->worker;
+    worker_phase(w, "preparing", NULL);
+    int r = check_descriptors(w, e);
+    if (r == 0)
+        r = read_options(f, e);
+    if (r == 0)
+        r = package_open(w->fd_package, NULL, &f->package, e);
+    if (r < 0)
+        return r;
+    const char *id = worker_option(w, "firmware", "");
+    if (*id && strcmp(id, f->package->id) != 0)
+        return error_set(e, ERROR_DIGEST_MISMATCH,
+                         "the library's file is not firmware %s any more: its content is %s", id,
+                         f->package->id);
+    r = plan_new(f->package, &f->options, &f->plan, e);
+    if (r == 0)
+        r = load_programmer(f, e);
+    if (r == 0)
+        r = make_key(f, e);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < f->plan->n_notes; i++)
+        worker_log(w, "note: %s", f->plan->notes[i]);
+    if (!f->plan->sbl_last)
+        worker_log(w, "WARN: no guarantee that an interrupted flash stays in 9008: %s", f->plan->sbl_note);
+    f->session = session_new(w);
+    return f->session ? 0 : error_set(e, ERROR_FAILED, "out of memory");
+}
+
+/* ---- one appearance of the modem ---- */
+
+/* What the modem told of itself; where it told nothing (a programmer runs already) what the service knows of
+ * this very appearance. */
+static struct sahara_identity whose(const struct session *s)
+{
+    struct sahara_identity unit = s->identity;
+    if (!unit.have_serial && s->expected.have_serial) {
+        unit.have_serial = true;
+        unit.serial = s->expected.serial;
+    }
+    if (!unit.have_hwid && s->expected.have_hwid) {
+        unit.have_hwid = true;
+        unit.hwid = s->expected.hwid;
+    }
+    if (unit.pk_hash_size == 0) {
+        unit.pk_hash_size = s->expected.pk_hash_size;
+        memcpy(unit.pk_hash, s->expected.pk_hash, sizeof(unit.pk_hash));
+    }
+    return unit;
+}
+
+/* *ret: this job continues an earlier one. */
+static int open_journal(struct flash *f, bool *ret, struct error *e)
+{
+    const char *why = NULL;
+    f->key.unit = whose(f->session);
+    journal_done(&f->journal);
+    int r = journal_load(&f->journal, f->worker->fd_journal, &f->key, &why, e);
+    if (r < 0)
+        return r;
+    *ret = !why;
+    if (why)
+        worker_log(f->worker, "starting from the beginning: no journal to continue (%s)", why);
+    else
+        worker_log(f->worker, "continuing an interrupted flash: %zu records in its journal",
+                   f->journal.n_records);
+    return 0;
+}
+
+/*
+ * A programmer that runs already and that we cannot know to be this package's: back to Sahara, so that the
+ * package's own is used and the unit can be asked who it is. 1: on its way, attach again; 0: it stayed (9x07
+ * has no such command), go on with what is there and expect little of it.
+ */
+static int replace_programmer(struct flash *f, struct error *e)
+{
+    struct worker *w = f->worker;
+    struct session *s = f->session;
+    struct error ignored = {0};
+    worker_log(w,
+               "a programmer runs already that may not be this package's: sending the modem back to Sahara");
+    s->firehose = firehose_free(s->firehose);
+    s->firehose = firehose_new(s->transport);
+    if (!s->firehose)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    int r = firehose_power(s->firehose, FIREHOSE_POWER_EDL, &ignored);
+    if (r == 0)
+        r = transport_wait(s->transport, w->link, worker_wake, w, deadline_in(leave_time));
+    int asked = worker_check(w, e);
+    if (asked < 0)
+        return asked;
+    if (r == -ENODEV) {
+        session_detach(s);
+        return 1;
+    }
+    worker_log(w, "WARN: the programmer that runs does not go back to Sahara (%s); it is used as it is",
+               ignored.message);
+    return 0;
+}
+
+/* With a programmer up for the first time: everything that may still refuse. */
+static int pass_gate(struct flash *f, bool resumed, struct error *e)
+{
+    bool critical = f->worker->critical;
+    /* CANCEL and STOP wait for the command in hand; gate_storage() looks for them between its commands. */
+    f->worker->critical = true;
+    int r = gate_storage(f, resumed, e);
+    f->worker->critical = critical;
+    if (r < 0 || !resumed)
+        return r;
+    steps_from_journal(f);
+    f->destructive = true;
+    worker_tell(f->worker, KEY_DESTRUCTIVE, "1");
+    return 0;
+}
+
+static int check_geometry_again(const struct flash *f, struct error *e)
+{
+    const struct nand_geometry *a = &f->plan->geometry, *b = &f->session->geometry;
+    if (a->page_size == b->page_size && a->pages_per_block == b->pages_per_block && a->blocks == b->blocks)
+        return 0;
+    return error_set(
+        e, ERROR_WRONG_UNIT,
+        "the modem came back with another flash: %u/%u/%llu instead of %u/%u/%llu; nothing was written to it",
+        b->page_size, b->pages_per_block, (unsigned long long)b->blocks, a->page_size, a->pages_per_block,
+        (unsigned long long)a->blocks);
+}
+
+/* Programmer up, gate, what is left to do. -ENODEV: the modem went away; -EAGAIN: it was sent back to Sahara.
+ */
+static int use_modem(struct flash *f, const struct detect_result *found, bool *replaced, struct error *e)
+{
+    struct session *s = f->session;
+    /* Until something is changed every appearance is a first one: a unit that tells no serial may be another
+     * one. */
+    bool first = !f->steps || !f->destructive, resumed = false;
+    int r = gate_chip(f, e);
+    if (r == 0 && first)
+        r = open_journal(f, &resumed, e);
+    if (r < 0)
+        return r;
+    /* After a gate of ours, or with a journal that fits unit and programmer, the one that runs is this
+     * package's. */
+    bool ours = !first || resumed;
+    if (found->state == DETECT_FIREHOSE && !ours && !*replaced) {
+        *replaced = true;
+        r = replace_programmer(f, e);
+        if (r != 0)
+            return r < 0 ? r : -EAGAIN;
+    }
+    if (f->destructive)
+        worker_state(f->worker, true, false);
+    r = session_start_programmer(s, found, f->programmer, f->programmer_size, e);
+    if (r < 0)
+        return r;
+    f->programmer_up = true;
+    if (s->programmer_was_running && ours)
+        s->capabilities = f->package->capabilities;
+    r = first ? pass_gate(f, resumed, e) : check_geometry_again(f, e);
+    if (r == 0 && (resumed || f->destructive))
+        r = steps_recheck(f, e);
+    return r < 0 ? r : steps_run(f, e);
+}
+
+/* ---- over all appearances ---- */
+
+static int attach(struct flash *f, struct detect_result *found, struct error *e)
+{
+    struct worker *w = f->worker;
+    w->appeared[0] = '\0';
+    worker_state(w, false, true);
+    int r = session_attach(f->session, deadline_in(worker_option_u64(w, "wait-device-usec", wait_device)),
+                           true, found, e);
+    if (r < 0)
+        return r;
+    if (f->steps && f->destructive && strcmp(w->appeared, "normal") == 0) {
+        worker_log(w, "WARN: the modem ran its firmware meanwhile: everything is done again");
+        steps_forget(f);
+    }
+    return 0;
+}
+
+static int lost_too_often(struct error *e)
+{
+    int r = error_set(e, ERROR_MODEM_GONE,
+                      "the modem went away %d times in a row before a single step was finished",
+                      IDLE_APPEARANCES_MAX);
+    error_hint(e, HINT_BRIDGE_USB_BOOT);
+    return r;
+}
+
+static int flash_modem(struct flash *f, struct error *e)
+{
+    bool replaced = false;
+    for (unsigned idle = 0;;) {
+        struct detect_result found;
+        size_t before = steps_count_done(f);
+        int r = attach(f, &found, e);
+        if (r < 0)
+            return r;
+        r = use_modem(f, &found, &replaced, e);
+        if (r != -ENODEV && r != -EAGAIN)
+            return r;
+        f->programmer_up = false;
+        if (r == -EAGAIN)
+            continue;
+        session_detach(f->session);
+        idle = steps_count_done(f) > before ? 0 : idle + 1;
+        if (idle >= IDLE_APPEARANCES_MAX)
+            return lost_too_often(e);
+        worker_log(f->worker, "WARN: the modem went away (%s)", e->message);
+        *e = (struct error){0};
+    }
+}
+
+/* ---- the end ---- */
+
+static bool can_hold(const struct flash *f)
+{
+    return f->programmer_up && f->session && f->session->transport && f->session->firehose &&
+           !f->worker->stop;
+}
+
+static void hold(struct flash *f, struct job_outcome *o)
+{
+    if (can_hold(f))
+        o->hold = steal_ptr(f->session);
+}
+
+static int finish(struct flash *f, struct job_outcome *o)
+{
+    static const struct journal_record finished = {.kind = JOURNAL_FINISHED};
+    int r = f->options.reset ? boot_modem(f, &o->result, &o->error) : 0;
+    if (r < 0) {
+        worker_state(f->worker, false, true);
+        hold(f, o);
+        return r;
+    }
+    /* A modem that has booted has changed its flash: nothing is continued from here. */
+    if (f->journal.writable)
+        r = journal_append(&f->journal, &finished, &o->error);
+    worker_state(f->worker, false, true);
+    if (!f->options.reset)
+        hold(f, o);
+    return r;
+}
+
+static enum error_hint default_hint(enum error_kind kind)
+{
+    switch (kind) {
+    case ERROR_MODEM_GONE:
+    case ERROR_CANCELLED:
+        return HINT_REPLUG;
+    case ERROR_TIMEOUT:
+        return HINT_POWER_CYCLE;
+    default:
+        return HINT_RETRY;
+    }
+}
+
+/* Flash rule 11. */
+static void give_up(struct flash *f, struct job_outcome *o)
+{
+    struct error *e = &o->error;
+    worker_state(f->worker, false, true);
+    if (!f->destructive && worker_option_u64(f->worker, "came-from-normal", 0) == 1 && boot_untouched(f) == 0)
+        return;
+    if (e->hint == HINT_NONE && (f->destructive || e->kind == ERROR_MODEM_GONE || e->kind == ERROR_TIMEOUT))
+        error_hint(e, default_hint(e->kind));
+    if (f->destructive && e->kind == ERROR_MODEM_GONE)
+        o->result = "interrupted";
+    if (f->destructive)
+        worker_log(f->worker,
+                   "the modem stays in emergency download mode; the same call made again continues");
+    if (e->kind != ERROR_MODEM_GONE)
+        hold(f, o);
+}
+
+/* ---- report ---- */
+
+static void report_partitions(const struct flash *f, const char *key, enum plan_action action)
+{
+    char list[LIST_SIZE] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < f->plan->n_steps && used < sizeof(list); i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (s->action == action && f->steps[i].done)
+            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? ", " : "",
+                                     flash_step_name(s));
+    }
+    worker_report(f->worker, key, "%s", used ? list : "nothing");
+}
+
+static void report_bad_blocks(const struct flash *f)
+{
+    char list[LIST_SIZE] = "";
+    size_t used = 0;
+    uint64_t n = 0;
+    for (uint64_t b = 0; b < f->map.blocks; b++) {
+        if (!nand_map_is_known(&f->map, b) || !nand_map_is_bad(&f->map, b))
+            continue;
+        n++;
+        if (used < sizeof(list) - 1)
+            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%llu", used ? " " : ": ",
+                                     (unsigned long long)b);
+    }
+    if (f->programmer_up && !f->session->capabilities.skip_bad_block)
+        worker_report(f->worker, "bad-blocks", "not known: the programmer cannot show them");
+    else
+        worker_report(f->worker, "bad-blocks", "%llu, %llu of them new%s", (unsigned long long)n,
+                      (unsigned long long)erase_new_bad(f), list);
+}
+
+static void report(const struct flash *f)
+{
+    struct worker *w = f->worker;
+    worker_report(w, "backup", "no backup taken");
+    if (!f->steps)
+        return;
+    report_partitions(f, "erased", PLAN_ERASE);
+    report_partitions(f, "written", PLAN_WRITE);
+    report_partitions(f, "verified", PLAN_VERIFY);
+    report_bad_blocks(f);
+    worker_report(w, "bytes", "%llu", (unsigned long long)f->bytes_written);
+    worker_report(w, "resumed", "%u", f->resumed);
+    worker_report(w, "error-logs", "%u", f->error_logs);
+    worker_report(w, "vendor-check", "%s", f->vendor);
+    worker_report(w, "sbl-last", "%s", f->plan->sbl_last ? "yes" : f->plan->sbl_note);
+    if (f->complete)
+        worker_report(w, "version", "%s (not confirmed)",
+                      f->package->version_known ? f->package->version.name
+                                                : "of the package, which does not name it");
+}
+
+int job_flash(struct worker *w, struct job_outcome *o)
+{
+    _cleanup_(flash_done) struct flash f = {.worker = w,
+                                            .vendor = "not asked: this flash continues one that was judged"};
+    int r = prepare(&f, &o->error);
+    if (r < 0)
+        return r;
+    worker_ready(w);
+    r = flash_modem(&f, &o->error);
+    report(&f);
+    if (r < 0)
+        give_up(&f, o);
+    else
+        r = finish(&f, o);
+    return r;
+}

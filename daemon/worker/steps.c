@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "worker/steps.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "worker/erase.h"
+#include "worker/image.h"
+#include "worker/verify.h"
+
+/* ---- small questions ---- */
+
+static bool is_executed(const struct plan_step *s)
+{
+    return s->action == PLAN_ERASE || s->action == PLAN_WRITE || s->action == PLAN_VERIFY;
+}
+
+static bool same_image(const struct plan_step *a, const struct plan_step *b)
+{
+    return a->file == b->file && a->first_block == b->first_block && a->n_blocks == b->n_blocks;
+}
+
+/* The WRITE that a VERIFY is about, or the VERIFY of a WRITE; -1 if the plan has none. */
+static ssize_t partner(const struct flash *f, size_t i, enum plan_action action)
+{
+    for (size_t k = 0; k < f->plan->n_steps; k++)
+        if (f->plan->steps[k].action == action && same_image(&f->plan->steps[k], &f->plan->steps[i]))
+            return (ssize_t)k;
+    return -1;
+}
+
+/* Is there a WRITE inside this ERASE? With `unfinished`: one that is not done. */
+static bool has_write(const struct flash *f, const struct plan_step *erase, bool unfinished)
+{
+    for (size_t i = 0; i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].action == PLAN_WRITE && flash_contains(erase, &f->plan->steps[i]) &&
+            (!unfinished || !f->steps[i].done))
+            return true;
+    return false;
+}
+
+size_t steps_count_done(const struct flash *f)
+{
+    size_t n = 0;
+    for (size_t i = 0; f->steps && i < f->plan->n_steps; i++)
+        n += f->steps[i].done;
+    return n;
+}
+
+/* work_done and bytes_written from what is done: a step that failed in its middle leaves nothing behind. */
+static void recount(struct flash *f)
+{
+    f->work_done = f->work_total = f->bytes_written = 0;
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        f->work_total += flash_work(f, s);
+        if (!f->steps[i].done)
+            continue;
+        f->work_done += flash_work(f, s);
+        if (s->action == PLAN_WRITE)
+            f->bytes_written += s->pages * f->plan->geometry.page_size;
+    }
+    flash_progress(f);
+}
+
+/* ---- journal ---- */
+
+static struct journal_record record_of(const struct plan_step *s, enum journal_kind kind)
+{
+    return (struct journal_record){.kind = kind,
+                                   .action = (uint8_t)s->action,
+                                   .first_block = s->first_block,
+                                   .n_blocks = s->n_blocks,
+                                   .pages = s->pages};
+}
+
+static int append(struct flash *f, const struct plan_step *s, enum journal_kind kind, struct error *e)
+{
+    struct journal_record record = record_of(s, kind);
+    return journal_append(&f->journal, &record, e);
+}
+
+void steps_from_journal(struct flash *f)
+{
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        struct journal_record step = record_of(s, JOURNAL_INTENT);
+        const struct journal_record *last = is_executed(s) ? journal_find(&f->journal, &step) : NULL;
+        f->steps[i].touched = last != NULL;
+        f->steps[i].done = last && last->kind == JOURNAL_DONE;
+    }
+}
+
+/*
+ * In front of every destructive command: the intent is on the disk. The first one also ends the time in which
+ * the job can be cancelled: from here on only a complete flash or a modem that waits in EDL is a good end.
+ */
+static int begin_change(struct flash *f, size_t i, struct error *e)
+{
+    struct worker *w = f->worker;
+    worker_state(w, true, false);
+    if (!f->journal.writable) {
+        int r = journal_start(&f->journal, e);
+        if (r < 0)
+            return r;
+    }
+    int r = append(f, &f->plan->steps[i], JOURNAL_INTENT, e);
+    if (r < 0)
+        return r;
+    if (!f->destructive)
+        worker_tell(w, KEY_DESTRUCTIVE, "1");
+    f->destructive = true;
+    f->steps[i].touched = true;
+    f->steps[i].done = false;
+    return 0;
+}
+
+static int end_change(struct flash *f, size_t i, struct error *e)
+{
+    f->steps[i].done = true;
+    int r = append(f, &f->plan->steps[i], JOURNAL_DONE, e);
+    recount(f);
+    return r;
+}
+
+/* ---- the three kinds of steps ---- */
+
+static int run_erase(struct flash *f, size_t i, struct error *e)
+{
+    const struct plan_step *s = &f->plan->steps[i];
+    worker_phase(f->worker, "erase", flash_step_name(s));
+    int r = begin_change(f, i, e);
+    if (r == 0)
+        r = erase_range(f, s, e);
+    if (r == 0)
+        r = erase_probe_fill(f, s, e);
+    /* What gets an image is looked at when the image is there. SBL at once: that the modem comes back in 9008
+     * from now on hangs on it. */
+    if (r == 0 && (s->sbl || !has_write(f, s, false)))
+        r = erase_ensure(f, s, e);
+    return r < 0 ? r : end_change(f, i, e);
+}
+
+/* Blocks behind an image in its erased range are read before the image is verified: should one of them turn
+   out to be the image's after all, the verification says so. */
+static int check_behind(struct flash *f, const struct plan_step *write, struct error *e)
+{
+    int r = erase_read_map(f, write->first_block, write->n_blocks, e);
+    for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (s->action == PLAN_ERASE && flash_contains(s, write) && !has_write(f, s, true))
+            r = erase_ensure(f, s, e);
+    }
+    return r;
+}
+
+static int run_write(struct flash *f, size_t i, struct error *e)
+{
+    const struct plan_step *s = &f->plan->steps[i];
+    struct firehose_range range = nand_range(&f->plan->geometry, s->first_block, s->n_blocks);
+    struct image image;
+    range.count = s->pages;
+
+    worker_phase(f->worker, "program", flash_step_name(s));
+    int r = begin_change(f, i, e);
+    if (r < 0)
+        return r;
+    r = image_begin(&image, f, s, e);
+    if (r < 0)
+        return r;
+    r = firehose_program(f->session->firehose, &range, image_source, image_progress, &image, e);
+    if (r == 0)
+        f->steps[i].digest_known = image_sent(&image, f->steps[i].digest) == 0;
+    image_end(&image);
+    char what[MIBIB_NAME_SIZE + 64];
+    snprintf(what, sizeof(what), "writing %s", flash_step_name(s));
+    flash_note_errors(f, what);
+    if (r < 0)
+        return r;
+    f->steps[i].done = true; /* so that its blocks count as covered */
+    r = check_behind(f, s, e);
+    return r < 0 ? r : end_change(f, i, e);
+}
+
+/* An SBL that is not right must not be there at all: without it the modem comes back in 9008 (flash rules 6
+ * and 9). */
+static void erase_bad_sbl(struct flash *f, const struct plan_step *bad)
+{
+    struct error ignored = {0};
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (s->action == PLAN_WRITE && same_image(s, bad))
+            f->steps[i].done = false;
+        if (s->action != PLAN_ERASE || !flash_contains(s, bad))
+            continue;
+        int r = begin_change(f, i, &ignored);
+        if (r == 0)
+            r = erase_range(f, s, &ignored);
+        if (r == 0)
+            r = erase_ensure(f, s, &ignored);
+        if (r == 0)
+            r = end_change(f, i, &ignored);
+        worker_log(f->worker,
+                   r < 0 ? "ERROR: the wrong %s could not be erased again: %s"
+                         : "%s was not right and was erased again%s",
+                   flash_step_name(s), r < 0 ? ignored.message : "");
+    }
+}
+
+static int run_verify(struct flash *f, size_t i, struct error *e)
+{
+    const struct plan_step *s = &f->plan->steps[i];
+    ssize_t write = partner(f, i, PLAN_WRITE);
+    struct error own = {0};
+    e = e ? e : &own;
+    worker_phase(f->worker, "verify", flash_step_name(s));
+    int r = verify_image(f, s, &f->steps[write >= 0 ? (size_t)write : i], e);
+    if (r < 0 && e->kind == ERROR_DIGEST_MISMATCH && s->sbl)
+        erase_bad_sbl(f, s);
+    if (r < 0) {
+        /* What is not right is not done; the same call made again writes it anew. */
+        if (write >= 0 && e->kind == ERROR_DIGEST_MISMATCH)
+            f->steps[write].done = false;
+        return r;
+    }
+    f->steps[i].done = true;
+    recount(f);
+    return 0;
+}
+
+int steps_run(struct flash *f, struct error *e)
+{
+    recount(f);
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (!is_executed(s) || f->steps[i].done)
+            continue;
+        int r = worker_check(f->worker, e);
+        if (r < 0)
+            return r;
+        if (s->action == PLAN_ERASE)
+            r = run_erase(f, i, e);
+        else
+            r = s->action == PLAN_WRITE ? run_write(f, i, e) : run_verify(f, i, e);
+        if (r < 0)
+            return r;
+    }
+    f->complete = true;
+    return 0;
+}
+
+/* ---- looking again ---- */
+
+void steps_forget(struct flash *f)
+{
+    for (size_t i = 0; i < f->plan->n_steps; i++)
+        f->steps[i].done = false;
+}
+
+static int recheck_map(struct flash *f, struct error *e)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (s->action == PLAN_ERASE && f->steps[i].touched)
+            r = erase_read_map(f, s->first_block, s->n_blocks, e);
+    }
+    return r;
+}
+
+/* Before anything is judged erased: how does this programmer show it? Asked where nothing was written since
+ * the erase. */
+static int recheck_fill(struct flash *f, struct error *e)
+{
+    for (size_t i = 0; !f->fill_known && i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (s->action != PLAN_ERASE || !f->steps[i].done)
+            continue;
+        bool written = false;
+        for (size_t k = 0; k < f->plan->n_steps; k++)
+            written |= f->plan->steps[k].action == PLAN_WRITE && f->steps[k].touched &&
+                       flash_contains(s, &f->plan->steps[k]);
+        if (written)
+            continue;
+        int r = erase_probe_fill(f, s, e);
+        f->fill_known = false; /* it may not be erased any more: the next real erase is asked again */
+        return r;
+    }
+    return 0;
+}
+
+static int recheck_write(struct flash *f, size_t i, struct error *e)
+{
+    const struct plan_step *s = &f->plan->steps[i];
+    ssize_t verify = partner(f, i, PLAN_VERIFY);
+    struct error own = {0};
+    worker_phase(f->worker, "verify", flash_step_name(s));
+    int r = verify_image(f, s, &f->steps[i], &own);
+    if (r < 0 && own.kind != ERROR_DIGEST_MISMATCH) {
+        if (e)
+            *e = own;
+        return r;
+    }
+    f->steps[i].done = r == 0;
+    if (verify >= 0)
+        f->steps[verify].done = r == 0;
+    f->resumed += r == 0;
+    if (r < 0)
+        worker_log(f->worker, "%s was written and is not there any more, it is written again",
+                   flash_step_name(s));
+    return 0;
+}
+
+static int recheck_erase(struct flash *f, size_t i, struct error *e)
+{
+    const struct plan_step *s = &f->plan->steps[i];
+    for (size_t k = 0; k < f->plan->n_steps; k++)
+        if (f->plan->steps[k].action == PLAN_WRITE && f->steps[k].touched && !f->steps[k].done &&
+            flash_contains(s, &f->plan->steps[k])) {
+            f->steps[i].done = false;
+            return 0;
+        }
+    uint64_t block;
+    int r = erase_check(f, s, &block, e);
+    if (r < 0)
+        return r;
+    f->steps[i].done = r > 0;
+    f->resumed += r > 0;
+    return 0;
+}
+
+/* An erase that has to be done again takes the images in its range with it. */
+static void undo_inside(struct flash *f, const struct plan_step *erase)
+{
+    for (size_t k = 0; k < f->plan->n_steps; k++) {
+        const struct plan_step *s = &f->plan->steps[k];
+        if ((s->action == PLAN_WRITE || s->action == PLAN_VERIFY) && flash_contains(erase, s))
+            f->steps[k].done = false;
+    }
+}
+
+/* With anything else missing, SBL has to go first again: a modem with SBL and without the rest is what rule 6
+ * prevents. */
+static void undo_sbl(struct flash *f)
+{
+    bool missing = false, touched = false;
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (is_executed(s) && !s->sbl)
+            missing |= !f->steps[i].done;
+        touched |= s->sbl && s->action == PLAN_WRITE && f->steps[i].touched;
+    }
+    for (size_t i = 0; missing && touched && i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].sbl)
+            f->steps[i].done = false;
+}
+
+int steps_recheck(struct flash *f, struct error *e)
+{
+    worker_state(f->worker, true, false);
+    f->resumed = 0;
+    int r = recheck_map(f, e);
+    if (r == 0)
+        r = recheck_fill(f, e);
+    for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].action == PLAN_WRITE && f->steps[i].done)
+            r = recheck_write(f, i, e);
+    for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].action == PLAN_ERASE && f->steps[i].done)
+            r = recheck_erase(f, i, e);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].action == PLAN_ERASE && !f->steps[i].done)
+            undo_inside(f, &f->plan->steps[i]);
+    undo_sbl(f);
+    worker_log(f->worker, "%u finished steps were found as they should be", f->resumed);
+    recount(f);
+    return 0;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Verifying (flash rule 9): what is there, not what was sent. The programmer's digest over exactly the pages
+ * of the image where it has one; without it, or if it differs, everything is read back and compared page by
+ * page.
+ */
+
+#include "worker/flash.h"
+
+/*
+ * Is the image of a WRITE or VERIFY step in the flash? 0; DigestMismatch naming the first page that differs;
+ * else what the command said. state: of that step, for the digest it keeps.
+ */
+int verify_image(struct flash *f, const struct plan_step *s, struct flash_step *state, struct error *e);

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <fcntl.h>
+#include "flash-fixture.h"
+
+static int run(struct fixture *x, struct error *e)
+{
+    *e = (struct error){0};
+    int r = x->flash.destructive ? steps_recheck(&x->flash, e) : 0;
+    return r < 0 ? r : steps_run(&x->flash, e);
+}
+
+static void test_whole_flash(void **state)
+{
+    (void)state;
+    for (int digest = 0; digest < 2; digest++) {
+        struct fixture *x = fix_new();
+        struct error e;
+        x->nand->erased_fill = digest ? 0xff : 0xee; /* on such a build the all-0xFF page of each image reads
+                                                        as 0xFF only if it was written */
+        x->session.capabilities.digest = digest;
+        assert_false(fix_start(x));
+        assert_int_equal(run(x, &e), 0);
+        assert_true(x->flash.complete && x->flash.destructive && fix_told_destructive);
+        assert_true(fix_unsafe && !fix_cancelable);
+        fix_assert_complete(x);
+        assert_int_equal(x->flash.work_done, x->flash.work_total);
+        assert_int_equal(x->flash.bytes_written, x->plan.bytes_to_write);
+        assert_int_equal(x->session.erased_fill, x->nand->erased_fill);
+        fix_free(x);
+    }
+}
+
+/* Flash rules 6 and 7: the order, and that no command reaches beyond its own partition. */
+static void test_order_and_ranges(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    assert_int_equal(run(x, &e), 0);
+    bool first = true, sbl_written = false;
+    for (size_t i = 0; i < x->nand->n_commands; i++) {
+        const struct fake_command *c = &x->nand->commands[i];
+        if (c->verb != FAKE_ERASE && c->verb != FAKE_PROGRAM)
+            continue;
+        if (first)
+            assert_true(c->verb == FAKE_ERASE && c->range.start == 0);
+        first = false;
+        assert_false(sbl_written);
+        sbl_written = c->verb == FAKE_PROGRAM && c->range.start == 0;
+        uint64_t block = c->range.start / FIX_PAGES_PER_BLOCK,
+                 end = (c->range.last + 1) / FIX_PAGES_PER_BLOCK;
+        static const uint64_t borders[] = {SBL, MIBIB, EFS2, BOOT, MISC, SYSTEM, FIX_END};
+        for (size_t k = 0; k < ARRAY_SIZE(borders); k++)
+            assert_false(block < borders[k] && end > borders[k]);
+    }
+    assert_true(sbl_written);
+    assert_non_null(strstr(fix_phases, "erase SBL\nerase MIBIB\nprogram MIBIB\nverify MIBIB\nerase boot\n"));
+    fix_free(x);
+}
+
+static void test_bad_blocks(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    x->nand->bad[1] = x->nand->bad[BOOT + 2] = x->nand->bad[SYSTEM + 6] = x->nand->bad[MISC] = true;
+    fix_start(x);
+    assert_int_equal(run(x, &e), 0);
+    fix_assert_complete(x);
+    assert_int_equal(x->flash.error_logs, 0); /* a bad block was never addressed by an erase */
+    for (size_t i = 0; i < x->nand->n_commands; i++)
+        if (x->nand->commands[i].verb == FAKE_ERASE &&
+            x->nand->commands[i].range.start / FIX_PAGES_PER_BLOCK >= BOOT &&
+            x->nand->commands[i].range.start / FIX_PAGES_PER_BLOCK < MISC)
+            assert_int_equal(x->nand->commands[i].range.count, FIX_PAGES_PER_BLOCK);
+    fix_free(x);
+}
+
+/* Every command fails once with the modem gone; then either the same process goes on or a new one does. */
+static void test_unplugged_at_every_command(void **state)
+{
+    (void)state;
+    for (int new_process = 0; new_process < 2; new_process++)
+        for (unsigned n = 1;; n++) {
+            struct fixture *x = fix_new();
+            struct error e;
+            x->nand->bad[BOOT + 1] = true;
+            x->nand->erased_fill = 0xee;
+            fix_start(x);
+            x->nand->fail_at = n;
+            x->nand->fail_with = -ENODEV;
+            int r = run(x, &e);
+            if (r == 0) {
+                assert_true(n > 40); /* all of them were tried */
+                fix_free(x);
+                break;
+            }
+            assert_int_equal(r, -ENODEV);
+            fix_assert_safe(x);
+            if (new_process) {
+                fix_stop(x);
+                assert_int_equal(fix_start(x), x->nand->n_changing > 0);
+            }
+            assert_int_equal(run(x, &e), 0);
+            fix_assert_complete(x);
+            fix_free(x);
+        }
+}
+
+/* The same in the middle of a program command, and with the modem gone at every command again after it. */
+static void test_unplugged_inside_a_program(void **state)
+{
+    (void)state;
+    static const unsigned total = 7 + 4 + 13 + 10 + 5;
+    for (unsigned page = 1; page <= total; page++) {
+        struct fixture *x = fix_new();
+        struct error e;
+        fix_start(x);
+        x->nand->unplug_after_pages = page;
+        assert_int_equal(run(x, &e), -ENODEV);
+        fix_stop(x);
+        assert_true(fix_start(x));
+        assert_int_equal(run(x, &e), 0);
+        fix_assert_complete(x);
+        fix_free(x);
+    }
+}
+
+static void test_done_is_not_trusted(void **state)
+{
+    (void)state;
+    static const uint64_t places[] = {SBL,  MIBIB,       BOOT,       SYSTEM + 7, MISC + 1,
+                                      MISC, SYSTEM + 13, SYSTEM + 6, BOOT + 7};
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+        struct fixture *x = fix_new();
+        struct error e;
+        uint8_t wrong[FIX_PAGE] = "not what we wrote";
+        fix_start(x);
+        assert_int_equal(run(x, &e), 0);
+        fix_stop(x);
+        fake_put(x->nand, places[i] * FIX_PAGES_PER_BLOCK, wrong, sizeof(wrong));
+        assert_true(fix_start(x));
+        unsigned before = x->nand->n_changing;
+        assert_int_equal(run(x, &e), 0);
+        fix_assert_complete(x);
+        assert_true(x->nand->n_changing > before);
+        /* With anything but SBL wrong, SBL went first again. */
+        for (size_t k = 0; places[i] != SBL && k < x->nand->n_commands; k++)
+            if (x->nand->n_commands && x->nand->commands[k].verb == FAKE_ERASE && k > 60) {
+                assert_int_equal(x->nand->commands[k].range.start, 0);
+                break;
+            }
+        fix_free(x);
+    }
+}
+
+static void test_nothing_to_do_again(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    assert_int_equal(run(x, &e), 0);
+    fix_stop(x);
+    assert_true(fix_start(x));
+    unsigned before = x->nand->n_changing;
+    assert_int_equal(run(x, &e), 0);
+    assert_int_equal(x->nand->n_changing, before);
+    assert_true(x->flash.complete);
+    assert_int_equal(x->flash.resumed, 10); /* 5 writes and 5 erases */
+    fix_free(x);
+}
+
+/* Flash rule 9: an SBL that is not right is erased again. */
+static void test_wrong_sbl(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    x->nand->garble_page = 3;
+    x->nand->garble_times = 1;
+    assert_int_equal(run(x, &e), -EBADMSG);
+    assert_int_equal(e.kind, ERROR_DIGEST_MISMATCH);
+    assert_non_null(strstr(e.message, "SBL"));
+    assert_true(fix_is_erased(x, SBL, 4));
+    assert_false(x->flash.complete);
+    fix_stop(x);
+    assert_true(fix_start(x));
+    assert_int_equal(run(x, &e), 0);
+    fix_assert_complete(x);
+    fix_free(x);
+}
+
+static void test_wrong_partition(void **state)
+{
+    (void)state;
+    for (int digest = 0; digest < 2; digest++) {
+        struct fixture *x = fix_new();
+        struct error e;
+        x->session.capabilities.digest = digest;
+        fix_start(x);
+        x->nand->garble_page = BOOT * FIX_PAGES_PER_BLOCK + 5;
+        x->nand->garble_times = 1;
+        assert_int_equal(run(x, &e), -EBADMSG);
+        assert_non_null(strstr(e.message, "page 5"));
+        assert_true(fix_is_erased(x, SBL, 4));
+        fix_stop(x);
+        assert_true(fix_start(x));
+        assert_int_equal(run(x, &e), 0);
+        fix_assert_complete(x);
+        fix_free(x);
+    }
+}
+
+static void test_stop_between_steps(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    fix_check_result = -EINTR;
+    assert_int_equal(run(x, &e), -EINTR);
+    assert_int_equal(x->nand->n_changing, 0);
+    assert_false(x->flash.destructive || fix_told_destructive);
+    fix_free(x);
+}
+
+/* Nothing is changed before its intent is on the disk. */
+static void test_journal_full(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    close(x->fd_journal);
+    x->fd_journal = memfd_create("journal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(x->fd_journal, JOURNAL_HEADER_SIZE), 0);
+    assert_int_equal(fcntl(x->fd_journal, F_ADD_SEALS, F_SEAL_GROW), 0);
+    fix_start(x);
+    assert_true(run(x, &e) < 0);
+    assert_int_equal(x->nand->n_changing, 0);
+    assert_false(fix_told_destructive);
+    fix_free(x);
+}
+
+static void test_every_nak(void **state)
+{
+    (void)state;
+    for (unsigned n = 1;; n++) {
+        struct fixture *x = fix_new();
+        struct error e;
+        fix_start(x);
+        x->nand->fail_at = n;
+        x->nand->fail_with = -EPROTO;
+        int r = run(x, &e);
+        if (r == 0) {
+            fix_free(x);
+            break;
+        }
+        assert_int_equal(r, -EPROTO);
+        fix_assert_safe(x);
+        fix_stop(x);
+        fix_start(x);
+        assert_int_equal(run(x, &e), 0);
+        fix_assert_complete(x);
+        fix_free(x);
+    }
+}
+
+/* A programmer that hides bad blocks: whole partitions only, everything verified. */
+static void test_without_skip_bad_block(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    x->session.capabilities.skip_bad_block = false;
+    x->session.capabilities.digest = false;
+    x->nand->no_skip_bad_block = x->nand->no_digest = true;
+    fix_start(x);
+    assert_int_equal(run(x, &e), 0);
+    fix_assert_complete(x);
+    unsigned erases = 0;
+    for (size_t i = 0; i < x->nand->n_commands; i++)
+        erases += x->nand->commands[i].verb == FAKE_ERASE;
+    assert_int_equal(erases, 5);
+    fix_free(x);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whole_flash),
+        cmocka_unit_test(test_order_and_ranges),
+        cmocka_unit_test(test_bad_blocks),
+        cmocka_unit_test(test_unplugged_at_every_command),
+        cmocka_unit_test(test_unplugged_inside_a_program),
+        cmocka_unit_test(test_done_is_not_trusted),
+        cmocka_unit_test(test_nothing_to_do_again),
+        cmocka_unit_test(test_wrong_sbl),
+        cmocka_unit_test(test_wrong_partition),
+        cmocka_unit_test(test_stop_between_steps),
+        cmocka_unit_test(test_journal_full),
+        cmocka_unit_test(test_every_nak),
+        cmocka_unit_test(test_without_skip_bad_block),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
