@@ -18,11 +18,11 @@ enum {
     IN_SIZE =
         16384, /* the most that usbfs takes without scatter-gather; a multiple of every bulk packet size */
 
-    CLAIM_RETRY_MS = 10,
+    OPEN_RETRY_MS = 10,
 };
 
 /* fwupd and ModemManager open what appears, look at it and close it again; this long they are waited for. */
-#define CLAIM_PATIENCE (1 * USEC_PER_SEC)
+#define OPEN_PATIENCE (1 * USEC_PER_SEC)
 /* How long the hub may take to tell that what looks like a bad cable is a pulled one. */
 #define VERDICT_PATIENCE (1 * USEC_PER_SEC)
 /* A cancelled transfer is given back by the kernel at once; this is for a host controller that hangs. */
@@ -388,12 +388,30 @@ static int fail_open(struct usb *u, int r, const char *what, struct error *e)
     return error_set(e, ERROR_FAILED, "cannot open the modem's USB device: %s: %s", what, libusb_strerror(r));
 }
 
+/* The kernel says "add" before it has chosen a configuration; whoever is quick enough has to wait for that.
+ */
+static int get_configuration(struct usb *u, struct libusb_config_descriptor **ret)
+{
+    usec_t deadline = deadline_in(OPEN_PATIENCE);
+    for (;;) {
+        int r = libusb_get_active_config_descriptor(libusb_get_device(u->handle), ret);
+        if (r != LIBUSB_ERROR_NOT_FOUND || now_usec() >= deadline)
+            return r;
+        struct pollfd p = {.fd = u->fd};
+        if (poll(&p, 1, OPEN_RETRY_MS) > 0)
+            return LIBUSB_ERROR_NO_DEVICE;
+        int configuration;
+        (void)libusb_get_configuration(u->handle, &configuration); /* refreshes what libusb remembers */
+    }
+}
+
 static int choose_interface(struct usb *u, struct error *e)
 {
     struct libusb_config_descriptor *config = NULL;
-    int r = libusb_get_active_config_descriptor(libusb_get_device(u->handle), &config);
+    int r = get_configuration(u, &config);
     if (r == LIBUSB_ERROR_NOT_FOUND)
-        return error_set(e, ERROR_WRONG_MODE, "the USB device has no active configuration");
+        return error_set(e, ERROR_WRONG_MODE,
+                         "the USB device should have a configuration, but none is active");
     if (r < 0)
         return fail_open(u, r, "configuration descriptor", e);
 
@@ -412,7 +430,7 @@ static int choose_interface(struct usb *u, struct error *e)
 /* There is no event for "the other one has let go", hence the retries; an unplug ends each wait at once. */
 static int claim_interface(struct usb *u, struct error *e)
 {
-    usec_t deadline = deadline_in(CLAIM_PATIENCE);
+    usec_t deadline = deadline_in(OPEN_PATIENCE);
     for (;;) {
         /* qcserial binds to 9008 before anybody else can (3.3), and again after a reset. Its absence is no
          * error. */
@@ -431,7 +449,7 @@ static int claim_interface(struct usb *u, struct error *e)
                 "tool); it was waited for 1 s",
                 u->interface.number);
         struct pollfd p = {.fd = u->fd};
-        (void)poll(&p, 1, CLAIM_RETRY_MS);
+        (void)poll(&p, 1, OPEN_RETRY_MS);
     }
 }
 
