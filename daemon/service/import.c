@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/firmware.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/text.h"
+#include "service/errors.h"
+#include "service/options.h"
+
+enum { LABEL_BYTES_MAX = 255, SHA256_DIGITS = 64 };
+
+/*
+ * Only what its owner could read anyway, and what cannot do more than be read: an O_PATH descriptor carries
+ * no proof of access, a directory would let us open names with our own rights, a socket or a device can do
+ * anything.
+ */
+static int check_archive(int fd, uint64_t *ret_size, sd_bus_error *error)
+{
+    struct stat st;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fstat(fd, &st) < 0)
+        return errors_set(error, ERROR_INVALID_ARGS, "The archive's descriptor is not usable: %s.",
+                          strerror(errno));
+    if (flags & O_PATH)
+        return errors_set(error, ERROR_INVALID_ARGS,
+                          "The archive is an O_PATH descriptor; it must be open for reading.");
+    if (S_ISDIR(st.st_mode))
+        return errors_set(error, ERROR_INVALID_ARGS,
+                          "The archive is a directory; send one as tar through a pipe (qdlctl does).");
+    if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+        return errors_set(error, ERROR_INVALID_ARGS, "The archive is neither a regular file nor a pipe.");
+    if ((flags & O_ACCMODE) == O_WRONLY)
+        return errors_set(error, ERROR_INVALID_ARGS,
+                          "The archive is open for writing only; it must be open for reading.");
+    *ret_size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    return 0;
+}
+
+static int check_text(const char *label, const char *sha256, sd_bus_error *error)
+{
+    size_t n = strlen(label);
+    if (n > LABEL_BYTES_MAX || !text_is_clean(label, n))
+        return errors_set(
+            error, ERROR_INVALID_ARGS,
+            "The label has %zu bytes or control characters; at most %d printable bytes are allowed.", n,
+            LABEL_BYTES_MAX);
+    if (*sha256 &&
+        (strlen(sha256) != SHA256_DIGITS || strspn(sha256, "0123456789abcdefABCDEF") != SHA256_DIGITS))
+        return errors_set(error, ERROR_INVALID_ARGS, "The option \"sha256\" is not %d hex digits.",
+                          SHA256_DIGITS);
+    return 0;
+}
+
+static char *lower(const char *text)
+{
+    char *copy = strdup(text);
+    for (char *p = copy; p && *p; p++)
+        if (*p >= 'A' && *p <= 'F')
+            *p = (char)(*p - 'A' + 'a');
+    return copy;
+}
+
+int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    struct manager *manager = userdata;
+    const char *label = NULL, *sha256 = "";
+    const struct option known[] = {{"sha256", "s", &sha256}, {NULL}};
+    struct error e = {0};
+    struct job *j = NULL;
+    uint64_t size = 0;
+    uid_t uid;
+    int archive;
+
+    int r = sd_bus_message_read(m, "hs", &archive, &label);
+    if (r >= 0)
+        r = options_read(m, known, error);
+    if (r >= 0)
+        r = check_archive(archive, &size, error);
+    if (r >= 0)
+        r = check_text(label, sha256, error);
+    if (r >= 0)
+        r = manager_authorise(manager, m, false, false, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+
+    if (size > manager->config.package_bytes_max)
+        return errors_set(error, ERROR_TOO_LARGE, "The archive has %llu MiB; at most %llu MiB are allowed.",
+                          (unsigned long long)(size >> 20),
+                          (unsigned long long)(manager->config.package_bytes_max >> 20));
+    if (store_check_space(&manager->store, &manager->config, size, &e) < 0)
+        return errors_to_bus(&e, error);
+    r = bouncer_sender_uid(m, &uid);
+    if (r >= 0)
+        r = job_new(manager, JOB_IMPORT, uid, &j, error);
+    if (r < 0)
+        return r;
+    j->fd_archive = fcntl(archive, F_DUPFD_CLOEXEC, 0);
+    j->label = strdup(label);
+    j->sha256 = lower(sha256);
+    if (j->fd_archive < 0 || !j->label || !j->sha256) {
+        job_free(j);
+        return -ENOMEM;
+    }
+    return job_begin(j, m, false, error);
+}
+
+/*
+ * The file that is being written has no name yet: it counts for the file system's free space but not for what
+ * the library holds. Called at every step of the progress, five times a second at most.
+ */
+int import_check_space(const struct job *j, struct error *e)
+{
+    const struct config *c = &j->manager->config;
+    struct stat st;
+    struct statvfs v;
+    if (fstat(j->fd_store, &st) < 0 || fstatvfs(j->fd_store, &v) < 0)
+        return error_set(e, ERROR_NO_SPACE, "The space left in the firmware library cannot be told: %s.",
+                         strerror(errno));
+    uint64_t left = (uint64_t)v.f_bavail * v.f_frsize;
+    if (left < c->reserve_free)
+        return error_set(e, ERROR_NO_SPACE,
+                         "The package would eat the %llu MiB that are kept free for backups.",
+                         (unsigned long long)(c->reserve_free >> 20));
+    if ((uint64_t)st.st_size > c->library_bytes_max ||
+        store_used(j->manager->store.fd_firmware) > c->library_bytes_max - (uint64_t)st.st_size)
+        return error_set(e, ERROR_NO_SPACE,
+                         "The package would make the library larger than %llu MiB; remove one first.",
+                         (unsigned long long)(c->library_bytes_max >> 20));
+    return 0;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* How a job ends: what its worker's end means, what follows for library and modem, and who is told. */
+
+#include "service/job.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <syslog.h>
+#include <systemd/sd-journal.h>
+
+#include "service/errors.h"
+#include "service/firmware.h"
+#include "service/modem.h"
+
+void job_broken(struct job *j, const char *format, ...)
+{
+    char text[ERROR_MESSAGE_SIZE];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(text, sizeof(text), format, ap);
+    va_end(ap);
+    error_set(&j->own_error, ERROR_FAILED, "The worker of this %s was killed: %s.", j->kind, text);
+    process_kill(j->process, NULL);
+}
+
+void job_fail(struct job *j, const struct error *e)
+{
+    j->error = *e;
+    snprintf(j->verdict, sizeof(j->verdict), "%s", e->kind == ERROR_INTERRUPTED ? "interrupted" : "failed");
+}
+
+static bool verdict_is(const struct job *j, const char *result)
+{
+    return strcmp(j->verdict, result) == 0;
+}
+
+/* The worker's word, which counts now. */
+static void accept_verdict(struct job *j)
+{
+    if (verdict_is(j, "done"))
+        return;
+    j->error = j->said_error;
+    if (j->error.kind == ERROR_NONE)
+        error_set(&j->error, ERROR_FAILED, "The worker of this %s said \"%s\" and gave no reason.", j->kind,
+                  j->verdict);
+}
+
+/* What the end of the process means: the worker's word counts only with a clean exit. */
+static void judge_end(struct job *j, const struct process_end *end)
+{
+    const char *phase = j->phase && *j->phase ? j->phase : "start";
+    struct error e = {0};
+    if (j->own_error.kind != ERROR_NONE)
+        e = j->own_error;
+    else if (end->broken)
+        error_set(&e, ERROR_FAILED, "The worker of this %s was killed in phase %s: %s.", j->kind, phase,
+                  end->broken);
+    else if (end->clean && j->result_said) {
+        accept_verdict(j);
+        return;
+    } else if (j->manager->stopping)
+        error_set(&e, ERROR_INTERRUPTED, "The service was stopped in phase %s.", phase);
+    else if (end->clean)
+        error_set(&e, ERROR_FAILED, "The worker of this %s ended in phase %s without a result.", j->kind,
+                  phase);
+    else if (end->code == CLD_EXITED)
+        error_set(&e, ERROR_FAILED, "The worker of this %s ended in phase %s with status %d.", j->kind, phase,
+                  end->status);
+    else
+        error_set(&e, ERROR_FAILED, "The worker of this %s died in phase %s of signal %d (%s).", j->kind,
+                  phase, end->status, strsignal(end->status));
+    if (j->destructive && e.hint == HINT_NONE)
+        error_hint(&e, HINT_RETRY);
+    job_fail(j, &e);
+}
+
+/* What a finished job means for the library and for the modem; may turn "done" into "failed". */
+static void apply_result(struct job *j)
+{
+    struct firmware *f = NULL;
+    struct error e = {0};
+    switch (j->job_kind) {
+    case JOB_IMPORT:
+        if (!verdict_is(j, "done"))
+            break;
+        if (firmware_add(j->manager, j->firmware_facts, j->fd_store, j->label, j->owner_uid, &f, &e) < 0)
+            job_fail(j, &e);
+        else
+            object_set_string(&j->object, "Object", &j->object_path, f->object.path);
+        break;
+    case JOB_VERIFY:
+        for (f = j->manager->firmware; f && strcmp(f->id, j->firmware_id) != 0; f = f->next)
+            ;
+        bool invalid = j->error.kind == ERROR_FIRMWARE_INVALID ||
+                       j->error.kind == ERROR_FIRMWARE_INCOMPLETE || j->error.kind == ERROR_DIGEST_MISMATCH;
+        if (f && (verdict_is(j, "done") || invalid))
+            firmware_verified(f, verdict_is(j, "done"), j->problems);
+        break;
+    case JOB_FLASH:
+        /* Written and verified in full, whatever came of the boot. */
+        if (j->modem &&
+            (verdict_is(j, "done") || verdict_is(j, "not-returned") || verdict_is(j, "no-calibration")))
+            modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
+                          j->allow && strstr(j->allow, "WrongFirmware"));
+        break;
+    default:
+        break;
+    }
+}
+
+void job_close_files(struct job *j)
+{
+    j->fd_archive = close_fd(j->fd_archive);
+    j->fd_store = close_fd(j->fd_store);
+    j->fd_log = close_fd(j->fd_log);
+    j->fd_journal = close_fd(j->fd_journal);
+}
+
+static void tell_end(struct job *j)
+{
+    _cleanup_free_ char *text = j->error.kind != ERROR_NONE ? errors_text(&j->error) : NULL;
+    object_set_string(&j->object, "Result", &j->result, j->verdict);
+    object_set_string(&j->object, "ErrorName", &j->error_name, errors_bus_name(j->error.kind));
+    object_set_string(&j->object, "ErrorMessage", &j->error_message, text ? text : "");
+    object_set_string(&j->object, "RecoveryHint", &j->recovery_hint, hint_name(j->error.hint));
+    object_set_u64(&j->object, "EndTime", &j->end_time, realtime_usec());
+    object_set_bool(&j->object, "SafeToUnplug", &j->safe_to_unplug, 1);
+    if (verdict_is(j, "done"))
+        j->progress.fraction = 1;
+    progress_pause(&j->progress);
+    job_set_state(j, JOB_FINISHED);
+    job_log(j, text ? text : "done");
+    sd_journal_print(text ? LOG_WARNING : LOG_INFO, "Job %s finished: %s%s%s", job_title(j), j->verdict,
+                     text ? ": " : "", text ? text : "");
+}
+
+void job_finish(struct job *j)
+{
+    struct modem *m = job_kind_has_modem(j->job_kind) ? j->modem : NULL;
+    struct manager *manager = j->manager;
+    j->timer = sd_event_source_disable_unref(j->timer);
+    apply_result(j);
+    tell_end(j);
+    job_close_files(j);
+    job_save(j);
+    job_signal_numbers(j);
+    job_answer_waits(j);
+    if (m && !verdict_is(j, "cancelled"))
+        object_set_string(&m->object, "LastError", &m->last_error, j->error_message);
+    j->modem = NULL;
+    if (m) {
+        modem_update_interrupted(m);
+        object_flush(&m->object);
+        if (m->job == j)
+            modem_set_job(m, NULL);
+    }
+    job_forget_old(manager);
+    manager_update(manager);
+}
+
+/* The pre-flight (or the plan) failed: the caller's error, and nothing remains. */
+static void refuse(struct job *j)
+{
+    sd_bus_error error = SD_BUS_ERROR_NULL;
+    errors_to_bus(&j->error, &error);
+    if (j->call)
+        sd_bus_reply_method_error(j->call, &error);
+    sd_bus_error_free(&error);
+    job_free(j);
+}
+
+static void answer_plan(struct job *j)
+{
+    sd_bus_message *reply = NULL;
+    size_t line = 0;
+    int r = j->plan ? sd_bus_message_new_method_return(j->call, &reply) : -ENODATA;
+    if (r >= 0)
+        r = plan_append(reply, j->plan, j->plan_size, &line);
+    if (r >= 0)
+        r = sd_bus_send(NULL, reply, NULL);
+    sd_bus_message_unref(reply);
+    if (r >= 0) {
+        job_free(j);
+        return;
+    }
+    error_set(&j->error, ERROR_FAILED, "The worker's plan cannot be read (line %zu): %s.", line,
+              strerror(-r));
+    refuse(j);
+}
+
+static void on_gone(void *userdata, const struct process_end *end)
+{
+    struct job *j = userdata;
+    struct manager *manager = j->manager;
+    judge_end(j, end);
+    j->process = process_free(j->process);
+    if (j->job_kind == JOB_PLAN && verdict_is(j, "done")) {
+        answer_plan(j);
+    } else if (j->id) {
+        job_finish(j);
+    } else {
+        if (j->error.kind == ERROR_NONE)
+            error_set(&j->error, ERROR_FAILED,
+                      "The worker of this %s ended (%s) before its pre-flight was over.", j->kind,
+                      j->verdict);
+        refuse(j);
+    }
+    manager_update(manager);
+}
+
+const struct process_handler job_process_handler = {.message = job_on_message, .gone = on_gone};
+
+void job_holding(struct job *j)
+{
+    struct process *p = j->process;
+    j->process = NULL;
+    accept_verdict(j);
+    modem_hold(j->modem, p);
+    job_finish(j);
+}
+
+static int on_exit_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct job *j = userdata;
+    process_kill(j->process, "it did not exit after its result");
+    return 0;
+}
+
+void job_result_said(struct job *j)
+{
+    j->stage = STAGE_ENDED;
+    job_arm_timer(j, JOB_EXIT_USEC, on_exit_time);
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/text.h"
+#include "service/firmware.h"
+#include "service/modem.h"
+
+enum { PLAN_BYTES_MAX = 1024 * 1024, NAME_MAX_BYTES = 64, MESSAGE_MAX = OBJECT_STRING_MAX };
+
+/* The numbers of one datagram, taken together. */
+struct numbers {
+    bool told;
+    uint64_t ppm, done, total;
+};
+
+/* ---- single keys: 0, or -EBADMSG for a value that the key cannot have ---- */
+
+static int take_bool(const char *value, bool *ret)
+{
+    if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
+        return -EBADMSG;
+    *ret = value[0] == '1';
+    return 0;
+}
+
+static int take_number(const char *value, uint64_t max, uint64_t *ret)
+{
+    return text_parse_u64(value, 10, max, ret) < 0 ? -EBADMSG : 0;
+}
+
+static int take_problem(struct job *j, const char *value)
+{
+    job_log(j, value);
+    if (j->n_problems == JOB_PROBLEMS_MAX)
+        return 0; /* the log has them all */
+    char clean[ERROR_MESSAGE_SIZE];
+    text_clean(value, strlen(value), clean, sizeof(clean));
+    char **grown = realloc(j->problems, (j->n_problems + 2) * sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    j->problems = grown;
+    j->problems[j->n_problems] = strdup(clean);
+    if (!j->problems[j->n_problems])
+        return -ENOMEM;
+    j->problems[++j->n_problems] = NULL;
+    object_changed(&j->object, "Report");
+    return 0;
+}
+
+/* Counts the pairs of a record so that a worker cannot fill the memory with them. */
+static void count_pair(void *userdata, const char *key _unused_, const char *value _unused_)
+{
+    ++*(size_t *)userdata;
+}
+
+static int take_pair(struct record *r, const char *key, const char *value)
+{
+    char clean[MESSAGE_MAX];
+    size_t n = 0;
+    record_each(r, count_pair, &n);
+    if (strlen(key) > NAME_MAX_BYTES || (n >= JOB_REPORT_MAX && !*record_get(r, key)))
+        return -EBADMSG;
+    text_clean(value, strlen(value), clean, sizeof(clean));
+    return record_set(r, key, clean);
+}
+
+static int take_error(struct job *j, const char *key, const char *value)
+{
+    struct error *e = &j->said_error;
+    if (strcmp(key, KEY_ERROR) == 0) {
+        e->kind = error_from_name(value);
+        return e->kind == ERROR_NONE ? -EBADMSG : 0;
+    }
+    if (strcmp(key, KEY_HINT) == 0) {
+        e->hint = hint_from_name(value);
+        return e->hint == HINT_NONE && *value ? -EBADMSG : 0;
+    }
+    if (strcmp(key, KEY_WORDS) == 0)
+        error_words(e, value);
+    else
+        text_clean(value, strlen(value), e->message, sizeof(e->message));
+    return 0;
+}
+
+static int take_plan(struct job *j, struct link_message *m)
+{
+    _cleanup_close_ int fd = link_steal_fd(m);
+    if (fd < 0 || j->plan || io_memfd_check(fd, PLAN_BYTES_MAX) < 0)
+        return -EBADMSG;
+    return io_read_file(fd, PLAN_BYTES_MAX, &j->plan, &j->plan_size);
+}
+
+static int take_table(struct job *j, struct link_message *m)
+{
+    _cleanup_close_ int fd = link_steal_fd(m);
+    if (fd < 0)
+        return -EBADMSG;
+    return modem_add_table(j->modem, fd);
+}
+
+/* From now on the flash is being changed: it is on record before anything else is read from this worker. */
+static void take_destructive(struct job *j)
+{
+    if (j->destructive)
+        return;
+    j->destructive = true;
+    job_save(j);
+    for (struct job *i = j->manager->jobs; i; i = i->next)
+        if (i != j && job_resumable(i) && strcmp(i->modem_path, j->modem_path) == 0)
+            job_void_journal(i);
+    modem_update_interrupted(j->modem);
+}
+
+static int take_identity(struct job *j, const char *key, const char *value)
+{
+    int r = modem_learn(j->modem, key, value);
+    if (r < 0 || strcmp(key, KEY_SERIAL) != 0)
+        return r;
+    char *serial = strdup(value);
+    if (!serial)
+        return -ENOMEM;
+    free(j->serial);
+    j->serial = serial;
+    return 0;
+}
+
+static int take_wait(struct job *j, const char *value)
+{
+    if (strcmp(value, "edl") == 0)
+        j->wants = WANTS_EDL;
+    else if (strcmp(value, "normal") == 0)
+        j->wants = WANTS_NORMAL;
+    else
+        return -EBADMSG;
+    progress_pause(&j->progress);
+    modem_serve(j->modem);
+    return 0;
+}
+
+static int take_result(struct job *j, const char *value)
+{
+    if (j->result_said || !expect_result(value))
+        return -EBADMSG;
+    j->result_said = true;
+    snprintf(j->verdict, sizeof(j->verdict), "%s", value);
+    return 0;
+}
+
+static int take_flag(struct job *j, const char *key, const char *value)
+{
+    bool flag;
+    if (take_bool(value, &flag) < 0)
+        return -EBADMSG;
+    if (strcmp(key, KEY_UNSAFE) == 0)
+        object_set_bool(&j->object, "SafeToUnplug", &j->safe_to_unplug, !flag);
+    else
+        object_set_bool(&j->object, "Cancelable", &j->cancelable, flag && j->job_state != JOB_CANCELLING);
+    return 0;
+}
+
+static int take_phase(struct job *j, const char *value)
+{
+    if (strlen(value) > NAME_MAX_BYTES)
+        return -EBADMSG;
+    progress_pause(&j->progress);
+    object_set_string(&j->object, "Phase", &j->phase, value);
+    return 0;
+}
+
+static int take_key(struct job *j, struct link_message *m, const struct link_field *f,
+                    struct numbers *numbers)
+{
+    const char *key = f->key, *value = f->value;
+    if (strcmp(key, KEY_READY) == 0) {
+        if (strcmp(value, "1") != 0)
+            return -EBADMSG;
+        job_ready(j);
+        return 0;
+    }
+    if (strcmp(key, KEY_PHASE) == 0)
+        return take_phase(j, value);
+    if (strcmp(key, KEY_DETAIL) == 0) {
+        object_set_string(&j->object, "Detail", &j->detail, value);
+        return 0;
+    }
+    if (strcmp(key, KEY_PROGRESS) == 0) {
+        numbers->told = true;
+        return take_number(value, PROGRESS_PPM_MAX, &numbers->ppm);
+    }
+    if (strcmp(key, KEY_BYTES_DONE) == 0) {
+        numbers->told = true;
+        return take_number(value, UINT64_MAX, &numbers->done);
+    }
+    if (strcmp(key, KEY_BYTES_TOTAL) == 0)
+        return take_number(value, UINT64_MAX, &numbers->total);
+    if (strcmp(key, KEY_UNSAFE) == 0 || strcmp(key, KEY_CANCELABLE) == 0)
+        return take_flag(j, key, value);
+    if (strcmp(key, KEY_LOG) == 0) {
+        job_log(j, value);
+        return 0;
+    }
+    if (strcmp(key, KEY_WAIT_DEVICE) == 0)
+        return take_wait(j, value);
+    if (strcmp(key, KEY_DEVICE_LOST) == 0) {
+        progress_pause(&j->progress);
+        return strcmp(value, "1") == 0 ? 0 : -EBADMSG;
+    }
+    if (strcmp(key, KEY_TABLE) == 0)
+        return take_table(j, m);
+    if (strcmp(key, KEY_DESTRUCTIVE) == 0) {
+        take_destructive(j);
+        return strcmp(value, "1") == 0 ? 0 : -EBADMSG;
+    }
+    if (strcmp(key, KEY_PROBLEM) == 0)
+        return take_problem(j, value);
+    if (text_starts_with(key, KEY_FIRMWARE))
+        return take_pair(j->firmware_facts, key + strlen(KEY_FIRMWARE), value);
+    if (text_starts_with(key, KEY_REPORT)) {
+        object_changed(&j->object, "Report");
+        return take_pair(j->report, key + strlen(KEY_REPORT), value);
+    }
+    if (strcmp(key, KEY_PLAN) == 0)
+        return take_plan(j, m);
+    if (strcmp(key, KEY_RESULT) == 0)
+        return take_result(j, value);
+    if (strcmp(key, KEY_ERROR) == 0 || strcmp(key, KEY_MESSAGE) == 0 || strcmp(key, KEY_WORDS) == 0 ||
+        strcmp(key, KEY_HINT) == 0)
+        return take_error(j, key, value);
+    /* What is left in the table: SERIAL HWID PKHASH CHIP MODE STORAGE PROJECT. */
+    return take_identity(j, key, value);
+}
+
+/* ---- a datagram ---- */
+
+static void take_numbers(struct job *j, const struct numbers *n)
+{
+    if (!n->told)
+        return;
+    progress_update(&j->progress, n->ppm, n->done, n->total, now_usec(), realtime_usec());
+    job_numbers_changed(j);
+
+    struct error e;
+    if (j->job_kind == JOB_IMPORT && j->own_error.kind == ERROR_NONE && import_check_space(j, &e) < 0) {
+        j->own_error = e;
+        process_stop(j->process);
+    }
+}
+
+static bool wants_descriptor(const char *key)
+{
+    return strcmp(key, KEY_PLAN) == 0 || strcmp(key, KEY_TABLE) == 0;
+}
+
+/* One descriptor for each key that brings one, and no other. */
+static bool descriptors_fit(const struct link_message *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_fields; i++)
+        n += wants_descriptor(m->fields[i].key);
+    return n == m->n_fds;
+}
+
+void job_on_message(void *userdata, struct link_message *m)
+{
+    struct job *j = userdata;
+    struct numbers numbers = {
+        .ppm = (uint64_t)(j->progress.fraction * PROGRESS_PPM_MAX),
+        .done = j->progress.bytes_done,
+        .total = j->progress.bytes_total,
+    };
+    bool holding = false;
+
+    if (!descriptors_fit(m)) {
+        job_broken(j, "it sent descriptors that nobody asked for");
+        return;
+    }
+    for (size_t i = 0; i < m->n_fields; i++) {
+        const struct link_field *f = &m->fields[i];
+        bool is_holding = strcmp(f->key, KEY_HOLDING) == 0;
+        if (!expect_key(j->job_kind, j->stage, f->key) ||
+            (is_holding && (!j->result_said || !j->device_given || strcmp(f->value, "1") != 0))) {
+            job_broken(j, "it said %s=, which it may not say at this time", f->key);
+            return;
+        }
+        holding |= is_holding;
+        int r = is_holding ? 0 : take_key(j, m, f, &numbers);
+        if (r < 0) {
+            job_broken(j, r == -EBADMSG ? "its %s=%.100s makes no sense" : "its %s=%.100s cannot be kept",
+                       f->key, f->value);
+            return;
+        }
+    }
+    take_numbers(j, &numbers);
+    if (holding) {
+        job_holding(j); /* the process is the modem's now */
+        return;
+    }
+    if (j->result_said && j->stage != STAGE_ENDED)
+        job_result_said(j);
+    if (j->modem)
+        object_flush(&j->modem->object);
+    job_flush(j);
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "service/firmware.h"
+#include "service/modem.h"
+
+/* The JOB message being made: the first thing that did not fit is kept. */
+struct order {
+    struct link_message message;
+    int result;
+};
+
+static void add_option(struct order *o, const char *name, const char *value)
+{
+    char key[64];
+    if (!value || !*value || o->result < 0)
+        return;
+    snprintf(key, sizeof(key), KEY_OPTION "%s", name);
+    o->result = link_add(&o->message, key, value);
+}
+
+static void add_number(struct order *o, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    add_option(o, name, text);
+}
+
+/* fd: a descriptor of its own for the worker, taken. Negative: the errno of opening it. */
+static void add_fd(struct order *o, const char *name, int fd)
+{
+    if (fd < 0 && o->result == 0)
+        o->result = fd;
+    if (o->result == 0)
+        o->result = link_add(&o->message, KEY_FD, name);
+    if (o->result == 0)
+        o->result = link_add_fd(&o->message, fd);
+    else
+        close_fd(fd);
+}
+
+static int duplicate(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return copy < 0 ? -errno : copy;
+}
+
+/* ---- what each kind is given (link/keys.h) ---- */
+
+static void order_import(struct job *j, struct order *o)
+{
+    const struct config *c = &j->manager->config;
+    add_option(o, "sha256", j->sha256);
+    add_number(o, "max-bytes", c->package_bytes_max);
+    add_number(o, "max-entries", c->package_entries_max);
+    add_number(o, "input-timeout-usec", c->input_timeout);
+    add_fd(o, "archive", steal_fd(&j->fd_archive));
+    add_fd(o, "store", duplicate(j->fd_store));
+}
+
+static struct firmware *find_firmware(const struct job *j)
+{
+    struct firmware *f = j->manager->firmware;
+    while (f && strcmp(f->id, j->firmware_id) != 0)
+        f = f->next;
+    return f;
+}
+
+static int open_firmware(const struct job *j)
+{
+    const struct firmware *f = find_firmware(j);
+    return f ? firmware_open(f) : -ENOENT;
+}
+
+static void order_verify(struct job *j, struct order *o)
+{
+    add_option(o, "id", j->firmware_id);
+    add_fd(o, "store", open_firmware(j));
+}
+
+/* What the service remembers of the unit; who it must be only if that is confirmed. */
+static void order_unit(const struct modem *m, struct order *o)
+{
+    add_option(o, "known-version", m->family_version);
+    add_option(o, "known-confirmed", m->confirmed ? "1" : "0");
+    if (m->confirmed) {
+        add_option(o, "serial", m->chip_serial);
+        add_option(o, "hwid", m->hardware_id);
+        add_option(o, "pkhash", m->pk_hash);
+    }
+    int tables = modem_open_tables(m);
+    if (tables >= 0)
+        add_fd(o, "recorded", tables);
+}
+
+static void order_plan(struct job *j, struct order *o)
+{
+    add_option(o, "firmware", j->firmware_id);
+    add_option(o, "allow", j->allow);
+    add_option(o, "modem-version", j->modem_version);
+    add_option(o, "reset", j->reset ? "1" : "0");
+    add_fd(o, "package", open_firmware(j));
+    order_unit(j->modem, o);
+}
+
+static void order_flash(struct job *j, struct order *o)
+{
+    const struct config *c = &j->manager->config;
+    order_plan(j, o);
+    add_number(o, "wait-device-usec", c->wait_device);
+    add_number(o, "boot-usec", c->boot_timeout);
+    add_option(o, "came-from-normal", "0"); /* the service takes no modem from normal mode yet */
+    add_fd(o, "journal", duplicate(j->fd_journal));
+}
+
+static void order_identify(struct job *j, struct order *o)
+{
+    add_number(o, "wait-device-usec", j->manager->config.wait_device);
+}
+
+static void order_reset(struct job *j, struct order *o)
+{
+    add_option(o, "mode", j->reset_mode);
+    add_number(o, "wait-device-usec", j->manager->config.wait_device);
+    add_number(o, "boot-usec", j->manager->config.boot_timeout);
+}
+
+static void (*const orders[JOB_KIND_COUNT])(struct job *j, struct order *o) = {
+    [JOB_IMPORT] = order_import, [JOB_VERIFY] = order_verify,     [JOB_PLAN] = order_plan,
+    [JOB_FLASH] = order_flash,   [JOB_IDENTIFY] = order_identify, [JOB_RESET] = order_reset,
+};
+
+/* ---- files ---- */
+
+static bool same_text(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+struct job *job_find_resumable(const struct job *j)
+{
+    struct job *i = j->modem ? j->modem->interrupted : NULL;
+    if (j->job_kind != JOB_FLASH || !i || !job_resumable(i))
+        return NULL;
+    bool same = strcmp(i->firmware_id, j->firmware_id) == 0 && same_text(i->allow, j->allow) &&
+                same_text(i->modem_version, j->modem_version) && i->reset == j->reset;
+    return same ? i : NULL;
+}
+
+/* An empty journal, or the one of the job that is continued; that one changes hands when the pre-flight is
+ * over. */
+static int open_journal(struct job *j)
+{
+    int dirfd = j->manager->store.fd_jobs;
+    j->resumes = job_find_resumable(j);
+    if (!j->resumes)
+        return store_tmpfile(dirfd);
+    char name[32];
+    snprintf(name, sizeof(name), "%llu.journal", (unsigned long long)j->resumes->id);
+    return store_open_file(dirfd, name, O_RDWR);
+}
+
+static int open_files(struct job *j, struct error *e)
+{
+    struct store *s = &j->manager->store;
+    if (j->job_kind == JOB_PLAN)
+        return 0;
+    if (j->fd_log < 0 && (j->fd_log = store_tmpfile(s->fd_jobs)) < 0)
+        return error_set(e, ERROR_NO_SPACE, "The log of this %s cannot be made: %s.", j->kind,
+                         strerror(-j->fd_log));
+    if (j->job_kind == JOB_IMPORT && (j->fd_store = store_tmpfile(s->fd_firmware)) < 0)
+        return error_set(e, ERROR_NO_SPACE, "A file for the package cannot be made: %s.",
+                         strerror(-j->fd_store));
+    if (j->job_kind == JOB_FLASH && (j->fd_journal = open_journal(j)) < 0)
+        return error_set(e, ERROR_NO_SPACE, "The journal of this flash cannot be opened: %s.",
+                         strerror(-j->fd_journal));
+    return 0;
+}
+
+int job_start_worker(struct job *j, struct error *e)
+{
+    if (j->firmware_id[0] && !find_firmware(j))
+        return error_set(e, ERROR_NO_SUCH_FIRMWARE, "The firmware %s has been removed meanwhile.",
+                         j->firmware_id);
+    int r = open_files(j, e);
+    if (r < 0)
+        return r;
+
+    struct order order = {.result = 0};
+    order.result = link_add(&order.message, KEY_JOB, j->kind);
+    orders[j->job_kind](j, &order);
+    if (order.result < 0) {
+        link_message_done(&order.message);
+        return error_set(e, ERROR_FAILED, "The worker of this %s cannot be told what to do: %s.", j->kind,
+                         strerror(-order.result));
+    }
+    struct process_handler handler = job_process_handler;
+    handler.userdata = j;
+    r = process_start(j->manager->event, j->manager->worker_binary, &handler, &j->process);
+    if (r < 0) {
+        link_message_done(&order.message);
+        return error_set(e, ERROR_FAILED, "The worker of this %s cannot be started: %s.", j->kind,
+                         strerror(-r));
+    }
+    process_send(j->process, &order.message);
+    return 0;
+}

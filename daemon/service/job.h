@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A job: its worker, its state, its object on the bus and its record on disk.
+ *
+ *                 queue=true, busy
+ *     job_new() ------------------> QUEUED ---- the modem is free --.
+ *         |                            '--- Cancel, stop ---> FINISHED
+ *         '---- job_begin() ---> PREPARING <-----------------------'
+ *                                   | READY=1: number, object, reply    | failed: error of the call, no
+ * object v                                   v (of a queued one: FINISHED) RUNNING -- Cancel --> CANCELLING
+ *                                   |  RESULT and exit 0 (or HOLDING)  |
+ *                                   '------------> FINISHED <----------'
+ *
+ * job.c: the life above. job-end.c: its end. job-link.c: what its worker says. job-start.c: what its worker
+ * is given. job-bus.c: org.qdld1.Job. job-record.c: record, log and journal on disk; jobs of earlier runs;
+ * lingering.
+ */
+
+#include <sys/types.h>
+#include "service/expect.h"
+#include "service/manager.h"
+#include "service/process.h"
+#include "service/progress.h"
+#include "service/record.h"
+
+enum job_state { JOB_QUEUED, JOB_PREPARING, JOB_RUNNING, JOB_CANCELLING, JOB_FINISHED };
+
+enum {
+    JOB_EXIT_USEC = 10 * 1000000,    /* from RESULT to the exit of the worker */
+    JOB_CANCEL_USEC = 120 * 1000000, /* from CANCEL to the end: the longest single command of a programmer */
+    JOB_WAITS_MAX = 256,             /* pending Wait calls of a job ... */
+    JOB_WAITS_PER_UID = 16,          /* ... and of one user */
+    JOB_PROBLEMS_MAX = 64,
+    JOB_REPORT_MAX = 64,
+};
+
+enum job_wants { WANTS_NOTHING, WANTS_EDL, WANTS_NORMAL };
+
+struct job {
+    struct manager *manager;
+    struct job *next;
+    struct object object;
+    enum job_kind job_kind;
+    enum job_state job_state;
+    enum link_stage stage;
+
+    /* properties */
+    uint64_t id; /* 0: not published */
+    char *kind, *modem_path, *state, *result, *phase, *detail, *error_name, *error_message, *recovery_hint;
+    char *resumes_path, *object_path; /* NULL: "/" */
+    uint32_t owner_uid, window;
+    uint64_t created_time, start_time, end_time;
+    struct progress progress;
+    int cancelable, safe_to_unplug;
+    struct record *report;
+    char **problems;
+    size_t n_problems;
+
+    /* what was asked */
+    struct modem *modem;
+    char firmware_id[33]; /* "" if it uses none; the object is looked up by it */
+    char *firmware_name;
+    char *allow, *modem_version, *reset_mode, *sha256, *label;
+    bool reset;
+    int fd_archive;
+
+    /* what runs */
+    struct process *process;
+    sd_bus_message *call;   /* to be answered after READY (Plan: with the plan) */
+    sd_event_source *timer; /* pre-flight, exit or cancel limit */
+    sd_event_source *numbers_timer;
+    usec_t numbers_signalled;
+    int fd_store, fd_log, fd_journal;
+    uint64_t log_size;
+    bool log_full;
+    struct job *resumes; /* until READY: the interrupted job whose journal it continues */
+    enum job_wants wants;
+    bool device_given;             /* a device was handed out at least once */
+    char *device_key;              /* the last appearance that was handed out */
+    bool destructive;              /* the flash is, or was in the job that it resumes, being changed */
+    char *serial;                  /* of the unit, once known */
+    struct record *firmware_facts; /* FIRMWARE.* */
+    char *plan;                    /* PLAN, as text */
+    size_t plan_size;
+
+    /* how it ended */
+    bool result_said;
+    char verdict[24];        /* the Result that the worker claims, later the one that counts */
+    struct error said_error; /* the worker's reason */
+    struct error own_error;  /* the service's own, which goes before it: a time-out, a broken rule */
+    struct error error;      /* the one that counts */
+
+    struct job_wait *waits;
+};
+
+/* ---- job.c ---- */
+/* Not on the bus yet, but counted. LimitExceeded, Interrupted (the service stops). */
+int job_new(struct manager *m, enum job_kind kind, uid_t owner, struct job **ret, sd_bus_error *error);
+/* The same without the limits, for jobs of earlier runs; NULL without memory. */
+struct job *job_alloc(struct manager *m, enum job_kind kind, uid_t owner);
+/* Prepares the object of a job that has its number. */
+int job_init_object(struct job *j);
+/*
+ * Starts the pre-flight, or queues; `call` is answered when it is over. Takes the job: with an error it is
+ * freed, otherwise it frees itself. Returns what a method handler returns.
+ */
+int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *error);
+/* The worker told READY=1. */
+void job_ready(struct job *j);
+int job_cancel(struct job *j, sd_bus_error *error);
+/* The service stops. */
+void job_stop(struct job *j);
+/* The modem became free: a queued job starts its pre-flight. */
+void job_dequeue(struct job *j);
+void job_set_state(struct job *j, enum job_state state);
+/* Property lists that changed, numbers included if it is time. */
+void job_flush(struct job *j);
+void job_numbers_changed(struct job *j);
+void job_signal_numbers(struct job *j);
+/* One limit at a time: pre-flight, cancel, exit. */
+void job_arm_timer(struct job *j, usec_t usec, sd_event_time_handler_t handler);
+struct job *job_free(struct job *j);
+struct job *job_find_path(struct manager *m, const char *path);
+bool job_finished(const struct job *j);
+/* "flash 17", for logs. Static buffer. */
+const char *job_title(const struct job *j);
+
+/* ---- job-end.c ---- */
+/* The worker broke the rules: it is killed, the job fails with this text. */
+void job_broken(struct job *j, const char *format, ...) _printf_(2, 3);
+/* The worker told RESULT=: it has JOB_EXIT_USEC to exit, or to tell that it holds the modem. */
+void job_result_said(struct job *j);
+/* It told HOLDING=1: the job is over, the process goes to the modem. */
+void job_holding(struct job *j);
+/* The job fails for this reason; job_finish() makes it so. */
+void job_fail(struct job *j, const struct error *e);
+/* Told, recorded, files closed, the modem given back. The job stays and lingers. */
+void job_finish(struct job *j);
+void job_close_files(struct job *j);
+/* What a worker of a job calls; userdata is set by job_start_worker(). */
+extern const struct process_handler job_process_handler;
+
+/* ---- job-start.c ---- */
+/* Opens what the worker needs, starts it and tells it what to do. */
+int job_start_worker(struct job *j, struct error *e);
+/* The interrupted flash that this one continues; NULL. */
+struct job *job_find_resumable(const struct job *j);
+
+/* ---- job-link.c ---- */
+void job_on_message(void *userdata, struct link_message *m);
+
+/* ---- job-record.c ---- */
+/* Gives it a number and links its log in. */
+int job_number(struct job *j);
+/* The journal of the job that it continues changes hands; a fresh one gets its name. Nothing for other kinds.
+ */
+int job_name_journal(struct job *j);
+void job_save(const struct job *j);
+void job_log(struct job *j, const char *text);
+int job_load_all(struct manager *m);
+/* Removes finished jobs beyond the limits of lingering. */
+void job_forget_old(struct manager *m);
+/* Takes it off the disk (Release, or lingered out). */
+void job_remove_files(const struct job *j);
+int job_open_log(const struct job *j);
+/* True if a Flash made again would continue it. */
+bool job_resumable(const struct job *j);
+/* Its journal is void (another writing job, normal mode seen): it cannot be continued any more. */
+void job_void_journal(struct job *j);
+
+/* ---- job-bus.c ---- */
+#define JOB_INTERFACE "org.qdld1.Job"
+extern const sd_bus_vtable job_vtable[];
+/* Answers every Wait. */
+void job_answer_waits(struct job *j);
+void job_drop_waits(struct job *j);
+
+/* ---- plan-reply.c ---- */
+/* The worker's plan (link_parse_text records) as the aa{sv} of Modem.Plan. -EBADMSG with *ret_line. */
+int plan_append(sd_bus_message *reply, const char *text, size_t size, size_t *ret_line);

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/manager.h"
+
+#include <errno.h>
+#include <string.h>
+#include <syslog.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-journal.h>
+
+#include "service/errors.h"
+#include "service/firmware.h"
+#include "service/job.h"
+#include "service/modem.h"
+#include "service/options.h"
+
+static const sd_bus_vtable manager_vtable[];
+
+/* ---- new, start ---- */
+
+static int connect_bus(struct manager *m, struct error *e)
+{
+    int r = sd_bus_open_system_with_description(&m->bus, "qdld");
+    if (r >= 0)
+        r = sd_bus_attach_event(m->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
+    if (r >= 0)
+        r = sd_bus_set_exit_on_disconnect(m->bus, true);
+    if (r >= 0)
+        r = bouncer_new(m->bus, &m->config, &m->bouncer);
+    return r < 0 ? error_set(e, ERROR_FAILED, "The system bus cannot be reached: %s.", strerror(-r)) : 0;
+}
+
+static int export_objects(struct manager *m, struct error *e)
+{
+    /* Not object_init(): the manager's path is the prefix of all others. */
+    m->object = (struct object){
+        .bus = sd_bus_ref(m->bus),
+        .path = strdup(MANAGER_PATH),
+        .interface = MANAGER_INTERFACE,
+        .vtable = manager_vtable,
+        .userdata = m,
+    };
+    m->version = strdup(QDLD_VERSION);
+    int r = m->object.path && m->version ? 0 : -ENOMEM;
+    if (r >= 0)
+        r = sd_bus_add_object_manager(m->bus, &m->object_manager, MANAGER_PATH);
+    if (r >= 0)
+        r = object_add(&m->object);
+    if (r >= 0)
+        r = firmware_load_all(m);
+    if (r >= 0)
+        r = job_load_all(m);
+    if (r >= 0)
+        r = modem_load_all(m);
+    return r < 0 ? error_set(e, ERROR_FAILED, "What was remembered cannot be loaded: %s.", strerror(-r)) : 0;
+}
+
+int manager_new(sd_event *event, const struct manager_options *o, struct manager **ret, struct error *e)
+{
+    _cleanup_(manager_freep) struct manager *m = calloc(1, sizeof(*m));
+    if (!m)
+        return error_set(e, ERROR_FAILED, "Out of memory.");
+    m->event = sd_event_ref(event);
+    m->store = (struct store){-1, -1, -1};
+    m->worker_binary = process_open_binary(o->worker_path);
+    if (m->worker_binary < 0)
+        return error_set(e, ERROR_FAILED, "The worker %s cannot be opened: %s.", o->worker_path,
+                         strerror(-m->worker_binary));
+    int r = config_load(&m->config, o->config_path);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "The configuration cannot be read: %s.", strerror(-r));
+    r = store_open(&m->store, o->state_path, e);
+    if (r >= 0)
+        r = connect_bus(m, e);
+    if (r >= 0)
+        r = export_objects(m, e);
+    if (r < 0)
+        return r;
+    *ret = steal_ptr(m);
+    return 0;
+}
+
+int manager_start(struct manager *m, const struct manager_options *o, struct error *e)
+{
+    struct watch_handler handler = modem_watch_handler;
+    handler.userdata = m;
+    int r = o->virtual_path ? watch_virtual_new(m->event, o->virtual_path, &handler, &m->watch)
+                            : watch_udev_new(m->event, &handler, &m->watch);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "Modems cannot be watched%s%s: %s.", o->virtual_path ? " at " : "",
+                         o->virtual_path ? o->virtual_path : "", strerror(-r));
+    r = sd_bus_request_name(m->bus, BUS_NAME, 0);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "The name " BUS_NAME " cannot be taken on the bus: %s.",
+                         strerror(-r));
+    manager_update(m);
+    return 0;
+}
+
+/* ---- state ---- */
+
+static const struct job *first_running(const struct manager *m)
+{
+    for (const struct job *j = m->jobs; j; j = j->next)
+        if (!job_finished(j) && j->process)
+            return j;
+    return NULL;
+}
+
+static bool is_busy(const struct manager *m)
+{
+    for (const struct job *j = m->jobs; j; j = j->next)
+        if (!job_finished(j))
+            return true;
+    return false;
+}
+
+static bool has_holder(const struct manager *m)
+{
+    for (const struct modem *i = m->modems; i; i = i->next)
+        if (i->holder)
+            return true;
+    return false;
+}
+
+void manager_update(struct manager *m)
+{
+    bool busy = is_busy(m);
+    object_set_bool(&m->object, "Busy", &m->busy, busy);
+    object_flush(&m->object);
+    if (m->stopping) {
+        if (!busy && !has_holder(m))
+            sd_event_exit(m->event, 0);
+        return;
+    }
+    const struct job *j = first_running(m);
+    if (j && j->modem)
+        sd_notifyf(false, "STATUS=%s on %s", job_title(j), modem_title(j->modem));
+    else if (j)
+        sd_notifyf(false, "STATUS=%s", job_title(j));
+    else
+        sd_notify(false, "STATUS=Idle");
+}
+
+int manager_check_running(const struct manager *m, sd_bus_error *error)
+{
+    return m->stopping
+               ? errors_set(error, ERROR_INTERRUPTED, "The service is being stopped; try again in a moment.")
+               : 0;
+}
+
+int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, bool force,
+                      const struct bouncer_detail *details, sd_bus_error *error)
+{
+    return bouncer_check(m->bouncer, message, milder, force, details, error);
+}
+
+/* ---- stop, free ---- */
+
+static int on_stop_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct manager *m = userdata;
+    sd_journal_print(LOG_WARNING, "A worker did not end within %d s; it is killed.",
+                     MANAGER_STOP_USEC / 1000000);
+    for (struct job *j = m->jobs; j; j = j->next)
+        if (j->process)
+            process_kill(j->process, NULL);
+    for (struct modem *i = m->modems; i; i = i->next)
+        if (i->holder)
+            process_kill(i->holder, NULL);
+    return 0;
+}
+
+void manager_stop(struct manager *m)
+{
+    if (m->stopping)
+        return;
+    m->stopping = true;
+    sd_notifyf(false, "STOPPING=1\nSTATUS=Waiting for the workers to end\nEXTEND_TIMEOUT_USEC=%d",
+               MANAGER_STOP_USEC + PROCESS_TERM_USEC);
+    if (sd_event_add_time_relative(m->event, &m->stop_timer, CLOCK_MONOTONIC, MANAGER_STOP_USEC, 0,
+                                   on_stop_time, m) < 0)
+        on_stop_time(NULL, 0, m);
+    /* A finished job may be forgotten on the way, so the list is walked anew after each. */
+    for (struct job *j = m->jobs, *next; j; j = next) {
+        next = j->next;
+        job_stop(j);
+    }
+    for (struct modem *i = m->modems; i; i = i->next)
+        if (i->holder)
+            process_tell(i->holder, KEY_STOP);
+    manager_update(m);
+}
+
+struct manager *manager_free(struct manager *m)
+{
+    if (!m)
+        return NULL;
+    m->stopping = true; /* nothing starts any more */
+    if (m->watch)
+        watch_free(m->watch);
+    while (m->jobs)
+        job_free(m->jobs);
+    while (m->modems)
+        modem_free(m->modems);
+    while (m->firmware)
+        firmware_free(m->firmware);
+    sd_event_source_disable_unref(m->stop_timer);
+    object_done(&m->object);
+    sd_bus_slot_unref(m->object_manager);
+    free(m->version);
+    bouncer_free(m->bouncer);
+    sd_bus_flush_close_unref(m->bus);
+    store_close(&m->store);
+    close_fd(m->worker_binary);
+    sd_event_unref(m->event);
+    free(m);
+    return NULL;
+}
+
+/* ---- methods ---- */
+
+static int begin_list(sd_bus_message *m, sd_bus_message **ret)
+{
+    int r = sd_bus_message_new_method_return(m, ret);
+    return r < 0 ? r : sd_bus_message_open_container(*ret, 'a', "(oa{sv})");
+}
+
+static int send_list(sd_bus_message *reply, int r)
+{
+    if (r >= 0)
+        r = sd_bus_message_close_container(reply);
+    if (r >= 0)
+        r = sd_bus_send(NULL, reply, NULL);
+    sd_bus_message_unref(reply);
+    return r;
+}
+
+static int list_begin(struct manager *m, sd_bus_message *message, const struct option *known,
+                      sd_bus_message **ret, sd_bus_error *error)
+{
+    int r = options_read(message, known, error);
+    if (r >= 0)
+        r = manager_authorise(m, message, false, false, NULL, error);
+    return r <= 0 ? r : begin_list(message, ret);
+}
+
+static int method_list_modems(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct manager *m = userdata;
+    sd_bus_message *reply = NULL;
+    int r = list_begin(m, message, NULL, &reply, error);
+    if (!reply)
+        return r < 0 ? r : 1;
+    for (const struct modem *i = m->modems; r >= 0 && i; i = i->next)
+        if (i->object.slot)
+            r = object_append(&i->object, reply);
+    return send_list(reply, r);
+}
+
+static int method_list_firmware(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct manager *m = userdata;
+    sd_bus_message *reply = NULL;
+    int r = list_begin(m, message, NULL, &reply, error);
+    if (!reply)
+        return r < 0 ? r : 1;
+    for (const struct firmware *i = m->firmware; r >= 0 && i; i = i->next)
+        if (i->object.slot)
+            r = object_append(&i->object, reply);
+    return send_list(reply, r);
+}
+
+static int method_list_jobs(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct manager *m = userdata;
+    sd_bus_message *reply = NULL;
+    uint64_t since = 0;
+    const char *modem = NULL;
+    const struct option known[] = {{"since", "t", &since}, {"modem", "o", &modem}, {NULL}};
+    int r = list_begin(m, message, known, &reply, error);
+    if (!reply)
+        return r < 0 ? r : 1;
+    if (modem && !modem_find_path(m, modem)) {
+        sd_bus_message_unref(reply);
+        return errors_set(error, ERROR_NO_SUCH_MODEM, "There is no modem %s.", modem);
+    }
+    for (const struct job *i = m->jobs; r >= 0 && i; i = i->next)
+        if (i->object.slot && i->created_time >= since &&
+            (!modem || (i->modem_path && strcmp(i->modem_path, modem) == 0)))
+            r = object_append(&i->object, reply);
+    return send_list(reply, r);
+}
+
+static const sd_bus_vtable manager_vtable[] = {
+    SD_BUS_VTABLE_START(0),
+    SD_BUS_PROPERTY("Version", "s", NULL, offsetof(struct manager, version), SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY("Busy", "b", NULL, offsetof(struct manager, busy), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+    SD_BUS_METHOD_WITH_ARGS("ListModems", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(oa{sv})", modems),
+                            method_list_modems, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ListFirmware", SD_BUS_ARGS("a{sv}", options),
+                            SD_BUS_RESULT("a(oa{sv})", firmware), method_list_firmware,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(oa{sv})", jobs),
+                            method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ImportFirmware", SD_BUS_ARGS("h", archive, "s", label, "a{sv}", options),
+                            SD_BUS_RESULT("o", job), import_firmware, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_VTABLE_END,
+};

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The service as a whole: what every other object of it reaches, the lists of modems, firmware and jobs, and
+ * org.qdld1.Manager at /org/qdld1. Everything runs in one sd-event loop and nothing in it blocks.
+ */
+
+#include <stdio.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+#include "service/bouncer.h"
+#include "service/config.h"
+#include "service/object.h"
+#include "service/store.h"
+#include "service/watch.h"
+
+#define BUS_NAME          "org.qdld1"
+#define MANAGER_PATH      "/org/qdld1"
+#define MANAGER_INTERFACE "org.qdld1.Manager"
+
+struct firmware;
+struct job;
+struct modem;
+
+struct manager {
+    sd_event *event;
+    sd_bus *bus;
+    struct config config;
+    struct store store;
+    struct bouncer *bouncer;
+    struct watch *watch;
+    int worker_binary;
+
+    struct object object;
+    sd_bus_slot *object_manager;
+    char *version; /* property Version */
+    int busy;      /* property Busy */
+
+    struct modem *modems;      /* newest first */
+    struct firmware *firmware; /* newest first */
+    struct job *jobs;          /* by number; without one (in their pre-flight) at the end */
+    uint64_t last_job;         /* the highest number that was ever given */
+
+    bool stopping;
+    sd_event_source *stop_timer;
+};
+
+struct manager_options {
+    const char *config_path; /* NULL: the default */
+    const char *state_path;  /* NULL: $STATE_DIRECTORY */
+    const char *worker_path;
+    const char *virtual_path; /* NULL: real modems by udev; else only those that connect here */
+};
+
+/*
+ * Reads the configuration, opens the state directory and the worker, connects to the bus and loads what was
+ * remembered. Nothing is on the bus and no modem is looked for yet.
+ */
+int manager_new(sd_event *event, const struct manager_options *options, struct manager **ret,
+                struct error *e);
+/* Watches for modems, takes the bus name: from here on it serves. */
+int manager_start(struct manager *m, const struct manager_options *options, struct error *e);
+/*
+ * The orderly end: no new jobs; queued ones are interrupted, every worker is told STOP; when the last one is
+ * gone, or after MANAGER_STOP_USEC, the loop ends.
+ */
+void manager_stop(struct manager *m);
+struct manager *manager_free(struct manager *m);
+DEFINE_CLEANUP(struct manager *, manager_free)
+
+enum { MANAGER_STOP_USEC = 120 * 1000000 };
+
+/* Something started or ended: Busy, STATUS= for systemctl, and the end of a stop that waited for it. */
+void manager_update(struct manager *m);
+/* Interrupted in *error while the service stops. */
+int manager_check_running(const struct manager *m, sd_bus_error *error);
+/* bouncer_check() for a method of ours. */
+int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, bool force,
+                      const struct bouncer_detail *details, sd_bus_error *error);

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/modem.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "service/errors.h"
+#include "service/firmware.h"
+#include "service/options.h"
+
+enum { VERSION_BYTES_MAX = 127 };
+
+/* ---- properties ---- */
+
+static int append_job(sd_bus_message *reply, const struct job *j)
+{
+    return sd_bus_message_append_basic(reply, 'o', j && j->object.slot ? j->object.path : "/");
+}
+
+static int get_job(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
+                   const char *property _unused_, sd_bus_message *reply, void *userdata,
+                   sd_bus_error *error _unused_)
+{
+    return append_job(reply, *(struct job **)userdata);
+}
+
+/* ---- the options of Flash and Plan ---- */
+
+struct flash_options {
+    char **allow;
+    const char *modem_version;
+    bool reset, queue;
+    char allow_text[256]; /* in the order of the table below, so that equal lists are equal texts */
+};
+
+/* The refusals that a caller may lift, by the error that refuses. */
+static const enum error_kind liftable[] = {
+    ERROR_WRONG_FIRMWARE,   ERROR_WRONG_UNIT,        ERROR_BACKUP_DAMAGED, ERROR_CALIBRATION_AT_RISK,
+    ERROR_GEOMETRY_DIFFERS, ERROR_ERASE_CALIBRATION, ERROR_NO_BACKUP,      ERROR_LAST_BACKUP,
+};
+
+static bool list_has(char *const *list, const char *name)
+{
+    for (; list && *list; list++)
+        if (strcmp(*list, name) == 0)
+            return true;
+    return false;
+}
+
+static int check_allow(struct flash_options *o, sd_bus_error *error)
+{
+    size_t n = 0;
+    for (char **i = o->allow; i && *i; i++) {
+        bool known = false;
+        for (size_t k = 0; k < ARRAY_SIZE(liftable); k++)
+            known |= strcmp(*i, error_name(liftable[k])) == 0;
+        if (!known)
+            return errors_set(error, ERROR_INVALID_ARGS, "The option \"allow\" does not know \"%.64s\".", *i);
+    }
+    for (size_t k = 0; k < ARRAY_SIZE(liftable); k++)
+        if (list_has(o->allow, error_name(liftable[k])))
+            n += (size_t)snprintf(o->allow_text + n, sizeof(o->allow_text) - n, "%s%s", n ? "," : "",
+                                  error_name(liftable[k]));
+    return 0;
+}
+
+static int read_flash_options(sd_bus_message *m, struct flash_options *o, sd_bus_error *error)
+{
+    const struct option known[] = {
+        {"allow", "as", &o->allow},
+        {"modem-version", "s", &o->modem_version},
+        {"reset", "b", &o->reset},
+        {"queue", "b", &o->queue},
+        {NULL},
+    };
+    int r = options_read(m, known, error);
+    if (r < 0)
+        return r;
+    size_t n = strlen(o->modem_version);
+    if (n > VERSION_BYTES_MAX || !text_is_clean(o->modem_version, n))
+        return errors_set(error, ERROR_INVALID_ARGS, "The option \"modem-version\" is no version name.");
+    return check_allow(o, error);
+}
+
+static void flash_options_done(struct flash_options *o)
+{
+    options_free_list(o->allow);
+}
+
+static int take_flash_options(struct job *j, const struct flash_options *o, const struct firmware *f)
+{
+    j->allow = strdup(o->allow_text);
+    j->modem_version = strdup(o->modem_version);
+    j->firmware_name = strdup(f->name);
+    j->reset = o->reset;
+    memcpy(j->firmware_id, f->id, sizeof(j->firmware_id));
+    return j->allow && j->modem_version && j->firmware_name ? record_set(j->firmware_facts, "model", f->model)
+                                                            : -ENOMEM;
+}
+
+static int find_firmware(struct manager *manager, const char *path, struct firmware **ret,
+                         sd_bus_error *error)
+{
+    struct firmware *f = firmware_find_path(manager, path);
+    if (!f)
+        return errors_set(error, ERROR_NO_SUCH_FIRMWARE, "There is no firmware %s in the library.", path);
+    if (strcmp(f->state, "ready") != 0)
+        return errors_set(error, ERROR_FIRMWARE_INVALID, "Firmware %s is %s%s%s; import it again.",
+                          *f->name ? f->name : f->id, f->state, f->problems && f->problems[0] ? ": " : "",
+                          f->problems && f->problems[0] ? f->problems[0] : "");
+    *ret = f;
+    return 0;
+}
+
+/* ---- starting a job on a modem ---- */
+
+static int new_job(struct modem *m, sd_bus_message *message, enum job_kind kind, struct job **ret,
+                   sd_bus_error *error)
+{
+    uid_t uid;
+    int r = bouncer_sender_uid(message, &uid);
+    if (r >= 0)
+        r = job_new(m->manager, kind, uid, ret, error);
+    if (r < 0)
+        return r;
+    (*ret)->modem = m;
+    (*ret)->modem_path = strdup(m->object.path);
+    if ((*ret)->modem_path)
+        return 0;
+    job_free(*ret);
+    return -ENOMEM;
+}
+
+/* Emergency download mode, or absent for now: a looping modem is mostly away, and a job waits for its next
+ * window. */
+static int check_mode(const struct modem *m, const char *what, sd_bus_error *error)
+{
+    const char *kind = modem_kind(m);
+    if (strcmp(kind, "edl") == 0 || strcmp(kind, "crash-dump") == 0 || strcmp(kind, "absent") == 0)
+        return 0;
+    return errors_set(
+        error, ERROR_WRONG_MODE,
+        "%s is in %s mode; to %s it, it must be in emergency download mode (05c6:9008), and this version "
+        "of qdld cannot bring it there.",
+        modem_title(m), kind, what);
+}
+
+static int authorise(struct modem *m, sd_bus_message *message, bool milder, bool force,
+                     const struct firmware *f, sd_bus_error *error)
+{
+    char title[160];
+    snprintf(title, sizeof(title), "%s", modem_title(m));
+    struct bouncer_detail details[] = {
+        {"modem", title}, {f ? "firmware" : NULL, f ? f->name : NULL}, {NULL, NULL}};
+    return manager_authorise(m->manager, message, milder, force, details, error);
+}
+
+/* ---- methods ---- */
+
+static int method_identify(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    struct job *j = NULL;
+    bool queue = false;
+    const struct option known[] = {{"queue", "b", &queue}, {NULL}};
+    int r = options_read(message, known, error);
+    if (r >= 0)
+        r = authorise(m, message, false, false, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    r = check_mode(m, "identify", error);
+    if (r >= 0)
+        r = new_job(m, message, JOB_IDENTIFY, &j, error);
+    return r < 0 ? r : job_begin(j, message, queue, error);
+}
+
+static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind kind,
+                         struct flash_options *o, sd_bus_error *error)
+{
+    const char *path = NULL;
+    struct firmware *f = NULL;
+    struct job *j = NULL;
+    int r = sd_bus_message_read_basic(message, 'o', &path);
+    if (r >= 0)
+        r = read_flash_options(message, o, error);
+    if (r >= 0)
+        r = find_firmware(m->manager, path, &f, error);
+    if (r >= 0)
+        r = authorise(m, message, false, kind == JOB_FLASH && o->allow_text[0], f, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    if (kind == JOB_FLASH)
+        r = check_mode(m, "flash", error);
+    if (r >= 0)
+        r = new_job(m, message, kind, &j, error);
+    if (r < 0)
+        return r;
+    r = take_flash_options(j, o, f);
+    if (r < 0) {
+        job_free(j);
+        return r;
+    }
+    return job_begin(j, message, o->queue, error);
+}
+
+static int method_plan(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    _cleanup_(flash_options_done) struct flash_options o = {.modem_version = "", .reset = true};
+    return flash_or_plan(userdata, message, JOB_PLAN, &o, error);
+}
+
+static int method_flash(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    _cleanup_(flash_options_done) struct flash_options o = {.modem_version = "", .reset = true};
+    return flash_or_plan(userdata, message, JOB_FLASH, &o, error);
+}
+
+static int method_reset(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    struct job *j = NULL;
+    bool queue = false;
+    const char *mode = "normal";
+    const struct option known[] = {{"mode", "s", &mode}, {"queue", "b", &queue}, {NULL}};
+    int r = options_read(message, known, error);
+    if (r < 0)
+        return r;
+    bool normal = strcmp(mode, "normal") == 0;
+    if (!normal && strcmp(mode, "edl") != 0 && strcmp(mode, "off") != 0)
+        return errors_set(error, ERROR_INVALID_ARGS,
+                          "The option \"mode\" is normal, edl or off, not \"%.64s\".", mode);
+    r = authorise(m, message, normal && strcmp(modem_kind(m), "normal") != 0, false, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    r = check_mode(m, "reset", error);
+    if (r >= 0)
+        r = new_job(m, message, JOB_RESET, &j, error);
+    if (r < 0)
+        return r;
+    j->reset_mode = strdup(mode);
+    if (!j->reset_mode) {
+        job_free(j);
+        return -ENOMEM;
+    }
+    return job_begin(j, message, queue, error);
+}
+
+#define CONST         SD_BUS_VTABLE_PROPERTY_CONST
+#define CHANGES       SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
+#define FIELD(member) offsetof(struct modem, member)
+
+const sd_bus_vtable modem_vtable[] = {
+    SD_BUS_VTABLE_START(0),
+    SD_BUS_PROPERTY("Port", "s", NULL, FIELD(port), CONST),
+    SD_BUS_PROPERTY("KernelName", "s", NULL, FIELD(kernel_name), CHANGES),
+    SD_BUS_PROPERTY("Mode", "s", NULL, FIELD(mode), CHANGES),
+    SD_BUS_PROPERTY("VendorId", "q", NULL, FIELD(vendor_id), CHANGES),
+    SD_BUS_PROPERTY("ProductId", "q", NULL, FIELD(product_id), CHANGES),
+    SD_BUS_PROPERTY("Product", "s", NULL, FIELD(product), CHANGES),
+    SD_BUS_PROPERTY("Model", "s", NULL, FIELD(model), CHANGES),
+    SD_BUS_PROPERTY("FirmwareVersion", "s", NULL, FIELD(firmware_version), CHANGES),
+    SD_BUS_PROPERTY("Confirmed", "b", NULL, FIELD(confirmed), CHANGES),
+    SD_BUS_PROPERTY("ChipSerial", "s", NULL, FIELD(chip_serial), CHANGES),
+    SD_BUS_PROPERTY("Chip", "s", NULL, FIELD(chip), CHANGES),
+    SD_BUS_PROPERTY("HardwareId", "s", NULL, FIELD(hardware_id), CHANGES),
+    SD_BUS_PROPERTY("PkHash", "s", NULL, FIELD(pk_hash), CHANGES),
+    SD_BUS_PROPERTY("Storage", "s", NULL, FIELD(storage), CHANGES),
+    SD_BUS_PROPERTY("Held", "b", NULL, FIELD(held), CHANGES),
+    SD_BUS_PROPERTY("Job", "o", get_job, FIELD(job), CHANGES),
+    SD_BUS_PROPERTY("Interrupted", "o", get_job, FIELD(interrupted), CHANGES),
+    SD_BUS_PROPERTY("LastError", "s", NULL, FIELD(last_error), CHANGES),
+    SD_BUS_METHOD_WITH_ARGS("Identify", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+                            method_identify, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Plan", SD_BUS_ARGS("o", firmware, "a{sv}", options),
+                            SD_BUS_RESULT("aa{sv}", plan), method_plan, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Flash", SD_BUS_ARGS("o", firmware, "a{sv}", options), SD_BUS_RESULT("o", job),
+                            method_flash, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Reset", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_reset,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_VTABLE_END,
+};

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/modem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <syslog.h>
+#include <systemd/sd-journal.h>
+
+#include "base/io.h"
+#include "base/text.h"
+
+/*
+ * Two sorts of files in modems/: PORT.rec with PORT.tables for the unit at a port (the name as in its object
+ * path), and unit-SERIAL.rec with its tables for a unit that went from its port: the shelf. An encoded port
+ * has no '-', so they never meet.
+ */
+
+#define SHELF "unit-"
+
+enum { FILE_NAME_SIZE = 240 };
+
+static const struct {
+    const char *key, *property;
+    size_t offset;
+} saved[] = {
+    {"MODEL", "Model", offsetof(struct modem, model)},
+    {"FIRMWARE_VERSION", "FirmwareVersion", offsetof(struct modem, firmware_version)},
+    {"SERIAL", "ChipSerial", offsetof(struct modem, chip_serial)},
+    {"CHIP", "Chip", offsetof(struct modem, chip)},
+    {"HWID", "HardwareId", offsetof(struct modem, hardware_id)},
+    {"PKHASH", "PkHash", offsetof(struct modem, pk_hash)},
+    {"STORAGE", "Storage", offsetof(struct modem, storage)},
+    {"LAST_ERROR", "LastError", offsetof(struct modem, last_error)},
+    {"FACTS_SERIAL", NULL, offsetof(struct modem, facts_serial)},
+    {"FAMILY_VERSION", NULL, offsetof(struct modem, family_version)},
+    {"PROJECT", NULL, offsetof(struct modem, project)},
+};
+
+static char **string_at(struct modem *m, size_t i)
+{
+    return (char **)((char *)m + saved[i].offset);
+}
+
+static void port_file(const struct modem *m, const char *suffix, char out[FILE_NAME_SIZE])
+{
+    snprintf(out, FILE_NAME_SIZE, "%s.%s", strrchr(m->object.path, '/') + 1, suffix);
+}
+
+static void shelf_file(const char *serial, const char *suffix, char out[FILE_NAME_SIZE])
+{
+    snprintf(out, FILE_NAME_SIZE, SHELF "%s.%s", serial, suffix);
+}
+
+void modem_save(struct modem *m)
+{
+    _cleanup_(record_freep) struct record *r = record_new();
+    char name[FILE_NAME_SIZE];
+    if (!r || !*m->port)
+        return;
+    record_set(r, "PORT", m->port);
+    record_set_u64(r, "SEEN", m->seen_time);
+    for (size_t i = 0; i < ARRAY_SIZE(saved); i++)
+        record_set(r, saved[i].key, *string_at(m, i));
+    port_file(m, "rec", name);
+    int q = record_save(r, m->manager->store.fd_modems, name);
+    if (q < 0)
+        sd_journal_print(LOG_WARNING, "What is known of %s cannot be written: %s.", modem_title(m),
+                         strerror(-q));
+    m->remembered = q >= 0;
+}
+
+static void take_memory(struct modem *m, const struct record *r)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(saved); i++) {
+        const char *value = record_get(r, saved[i].key);
+        if (saved[i].property) {
+            object_set_string(&m->object, saved[i].property, string_at(m, i), value);
+        } else {
+            free(*string_at(m, i));
+            *string_at(m, i) = strdup(value);
+        }
+    }
+}
+
+static void clear_memory(struct modem *m)
+{
+    _cleanup_(record_freep) struct record *nothing = record_new();
+    if (nothing)
+        take_memory(m, nothing);
+    m->facts_watched = false;
+}
+
+/* ---- the shelf ---- */
+
+static void move_file(const struct modem *m, const char *from, const char *to)
+{
+    int fd = m->manager->store.fd_modems;
+    if (renameat(fd, from, fd, to) < 0 && errno != ENOENT)
+        sd_journal_print(LOG_WARNING, "modems/%s cannot be renamed to %s: %s.", from, to, strerror(errno));
+}
+
+static void move_files(const struct modem *m, const char *serial, bool to_shelf)
+{
+    static const char *const suffixes[] = {"rec", "tables"};
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        char port[FILE_NAME_SIZE], shelf[FILE_NAME_SIZE];
+        port_file(m, suffixes[i], port);
+        shelf_file(serial, suffixes[i], shelf);
+        move_file(m, to_shelf ? port : shelf, to_shelf ? shelf : port);
+    }
+}
+
+struct shelf_count {
+    int fd;
+    size_t n;
+    char oldest[FILE_NAME_SIZE];
+    uint64_t oldest_seen;
+};
+
+static int count_shelved(void *userdata, const char *name)
+{
+    struct shelf_count *c = userdata;
+    _cleanup_(record_freep) struct record *r = NULL;
+    if (!text_starts_with(name, SHELF) || record_load(c->fd, name, &r) < 0)
+        return 0;
+    uint64_t seen = record_get_u64(r, "SEEN", 0);
+    if (c->n++ == 0 || seen < c->oldest_seen) {
+        c->oldest_seen = seen;
+        snprintf(c->oldest, sizeof(c->oldest), "%s", name);
+    }
+    return 0;
+}
+
+static void limit_shelf(const struct manager *manager)
+{
+    struct shelf_count c = {.fd = manager->store.fd_modems};
+    store_list(c.fd, ".rec", count_shelved, &c);
+    if (c.n > MODEMS_MAX)
+        store_remove(c.fd, c.oldest);
+}
+
+void modem_shelve(struct modem *m)
+{
+    if (m->remembered && m->chip_serial && *m->chip_serial) {
+        modem_save(m);
+        move_files(m, m->chip_serial, true);
+        limit_shelf(m->manager);
+    }
+    m->remembered = false;
+    clear_memory(m);
+}
+
+void modem_unshelve(struct modem *m, const char *serial)
+{
+    struct manager *manager = m->manager;
+    for (struct modem *o = manager->modems, *next; o; o = next) {
+        next = o->next;
+        if (o == m || o->appearance || !o->chip_serial || strcmp(o->chip_serial, serial) != 0)
+            continue;
+        /* The unit was at another port before: that one has nothing any more. */
+        modem_shelve(o);
+        object_flush(&o->object);
+        modem_drop_unneeded(o);
+    }
+    _cleanup_(record_freep) struct record *r = NULL;
+    char name[FILE_NAME_SIZE];
+    shelf_file(serial, "rec", name);
+    if (record_load(manager->store.fd_modems, name, &r) < 0)
+        return;
+    take_memory(m, r);
+    move_files(m, serial, false);
+    modem_save(m);
+}
+
+/* ---- partition tables recorded for the unit ---- */
+
+int modem_add_table(struct modem *m, int memfd)
+{
+    _cleanup_free_ char *table = NULL, *all = NULL;
+    size_t size = 0, have_size = 0;
+    char name[FILE_NAME_SIZE];
+    if (io_memfd_check(memfd, MODEM_TABLES_MAX / 2) < 0)
+        return -EBADMSG;
+    int r = io_read_file(memfd, MODEM_TABLES_MAX / 2, &table, &size);
+    if (r < 0 || !*m->port || size == 0)
+        return r;
+    if (strlen(table) != size)
+        return -EBADMSG;
+
+    port_file(m, "tables", name);
+    _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
+    if (fd >= 0)
+        r = io_read_file(fd, MODEM_TABLES_MAX, &all, &have_size);
+    if (r < 0 || (all && strstr(all, table)))
+        return 0; /* known already; one that cannot be read is not made worse */
+    if (have_size + size + 1 > MODEM_TABLES_MAX)
+        return 0; /* the oldest are the ones that the calibration was made with: they stay */
+    _cleanup_free_ char *joined = text_printf("%s%s%s", all ? all : "", all ? "\n" : "", table);
+    if (!joined)
+        return -ENOMEM;
+    r = store_write(m->manager->store.fd_modems, name, joined, strlen(joined));
+    if (r < 0)
+        sd_journal_print(LOG_WARNING, "A partition table of %s cannot be recorded: %s.", modem_title(m),
+                         strerror(-r));
+    else if (!m->remembered)
+        modem_save(m);
+    return 0;
+}
+
+int modem_open_tables(const struct modem *m)
+{
+    _cleanup_free_ char *text = NULL;
+    char name[FILE_NAME_SIZE];
+    size_t size;
+    if (!*m->port)
+        return -ENOENT;
+    port_file(m, "tables", name);
+    _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
+    if (fd < 0)
+        return fd;
+    int r = io_read_file(fd, MODEM_TABLES_MAX, &text, &size);
+    return r < 0 ? r : io_memfd_sealed("recorded", text, size);
+}
+
+/* ---- earlier runs ---- */
+
+static int load_modem(void *userdata, const char *name)
+{
+    struct manager *manager = userdata;
+    _cleanup_(record_freep) struct record *r = NULL;
+    struct modem *m = NULL;
+    if (text_starts_with(name, SHELF) || record_load(manager->store.fd_modems, name, &r) < 0)
+        return 0;
+    const char *port = record_get(r, "PORT");
+    if (!*port)
+        return 0;
+    int q = modem_get(manager, port, "", &m);
+    if (q < 0 || m->object.slot)
+        return q;
+    m->remembered = true;
+    m->seen_time = record_get_u64(r, "SEEN", 0);
+    take_memory(m, r);
+    modem_update_interrupted(m);
+    return object_add(&m->object);
+}
+
+int modem_load_all(struct manager *m)
+{
+    return store_list(m->store.fd_modems, ".rec", load_modem, m);
+}

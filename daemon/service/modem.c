@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/modem.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+
+#define MODEM_PREFIX MANAGER_PATH "/modem"
+#define SERIAL_UNSET "00000000" /* unfused: many chips have it, it tells nothing */
+#define NO_PORT      "usb-"     /* a device without ID_PATH: named after its kernel name, never remembered */
+
+/* ---- life ---- */
+
+/* A port that was seen in this run stays (a looping modem comes back); a device without one has no name to
+ * come back to. */
+static bool is_needed(const struct modem *m)
+{
+    if (m->appearance || m->job || m->holder || *m->port)
+        return true;
+    for (const struct job *j = m->manager->jobs; j; j = j->next)
+        if (j->modem == m)
+            return true;
+    return false;
+}
+
+/* Room for one more: the one that was gone for the longest time goes, and is forgotten as an object (not on
+ * disk). */
+static void make_room(struct manager *manager)
+{
+    struct modem *oldest = NULL;
+    size_t n = 0;
+    for (struct modem *m = manager->modems; m; m = m->next) {
+        n++;
+        bool busy = m->appearance || m->job || m->holder;
+        for (const struct job *j = manager->jobs; j && !busy; j = j->next)
+            busy = j->modem == m;
+        if (!busy && (!oldest || m->seen_time < oldest->seen_time))
+            oldest = m;
+    }
+    if (n >= MODEMS_MAX)
+        modem_free(oldest);
+}
+
+int modem_get(struct manager *manager, const char *port, const char *kernel_name, struct modem **ret)
+{
+    _cleanup_free_ char *id = *port ? text_printf("%s", port) : text_printf(NO_PORT "%s", kernel_name);
+    if (!id)
+        return -ENOMEM;
+    for (struct modem *m = manager->modems; m; m = m->next)
+        if (strcmp(m->id, id) == 0) {
+            *ret = m;
+            return 0;
+        }
+    make_room(manager);
+    struct modem *m = calloc(1, sizeof(*m));
+    if (!m)
+        return -ENOMEM;
+    m->manager = manager;
+    m->next = manager->modems;
+    manager->modems = m;
+    m->id = steal_ptr(id);
+    m->port = strdup(port);
+    m->mode = strdup("absent");
+    int r = object_init(&m->object, manager->bus, MODEM_PREFIX, m->id, MODEM_INTERFACE, modem_vtable, m);
+    if (r >= 0 && (!m->port || !m->mode))
+        r = -ENOMEM;
+    if (r < 0) {
+        modem_free(m);
+        return r;
+    }
+    *ret = m;
+    return 0;
+}
+
+struct modem *modem_free(struct modem *m)
+{
+    if (!m)
+        return NULL;
+    for (struct modem **i = &m->manager->modems; *i; i = &(*i)->next)
+        if (*i == m) {
+            *i = m->next;
+            break;
+        }
+    sd_event_source_disable_unref(m->release_timer);
+    process_free(m->holder);
+    object_done(&m->object);
+    char *strings[] = {m->id,         m->port,         m->kernel_name,      m->mode,
+                       m->product,    m->model,        m->firmware_version, m->chip_serial,
+                       m->chip,       m->hardware_id,  m->pk_hash,          m->storage,
+                       m->last_error, m->facts_serial, m->family_version,   m->project,
+                       m->seen_serial};
+    for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
+        free(strings[i]);
+    free(m);
+    return NULL;
+}
+
+struct modem *modem_find_path(struct manager *manager, const char *path)
+{
+    struct modem *m = manager->modems;
+    while (m && strcmp(m->object.path, path) != 0)
+        m = m->next;
+    return m;
+}
+
+void modem_drop_unneeded(struct modem *m)
+{
+    if (!is_needed(m))
+        modem_free(m);
+}
+
+const char *modem_title(const struct modem *m)
+{
+    static char title[160];
+    const char *what = m->model && *m->model ? m->model : "the modem";
+    const char *where = m->kernel_name && *m->kernel_name ? m->kernel_name : m->id;
+    snprintf(title, sizeof(title), "%.64s at %.80s", what, where);
+    return title;
+}
+
+/* ---- who it is ---- */
+
+static const char *text(const char *s)
+{
+    return s ? s : "";
+}
+
+static void set_plain(char **field, const char *value)
+{
+    char *copy = strdup(value);
+    if (!copy)
+        return;
+    free(*field);
+    *field = copy;
+}
+
+void modem_update_confirmed(struct modem *m)
+{
+    bool known = *text(m->firmware_version) || *text(m->model);
+    bool same = *text(m->seen_serial) && strcmp(text(m->facts_serial), m->seen_serial) == 0;
+    object_set_bool(&m->object, "Confirmed", &m->confirmed, known && (same || m->facts_watched));
+}
+
+void modem_set_serial(struct modem *m, const char *serial)
+{
+    if (strcmp(serial, SERIAL_UNSET) == 0)
+        serial = "";
+    set_plain(&m->seen_serial, serial);
+    if (!*serial) {
+        modem_update_confirmed(m);
+        return;
+    }
+    if (*text(m->chip_serial) && strcmp(m->chip_serial, serial) != 0)
+        modem_shelve(m); /* somebody swapped the card */
+    if (strcmp(text(m->chip_serial), serial) != 0)
+        modem_unshelve(m, serial);
+    object_set_string(&m->object, "ChipSerial", &m->chip_serial, serial);
+    modem_update_confirmed(m);
+    modem_update_interrupted(m);
+}
+
+/* Lower case, so that equal means equal. */
+static bool is_hex(const char *value, size_t digits)
+{
+    return strlen(value) == digits && strspn(value, "0123456789abcdef") == digits;
+}
+
+/* The same value again changes nothing on disk. */
+static int learn_string(struct modem *m, const char *name, char **field, const char *value)
+{
+    if (strcmp(text(*field), value) == 0)
+        return 0;
+    object_set_string(&m->object, name, field, value);
+    modem_save(m);
+    return 0;
+}
+
+static int learn_mode(struct modem *m, const char *value)
+{
+    if (strcmp(value, "sahara") != 0 && strcmp(value, "firehose") != 0 && strcmp(value, "crash-dump") != 0)
+        return -EBADMSG;
+    /* A worker's last words about a device that has gone meanwhile are not about what is there now. */
+    if (m->appearance)
+        object_set_string(&m->object, "Mode", &m->mode, value);
+    return 0;
+}
+
+int modem_learn(struct modem *m, const char *key, const char *value)
+{
+    enum { SERIAL_DIGITS = 8, HWID_DIGITS = 16, TEXT_MAX = 128 };
+    if (strcmp(key, KEY_SERIAL) == 0) {
+        if (!is_hex(value, SERIAL_DIGITS))
+            return -EBADMSG;
+        bool news = strcmp(text(m->chip_serial), value) != 0;
+        modem_set_serial(m, value);
+        if (news)
+            modem_save(m);
+        return 0;
+    }
+    if (strcmp(key, KEY_MODE) == 0)
+        return learn_mode(m, value);
+    if (strcmp(key, KEY_HWID) == 0)
+        return is_hex(value, HWID_DIGITS) ? learn_string(m, "HardwareId", &m->hardware_id, value) : -EBADMSG;
+    if (strcmp(key, KEY_PKHASH) == 0)
+        return is_hex(value, 64) || is_hex(value, 96) || is_hex(value, 128)
+                   ? learn_string(m, "PkHash", &m->pk_hash, value)
+                   : -EBADMSG;
+    if (strlen(value) > TEXT_MAX)
+        return -EBADMSG;
+    if (strcmp(key, KEY_CHIP) == 0)
+        return learn_string(m, "Chip", &m->chip, value);
+    if (strcmp(key, KEY_STORAGE) == 0)
+        return learn_string(m, "Storage", &m->storage, value);
+    if (strcmp(key, KEY_PROJECT) == 0) {
+        set_plain(&m->project, value);
+        modem_save(m);
+        return 0;
+    }
+    return -EBADMSG;
+}
+
+void modem_flashed(struct modem *m, const char *model, const char *version, bool forced)
+{
+    if (*model)
+        object_set_string(&m->object, "Model", &m->model, model);
+    if (version && *version) {
+        object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
+        if (!forced)
+            set_plain(&m->family_version, version);
+    }
+    set_plain(&m->facts_serial, text(m->chip_serial));
+    m->facts_watched = true;
+    modem_update_confirmed(m);
+    modem_save(m);
+}
+
+/* ---- jobs ---- */
+
+static struct job *next_queued(const struct modem *m)
+{
+    for (struct job *j = m->manager->jobs; j; j = j->next)
+        if (j->modem == m && j->job_state == JOB_QUEUED)
+            return j;
+    return NULL;
+}
+
+void modem_set_job(struct modem *m, struct job *j)
+{
+    m->job = j;
+    object_changed(&m->object, "Job");
+    if (j) {
+        object_flush(&m->object);
+        return;
+    }
+    struct job *next = m->manager->stopping ? NULL : next_queued(m);
+    if (next)
+        job_dequeue(next);
+    object_flush(&m->object);
+    if (!m->job)
+        modem_drop_unneeded(m);
+}
+
+void modem_update_interrupted(struct modem *m)
+{
+    struct job *found = NULL;
+    for (struct job *j = m->manager->jobs; j; j = j->next) {
+        if (!job_resumable(j))
+            continue;
+        bool this_unit = *text(j->serial) && *text(m->chip_serial)
+                             ? strcmp(j->serial, m->chip_serial) == 0
+                             : strcmp(text(j->modem_path), m->object.path) == 0;
+        if (this_unit)
+            found = j;
+    }
+    if (m->interrupted == found)
+        return;
+    m->interrupted = found;
+    object_changed(&m->object, "Interrupted");
+}

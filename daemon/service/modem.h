@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A modem is a port with a memory (architecture). modem.c has the objects and what is learned of them,
+ * modem-record.c what of it is remembered on disk, modem-device.c appearances, hand-over to workers and the
+ * holder, modem-bus.c org.qdld1.Modem.
+ *
+ * What a port remembers is a hint; it is confirmed if the chip serial of what is there is the one that it was
+ * learned with, or if we watched the modem go from normal mode to 9008 on this port just now. A different
+ * serial is another unit: the memory of the old one is put on the shelf (a record by serial) and the new
+ * one's is taken from there.
+ */
+
+#include "service/job.h"
+#include "service/manager.h"
+
+enum {
+    MODEMS_MAX = 256,
+    MODEM_SWITCH_USEC =
+        15 * 1000000, /* a mode switch takes 2 to 15 s (reference/dbus.md 1.1); longer may be a swap */
+    MODEM_RELEASE_USEC = 5 * 1000000, /* a holder that does not let go in this time is killed */
+    MODEM_TABLES_MAX = 64 * 1024,     /* bytes of partition tables recorded for a unit */
+};
+
+struct modem {
+    struct manager *manager;
+    struct modem *next;
+    struct object object;
+    char *id; /* what the object path encodes: the port, or the kernel name of a device without one */
+
+    /* properties */
+    char *port, *kernel_name, *mode, *product, *model, *firmware_version, *chip_serial, *chip, *hardware_id,
+        *pk_hash, *storage, *last_error;
+    uint16_t vendor_id, product_id;
+    int confirmed, held;
+
+    /* what the facts above rest on */
+    char *facts_serial;   /* serial that model and version were learned with; "" unknown */
+    char *family_version; /* version that tells what the unit is (flash rule 2): never from a flash that was
+                             forced */
+    char *project;        /* project name read from RAWDATA */
+    char *seen_serial;    /* of the device that is there, "" until it is told */
+    bool facts_watched;   /* learned from the device that was here last, in this run */
+    bool remembered;      /* has a record on disk */
+    uint64_t seen_time;   /* realtime of the last appearance */
+
+    /* now */
+    const struct appearance *appearance; /* NULL: absent */
+    bool was_normal;                     /* kind of the last appearance that went */
+    usec_t gone_at;
+    struct job *job;         /* the one that has it, published or not; NULL */
+    struct job *interrupted; /* the flash that the same call continues; NULL */
+    struct process *holder;
+    sd_event_source *release_timer; /* the holder was told RELEASE */
+};
+
+/* ---- modem.c ---- */
+/* The object for a port; made if there is none (the oldest absent one goes beyond MODEMS_MAX). -ENOMEM. */
+int modem_get(struct manager *m, const char *port, const char *kernel_name, struct modem **ret);
+struct modem *modem_free(struct modem *m);
+struct modem *modem_find_path(struct manager *m, const char *path);
+/* What a worker told: KEY_SERIAL KEY_HWID KEY_PKHASH KEY_CHIP KEY_MODE KEY_STORAGE KEY_PROJECT. -EBADMSG if
+ * it is malformed. */
+int modem_learn(struct modem *m, const char *key, const char *value);
+/* The unit runs this version now; forced: allow had WrongFirmware, so that it tells nothing about the unit.
+ */
+void modem_flashed(struct modem *m, const char *model, const char *version, bool forced);
+/* The serial of the device that is there ("" or zero: not told). Another one than remembered is another unit.
+ */
+void modem_set_serial(struct modem *m, const char *serial);
+void modem_update_confirmed(struct modem *m);
+/* The job has the modem now (NULL: none); the next one in the queue starts when it becomes free. */
+void modem_set_job(struct modem *m, struct job *j);
+/* Looks anew for the flash that could be continued. */
+void modem_update_interrupted(struct modem *m);
+/* An absent modem that nothing needs is taken off the bus. m may be freed. */
+void modem_drop_unneeded(struct modem *m);
+/* "RM502Q-GL at 1-2", for people. Static buffer. */
+const char *modem_title(const struct modem *m);
+
+/* ---- modem-record.c ---- */
+int modem_load_all(struct manager *m);
+void modem_save(struct modem *m);
+/* The unit went from this port: its memory goes to a record by serial (if it has one) and is cleared here. */
+void modem_shelve(struct modem *m);
+/* Takes the memory of the unit with this serial from the shelf, or from the absent modem object that has it.
+ */
+void modem_unshelve(struct modem *m, const char *serial);
+/* Records one more partition table of the unit (text of mibib_print()). */
+int modem_add_table(struct modem *m, int memfd);
+/* The tables recorded for it as a sealed memfd; -ENOENT. */
+int modem_open_tables(const struct modem *m);
+
+/* ---- modem-device.c ---- */
+extern const struct watch_handler modem_watch_handler; /* userdata: the manager */
+/* The job waits for the modem: hands it over, now or when it can be. */
+void modem_serve(struct modem *m);
+/* A job ended with the modem in EDL: its worker stays. Takes the process. */
+void modem_hold(struct modem *m, struct process *p);
+/* "normal", "edl", ...; "absent". */
+const char *modem_kind(const struct modem *m);
+
+/* ---- modem-bus.c ---- */
+#define MODEM_INTERFACE "org.qdld1.Modem"
+extern const sd_bus_vtable modem_vtable[];
