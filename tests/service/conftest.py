@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A private bus that behaves as the system bus, the real qdld on it, virtual modems, packages, and forged workers.
+
+Run by "make check-service" with BUILD set to the absolute build directory. Nothing here needs root; a test that needs a
+second user says so and is skipped otherwise."""
+
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import dbus
+import dbus.bus
+import dbus.exceptions
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parents[1]
+BUILD = pathlib.Path(os.environ.get("BUILD", TOP / "build")).resolve()
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(TOP / "tests" / "modem"))
+
+NAME = "org.qdld1"
+ROOT = "/org/qdld1"
+MANAGER = NAME + ".Manager"
+MODEM = NAME + ".Modem"
+FIRMWARE = NAME + ".Firmware"
+JOB = NAME + ".Job"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
+VERSION = "RM502QGLAAR05A03M4G_01.001.01.001"
+
+
+def error(name):
+    return NAME + ".Error." + name
+
+
+def wait_until(condition, timeout=10.0, what="it"):
+    """Polls; for conditions that have no event a test could wait for."""
+    end = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < end, f"{what} did not come true within {timeout} s"
+        time.sleep(0.01)
+
+
+class Refused:
+    """with Refused("ModemBusy") as e: ... ; then e.message."""
+
+    def __init__(self, name):
+        self.name = name if "." in name else error(name)
+        self.message = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        assert kind is not None, f"expected {self.name}, got no error"
+        if not issubclass(kind, dbus.exceptions.DBusException):
+            return False
+        assert value.get_dbus_name() == self.name, value
+        self.message = value.get_dbus_message()
+        assert self.message and "\n" not in self.message
+        return True
+
+
+# ---- the bus ----
+
+@pytest.fixture
+def bus_address():
+    # Not below tmp_path: other users have to reach it.
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="qdld-bus-"))
+    directory.chmod(0o755)
+    path, configuration = directory / "bus", directory / "bus.conf"
+    configuration.write_text((TOP / "tests" / "private-bus.conf.in").read_text().replace("@SOCKET@", str(path)))
+    daemon = subprocess.Popen(["dbus-daemon", f"--config-file={configuration}", "--nofork", "--nopidfile",
+                               "--print-address"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert daemon.stdout.readline()
+    yield f"unix:path={path}"
+    daemon.terminate()
+    daemon.wait(10)
+    shutil.rmtree(directory)
+
+
+# ---- the service ----
+
+class Service:
+    """qdld with a state directory of its own. Calls are blocking; each one may take `timeout` seconds."""
+
+    def __init__(self, address, directory):
+        self.address = address
+        self.directory = directory
+        self.state = directory / "state"
+        self.socket = directory / "modems"
+        self.process = None
+        self.bus = None
+
+    def start(self, worker=None, config="", wait=True):
+        configuration = self.directory / "qdld.conf"
+        configuration.write_text("[Backup]\nReserveFree=0\n" + config)
+        self.stderr = open(self.directory / "qdld.stderr", "ab")
+        environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address)
+        self.process = subprocess.Popen(
+            [BUILD / "qdld", f"--virtual={self.socket}", f"--config={configuration}", f"--state={self.state}",
+             f"--worker={worker or BUILD / 'qdld-worker'}"], env=environment, stderr=self.stderr)
+        if wait:
+            self.connect()
+        return self
+
+    def connect(self):
+        self.bus = self.bus or dbus.bus.BusConnection(self.address)
+        wait_until(lambda: self.process.poll() is not None or self.bus.name_has_owner(NAME), what="the bus name")
+        assert self.process.poll() is None, self.errors()
+
+    def errors(self):
+        return (self.directory / "qdld.stderr").read_text(errors="replace")
+
+    def stop(self, how=signal.SIGTERM, timeout=20):
+        """Returns the exit status."""
+        self.process.send_signal(how)
+        status = self.process.wait(timeout)
+        self.process = None
+        return status
+
+    def restart(self, **options):
+        assert self.stop() == 0
+        return self.start(**options)
+
+    # ---- calls ----
+    def call(self, path, interface, method, *arguments, timeout=20):
+        proxy = self.bus.get_object(NAME, path, introspect=False)
+        return proxy.get_dbus_method(method, interface)(*arguments, timeout=timeout)
+
+    def manager(self, method, *arguments, **options):
+        return self.call(ROOT, MANAGER, method, *arguments, **options)
+
+    def get(self, path, interface, name):
+        return self.call(path, PROPERTIES, "Get", interface, name)
+
+    def all(self, path, interface):
+        return self.call(path, PROPERTIES, "GetAll", interface)
+
+    def objects(self):
+        return self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+
+    def paths(self, interface):
+        return sorted(str(p) for p, i in self.objects().items() if interface in i)
+
+    def introspect(self, path):
+        return str(self.call(path, "org.freedesktop.DBus.Introspectable", "Introspect"))
+
+    def no_options(self):
+        return dbus.Dictionary({}, signature="sv")
+
+    def import_file(self, archive, label="test", **options):
+        """The path of the job. archive: a path, or a descriptor."""
+        options = dbus.Dictionary(options, signature="sv")
+        if isinstance(archive, int):
+            return self.manager("ImportFirmware", dbus.types.UnixFd(archive), label, options)
+        with open(archive, "rb") as f:
+            return self.manager("ImportFirmware", dbus.types.UnixFd(f.fileno()), label, options)
+
+    def wait_job(self, path, timeout=60):
+        """Its Result, once it is finished."""
+        return str(self.call(path, JOB, "Wait", self.no_options(), timeout=timeout))
+
+    def log(self, path):
+        fd = self.call(path, JOB, "GetLog", self.no_options()).take()
+        with os.fdopen(fd, "rb") as f:
+            return f.read().decode()
+
+    def modem(self, timeout=10):
+        """The path of the one modem that is present."""
+        def present():
+            found = [p for p in self.paths(MODEM) if self.get(p, MODEM, "Mode") != "absent"]
+            return found if len(found) == 1 else None
+        return wait_until(present, timeout, "one modem")[0]
+
+    def workers(self):
+        """Process ids of its children."""
+        out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
+        return [int(p) for p in out.stdout.split()]
+
+
+@pytest.fixture
+def new_service(bus_address, tmp_path):
+    """Makes services that are not started yet; all of them are stopped in order at the end."""
+    made = []
+
+    def make():
+        s = Service(bus_address, tmp_path)
+        made.append(s)
+        return s
+    yield make
+    for s in made:
+        if s.process:
+            assert s.stop() == 0, s.errors()
+        for word in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:"):
+            assert word not in s.errors(), s.errors()
+
+
+@pytest.fixture
+def service(new_service):
+    """The service with the real worker."""
+    return new_service().start()
+
+
+# ---- modems ----
+
+@pytest.fixture
+def new_modem(tmp_path):
+    """new_modem(service, "loop=soft", ...): a virtual modem in 9008, plugged in."""
+    from client import MODEM as program
+    started = []
+
+    def make(service, *settings, name="modem", blocks=192):
+        arguments = [program, "--socket", str(service.socket), "--flash", str(tmp_path / (name + ".flash")), "--trace",
+                     str(tmp_path / (name + ".trace"))]
+        if not (tmp_path / (name + ".flash")).exists():
+            arguments += ["--new", "--blocks", str(blocks)]
+        for s in settings:
+            arguments += ["--set", s]
+        process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+        started.append(process)
+        return process
+    yield make
+    for p in started:
+        if p.poll() is None:
+            p.terminate()
+        p.wait(10)
+
+
+class Plug:
+    """A device at the virtual bus that only plugs itself in: for tests of the service that never reach a wire."""
+
+    def __init__(self, service, port="virtual-usb-0:1.2", kernel="1-1.2", vid="05c6", pid="9008",
+                 product="QUSB_BULK_CID:0410_SN:49CBD7EF", interfaces=1):
+        import socket
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.connect(str(service.socket))
+        self.socket.send(f"PORT={port}\nKERNEL={kernel}\nVID={vid}\nPID={pid}\nPRODUCT={product}\n"
+                         f"INTERFACES={interfaces}\nMAX_PACKET=512\n".encode())
+
+    def unplug(self):
+        self.socket.close()
+
+
+@pytest.fixture
+def plug():
+    made = []
+
+    def make(*arguments, **options):
+        made.append(Plug(*arguments, **options))
+        return made[-1]
+    yield make
+    for p in made:
+        p.unplug()
+
+
+# ---- packages ----
+
+@pytest.fixture(scope="session")
+def make_package(tmp_path_factory):
+    """make_package("--break", "overlap", ending=".zip"): the path of a package; the same arguments give the same file."""
+    directory = tmp_path_factory.mktemp("packages")
+    made = {}
+
+    def make(*arguments, ending=".tar", name=VERSION):
+        key = (arguments, ending, name)
+        if key not in made:
+            out = directory / str(len(made)) / (name + ending)
+            out.parent.mkdir()
+            subprocess.run([sys.executable, TOP / "tests" / "package" / "make-package.py", "--out", out, "--version", VERSION,
+                            *arguments], check=True, stdout=subprocess.DEVNULL)
+            made[key] = out
+        return made[key]
+    return make
+
+
+# ---- forged workers ----
+
+LAUNCHER = r"""
+#include <stdio.h>
+#include <unistd.h>
+int main(void)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 4);
+    if (n < 0)
+        return 125;
+    snprintf(path + n, 4, ".py");
+    execl("/usr/bin/python3", "python3", "-I", path, (char *)0);
+    return 126;
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory):
+    """A binary that runs the Python file beside it: the service starts workers by descriptor, which no script survives."""
+    directory = tmp_path_factory.mktemp("launcher")
+    (directory / "launcher.c").write_text(LAUNCHER)
+    subprocess.run(["cc", "-o", directory / "launcher", directory / "launcher.c"], check=True)
+    return directory / "launcher"
+
+
+def build_id():
+    return re.search(r'"([0-9a-f]+)"', (BUILD / "build-id.h").read_text()).group(1)
+
+
+@pytest.fixture
+def forge(launcher, tmp_path):
+    """forge(source): a worker that runs this Python, with everything of forged.py in reach. The path for --worker."""
+    def make(source, name="forged"):
+        worker = tmp_path / name
+        shutil.copy(launcher, worker)
+        prelude = (HERE / "forged.py").read_text().replace("@BUILD_ID@", build_id())
+        # Written whole and renamed: a service may start it at any time.
+        (tmp_path / (name + ".new")).write_text(prelude + "\n" + source)
+        (tmp_path / (name + ".new")).rename(tmp_path / (name + ".py"))
+        return worker
+    return make
+
+
+# ---- signals ----
+
+class Changes:
+    """PropertiesChanged of one object, with the time of each, by a match of its own connection."""
+
+    def __init__(self, address, path):
+        self.process = subprocess.Popen(
+            ["dbus-monitor", "--address", address,
+             f"type='signal',path='{path}',interface='{PROPERTIES}',member='PropertiesChanged'"],
+            stdout=subprocess.PIPE)
+        # It says so much when it listens: its own NameAcquired.
+        assert select.select([self.process.stdout], [], [], 10)[0]
+
+    def end(self):
+        """[(time, [names])] in order."""
+        self.process.terminate()
+        text = self.process.communicate(timeout=10)[0].decode()
+        result = []
+        for block in re.split(r"^(?=signal )", text, flags=re.M):
+            if "PropertiesChanged" in block:
+                when = float(re.search(r"time=([0-9.]+)", block).group(1))
+                result.append((when, re.findall(r'dict entry\(\s*string "([^"]+)"', block)))
+        return result
+
+
+@pytest.fixture
+def changes(bus_address):
+    return lambda path: Changes(bus_address, path)
