@@ -52,10 +52,10 @@ enum {
     POUR_MAX = 256 * 1024 * 1024,
     STUCK_MAX = 1024 * 1024, /* as long as any READ_DATA may be */
     RESETS_MAX = 8,
-    FEED_FIRST = 4096, /* what a PBL asks for at most in normal life */
-    FEED_PIECE = 8192, /* payload of every NAND programmer (2.3) */
-    FEED_MAX = 64 * 1024 * 1024,
-    FEED_BYTE = 0xff, /* erased flash, should it end there */
+    FEED_FIRST = 4096,           /* what a PBL asks for at most in normal life */
+    FEED_PIECE = 8192,           /* payload of every NAND programmer (2.3) */
+    FEED_MAX = 96 * 1024 * 1024, /* the largest partition of a NAND package */
+    FEED_BYTE = 0xff,            /* erased flash, should it end there */
 };
 
 enum heard { NOTHING, FOUND };
@@ -63,7 +63,7 @@ enum heard { NOTHING, FOUND };
 struct ladder {
     struct transport *t;
     struct error *e;
-    bool fresh;
+    bool may_be_programmer; /* somebody has talked to it */
     struct detect_result result;
     unsigned packets, transfers, resets;
     uint64_t poured;
@@ -394,18 +394,19 @@ static int rung_nop(struct ladder *l)
  */
 static int rung_feed(struct ladder *l)
 {
-    uint64_t most = l->fresh ? FEED_FIRST : FEED_MAX;
+    uint64_t most = l->may_be_programmer ? FEED_MAX : FEED_FIRST;
     usec_t end = deadline_in(FEED_TIMEOUT);
     const unsigned heard = l->packets + l->transfers;
     for (uint64_t fed = 0; fed < most && now_usec() < end;) {
         bool first = fed == 0;
+        usec_t pace = deadline_in(first ? STUCK_TIMEOUT : FEED_PACE);
         uint64_t n = first ? FEED_FIRST : FEED_PIECE;
         int r = feed(l, n);
         if (r < 0)
             return r;
         fed += n;
         /* The first piece is what a PBL needs; give it time to think. */
-        r = listen_until(l, deadline_in(first ? STUCK_TIMEOUT : FEED_PACE));
+        r = listen_until(l, pace);
         if (r != NOTHING || l->packets + l->transfers != heard || l->blocked)
             return r;
     }
@@ -493,12 +494,11 @@ static int no_answer(const struct ladder *l)
     return r;
 }
 
-int detect_modem(struct transport *t, bool fresh, struct detect_result *ret, struct error *e)
+static int go(struct transport *t, const struct rung *rungs, bool may_be_programmer, usec_t listen,
+              struct detect_result *ret, struct error *e)
 {
-    struct ladder l = {.t = t, .e = e, .fresh = fresh};
-    const struct rung *rungs = fresh ? fresh_rungs : known_rungs;
-
-    int r = listen_until(&l, deadline_in(fresh ? LISTEN_FRESH : LISTEN_KNOWN));
+    struct ladder l = {.t = t, .e = e, .may_be_programmer = may_be_programmer};
+    int r = listen_until(&l, deadline_in(listen));
     for (size_t i = 0; r == NOTHING && i < ARRAY_SIZE(fresh_rungs); i++) {
         if (rungs[i].sahara && l.programmer)
             continue;
@@ -512,4 +512,14 @@ int detect_modem(struct transport *t, bool fresh, struct detect_result *ret, str
         return r == -EPROTO ? r : sahara_io_error(r, "finding out what it speaks", e);
     *ret = l.result;
     return 0;
+}
+
+int detect_modem(struct transport *t, bool fresh, struct detect_result *ret, struct error *e)
+{
+    return go(t, fresh ? fresh_rungs : known_rungs, !fresh, fresh ? LISTEN_FRESH : LISTEN_KNOWN, ret, e);
+}
+
+int detect_return_to_hello(struct transport *t, struct detect_result *ret, struct error *e)
+{
+    return go(t, fresh_rungs, false, 0, ret, e);
 }

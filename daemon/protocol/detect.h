@@ -24,8 +24,20 @@ struct detect_result {
 };
 
 /*
- * fresh: the modem has just enumerated and nobody talked to it: only then is waiting for the hello worth the
- * first second. Each rung is bounded; the whole ladder takes at most about 10 s for a modem that says nothing
- * at all. Then: Timeout with the hint power-cycle.
+ * fresh: the modem has just enumerated and nobody talked to it. Only then the hello is worth waiting a second
+ * for, and a silent modem is asked in Sahara first. Otherwise it is most likely a programmer that is held,
+ * and <nop/> is asked first; should it wait in the middle of a program command of a host that was killed, it
+ * is given 0xFF until that command ends (the pages so written belong to a step that is not journaled as
+ * done).
+ *
+ * Each rung is bounded; the whole ladder takes about 10 s for a modem that neither says nor takes anything,
+ * up to 20 s more for one that is not fresh and swallows whatever it is given. Then: Timeout with the hint
+ * power-cycle. SaharaFailed for one that sends nonsense without end. ModemGone (-ENODEV) at once, on any
+ * rung: the USB reset may well end so, and the modem comes back as a fresh one. The waker's error (Cancelled,
+ * Interrupted) likewise.
  */
 int detect_modem(struct transport *t, bool fresh, struct detect_result *ret, struct error *e);
+
+/* The same for a modem that spoke Sahara a moment ago, lost its way (command mode refused) and is not
+ * expected to speak up. */
+int detect_return_to_hello(struct transport *t, struct detect_result *ret, struct error *e);

@@ -237,7 +237,7 @@ int sahara_identify(struct transport *t, struct sahara_hello *hello, struct saha
         return sahara_io_error(r, ASKING, e);
     if (r < 0) {
         struct detect_result found;
-        r = detect_modem(t, false, &found, e);
+        r = detect_return_to_hello(t, &found, e);
         if (r < 0)
             return r;
         if (found.state != DETECT_SAHARA && found.state != DETECT_CRASH_DUMP) {
