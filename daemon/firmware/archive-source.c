@@ -204,6 +204,7 @@ static int spool(struct archive_source *s, int store_fd)
     }
     if (n < 0)
         return (int)n;
+    finish_digest(s);
     s->fd = store_fd;
     s->base = ARCHIVE_SPOOL_OFFSET;
     s->size = s->read;
@@ -213,9 +214,7 @@ static int spool(struct archive_source *s, int store_fd)
 
 int archive_source_make_seekable(struct archive_source *s, int store_fd)
 {
-    int r = s->regular ? 0 : spool(s, store_fd);
-    if (r == 0)
-        r = archive_source_drain(s);
+    int r = s->regular ? archive_source_drain(s) : spool(s, store_fd);
     s->position = 0;
     return r;
 }
