@@ -208,7 +208,7 @@ class Job:
 
 
 def import_package(directory, archive):
-    """A package through a real import worker; the path of its store entry."""
+    """A package through a real import worker; the path of its store entry and its id."""
     store = os.path.join(directory, "package.store")
     fd = os.open(archive, os.O_RDONLY)
     out = os.open(store, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -225,4 +225,4 @@ def import_package(directory, archive):
     job.finish()
     other.close()
     nothing.listener.close()
-    return store
+    return store, job.values["FIRMWARE.id"]
