@@ -12,9 +12,10 @@
 #include "worker/session.h"
 
 static const usec_t wait_device = 60 * USEC_PER_SEC;
-/* From the command to the end of the USB connection: programmers wait up to 10 s of their own accord
- * (reference/edl.md 2.11). */
-static const usec_t leave = 20 * USEC_PER_SEC;
+/* From the command to the end of the USB connection: a programmer may wait 10 s of its own accord
+ * (reference/edl.md 2.11), a ROM restarts at once or not at all. */
+static const usec_t programmer_leaves = 20 * USEC_PER_SEC;
+static const usec_t rom_leaves = 3 * USEC_PER_SEC;
 static const usec_t boot = 180 * USEC_PER_SEC; /* as after a flash (flash rule 10) */
 
 enum reset_mode { RESET_NORMAL, RESET_EDL, RESET_OFF };
@@ -69,20 +70,45 @@ static int send_reset(struct session *s, const struct detect_result *found, enum
     return r < 0 ? r : 1;
 }
 
-/* Until the old appearance is over, so that it is not taken for the new one. */
-static int await_gone(struct session *s, struct error *e)
+/*
+ * Until the old appearance is over, so that it is not taken for the new one. 1: the modem left; 0: it stayed
+ * and speaks Sahara (again): some ROMs answer RESET with nothing but the next HELLO (reference/edl.md 1.5).
+ */
+static int await_gone(struct session *s, const struct detect_result *found, struct error *e)
 {
-    struct worker *w = s->worker;
-    int r = transport_wait(s->transport, w->link, worker_wake, w, deadline_in(leave));
-    int asked = worker_check(w, e);
+    bool programmer = found->state == DETECT_FIREHOSE, hello = false;
+    usec_t deadline = deadline_in(programmer ? programmer_leaves : rom_leaves);
+    int r = 0;
+    while (r == 0 && !hello) {
+        uint8_t packet[512];
+        struct sahara_hello unused;
+        size_t n;
+        r = transport_read(s->transport, packet, sizeof(packet), deadline, &n, NULL);
+        hello = r == 0 && sahara_parse_hello(packet, n, &unused) == 0;
+        if (r == 0 && now_usec() >= deadline)
+            r = -ETIMEDOUT;
+    }
+    int asked = worker_check(s->worker, e);
     if (asked < 0)
         return asked;
     if (r == -ENODEV) {
         session_detach(s);
-        return 0;
+        return 1;
     }
+    if (hello || (r == -ETIMEDOUT && !programmer))
+        return 0;
     r = error_set(e, ERROR_TIMEOUT, "the modem took the command and did not leave the bus");
     error_hint(e, HINT_POWER_CYCLE);
+    return r;
+}
+
+static int no_firmware(struct job_outcome *o, const char *mode)
+{
+    o->result = "not-returned";
+    int r =
+        error_set(&o->error, ERROR_WRONG_MODE,
+                  "the modem was reset and came back in mode \"%s\": it has no firmware that boots", mode);
+    error_hint(&o->error, HINT_IMPORT_FIRMWARE);
     return r;
 }
 
@@ -104,12 +130,7 @@ static int await_normal(struct session *s, struct job_outcome *o)
     worker_report(w, "came-back", "%s", w->appeared);
     if (strcmp(w->appeared, "normal") == 0)
         return 0;
-    o->result = "not-returned";
-    r = error_set(&o->error, ERROR_WRONG_MODE,
-                  "the modem was reset and came back in mode \"%s\": it has no firmware that boots",
-                  w->appeared);
-    error_hint(&o->error, HINT_IMPORT_FIRMWARE);
-    return r;
+    return no_firmware(o, w->appeared);
 }
 
 static int await_edl(struct session *s, usec_t deadline, struct detect_result *found, struct error *e)
@@ -119,7 +140,6 @@ static int await_edl(struct session *s, usec_t deadline, struct detect_result *f
         return r;
     if (found->state != DETECT_SAHARA)
         return error_set(e, ERROR_WRONG_MODE, "the programmer was told to go back to Sahara and did not");
-    worker_report(s->worker, "came-back", "sahara");
     return 0;
 }
 
@@ -147,13 +167,16 @@ int job_reset(struct worker *w, struct job_outcome *o)
         o->hold = steal_ptr(s);
         return 0;
     }
-    r = await_gone(s, &o->error);
-    if (r < 0 || mode == RESET_OFF)
-        return r;
-    if (mode == RESET_NORMAL)
+    r = await_gone(s, &found, &o->error);
+    if (r < 0 || (r > 0 && mode == RESET_OFF))
+        return MIN_OF(r, 0);
+    if (r > 0 && mode == RESET_NORMAL)
         return await_normal(s, o);
-    r = await_edl(s, deadline_in(wait), &found, &o->error);
-    if (r == 0)
-        o->hold = steal_ptr(s);
-    return r;
+    if (r > 0)
+        r = await_edl(s, deadline_in(wait), &found, &o->error);
+    if (r < 0)
+        return r;
+    worker_report(w, "came-back", "sahara");
+    o->hold = steal_ptr(s);
+    return mode == RESET_EDL ? 0 : no_firmware(o, "sahara");
 }

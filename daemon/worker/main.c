@@ -118,10 +118,9 @@ int main(void)
         return EXIT_FAILURE;
     }
     close_range(LINK_WORKER_FD + 1, ~0U, 0);
+    int r = set_signals(); /* before the first word: whoever hears it may send SIGTERM */
     worker_init(&w, LINK_WORKER_FD);
     worker_tell(&w, KEY_BUILD, QDLD_BUILD_ID);
-
-    int r = set_signals();
     if (r == 0)
         r = load_what_needs_files();
     if (r < 0) {

@@ -26,6 +26,7 @@ struct scripted_modem {
     bool running;     /* a programmer runs already: no HELLO, XML only */
     bool crashed;     /* HELLO with mode 2 */
     bool leaves;      /* unplugs itself as soon as it is opened */
+    bool stays;       /* answers RESET with the next HELLO and never leaves */
     unsigned chatter; /* logs behind the last ACK, nobody asked for them */
     pid_t pid;
     int fd; /* the worker's end, to be given away */
@@ -118,7 +119,10 @@ static inline void modem_sahara(int fd, struct scripted_modem *m, const uint32_t
         break;
     case 0x07: /* RESET */
         modem_words(fd, 2, (const uint32_t[]){0x08, 8});
-        _exit(0);
+        if (!m->stays)
+            _exit(0);
+        modem_hello(fd, m);
+        break;
     case 0x0c: /* SWITCH_MODE */
         modem_hello(fd, m);
         break;

@@ -559,6 +559,19 @@ static void test_job_reset_of_a_brick(void **state)
     assert_int_equal(o.error.hint, HINT_IMPORT_FIRMWARE);
 }
 
+static void test_job_reset_of_a_rom_that_stays(void **state)
+{
+    struct fixture *f = *state;
+    struct scripted_modem m = the_unit;
+    struct job_outcome o;
+    m.stays = true;
+    assert_int_equal(reset(f, &m, "JOB=reset\n", NULL, &o), -EPROTOTYPE);
+    f->session = o.hold;
+    assert_string_equal(o.result, "not-returned");
+    assert_non_null(o.hold);
+    assert_told(f, "REPORT.came-back", "sahara");
+}
+
 static void test_job_reset_never_returns(void **state)
 {
     struct fixture *f = *state;
@@ -636,6 +649,7 @@ int main(void)
         TEST(test_job_reset_sahara),
         TEST(test_job_reset_firehose),
         TEST(test_job_reset_of_a_brick),
+        TEST(test_job_reset_of_a_rom_that_stays),
         TEST(test_job_reset_never_returns),
         TEST(test_job_reset_to_edl),
         TEST(test_job_reset_off_needs_a_programmer),
