@@ -158,7 +158,7 @@ size_t document_escape(char *out, size_t size, const char *text)
     for (; *text; text++) {
         const char *piece = NULL;
         for (unsigned i = 0; i < ENTITIES; i++)
-            if (entities[i].character == *text)
+            if (entities[i].character == *text && *text != '\'')
                 piece = entities[i].entity;
         size_t length = piece ? strlen(piece) : 1;
         if (n + length >= size)

@@ -29,5 +29,5 @@ bool document_parse(char *text, struct tag *ret, const char **reason);
 /* The value of an attribute, or NULL. */
 const char *tag_get(const struct tag *t, const char *name);
 
-/* Writes text with the five entities; returns its length. */
+/* Writes text with the entities that a value in double quotes needs; returns its length. */
 size_t document_escape(char *out, size_t size, const char *text);

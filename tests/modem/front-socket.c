@@ -209,7 +209,7 @@ static int attach(struct front *f)
         if (r < 0)
             return r;
     }
-    f->polled = false;
+    f->polled = f->unsettled = false;
     trace("plug %04x:%04x port=%s kernel=%s product=%s interfaces=%u", f->plug.vid, f->plug.pid, f->plug.port,
           f->plug.kernel, f->plug.product, f->plug.interfaces);
     return 0;
@@ -326,6 +326,19 @@ static int receive(struct front *f, struct datagram **ret)
     return 0;
 }
 
+/* A device whose last words nobody collects does not take what comes OUT. */
+static int settle(struct front *f)
+{
+    short events;
+    int r;
+
+    if (!f->unsettled)
+        return 0;
+    r = wait_events(f, POLLOUT, 0, &events);
+    f->unsettled = false;
+    return r < 0 ? r : 0;
+}
+
 /* Makes current the next datagram with something to say. */
 static int next_datagram(struct front *f)
 {
@@ -344,6 +357,8 @@ static int next_datagram(struct front *f)
         if (f->after_current != FAULT_NONE)
             return front_strike(f, f->after_current);
         r = check_alive(f);
+        if (r == 0)
+            r = settle(f);
         if (r == 0)
             r = receive(f, &f->current);
         if (r == -EAGAIN)
@@ -448,6 +463,7 @@ static int send_frame(struct front *f, const uint8_t *data, size_t length)
     } else {
         v[1].iov_len = accepted;
     }
+    f->unsettled = true;
     trace("in transfer=%llu length=%zu", (unsigned long long)f->faults->in_transfers, v[1].iov_len);
     if ((v[1].iov_len || !length) && sendmsg(f->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
         return host_gone(f);

@@ -48,6 +48,7 @@ struct front {
     int fd, given_fd;
     struct plug plug;
     bool polled;
+    bool unsettled; /* something was sent and may not have been collected */
     enum end_reason ended;
     int64_t power_until; /* µs of CLOCK_MONOTONIC; 0: no end */
     int64_t host_wait_us;

@@ -174,6 +174,8 @@ static int on_power(struct programmer *p, const struct tag *t)
     if (r == 0)
         r = speak_log(p, "INFO: bsp_target_reset() 1");
     if (r == 0)
+        r = speak_flush(p);
+    if (r == 0)
         r = front_wait_off(p->front, p->scenario->power_delay == POWER_DELAY_HONOUR ? us : DEFAULT_RESET_US);
     return r < 0 ? r : end;
 }
@@ -323,7 +325,9 @@ static int loop(struct programmer *p)
     int r = 0;
 
     while (r == 0) {
-        r = front_read(p->front, text, DOCUMENT_MAX, &length);
+        r = speak_flush(p);
+        if (r == 0)
+            r = front_read(p->front, text, DOCUMENT_MAX, &length);
         if (r == 0 && length)
             r = on_document(p, text, length);
     }

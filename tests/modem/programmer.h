@@ -55,6 +55,9 @@ int speak_response(struct programmer *p, bool ack, bool raw, const char *attribu
 /* The end of a command that failed. */
 int speak_nak(struct programmer *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Sends what has been glued together so far. */
+int speak_flush(struct programmer *p);
+
 /* Raw data IN; last: nothing follows. */
 int speak_raw(struct programmer *p, const uint8_t *data, size_t length, bool last);
 int speak_big_log(struct programmer *p, size_t length);

@@ -38,7 +38,8 @@ int sahara_send(struct modem *m, uint32_t command, const uint32_t *words, size_t
 {
     uint32_t packet[SAHARA_PACKET_MAX / 4] = {command, (uint32_t)(SAHARA_HEADER + count * 4)};
 
-    memcpy(packet + 2, words, count * 4);
+    if (count)
+        memcpy(packet + 2, words, count * 4);
     trace("sahara in %s %u %u %u", name_of(command), count > 0 ? words[0] : 0, count > 1 ? words[1] : 0,
           count > 2 ? words[2] : 0);
     return front_write(&m->front, packet, SAHARA_HEADER + count * 4);

@@ -141,7 +141,9 @@ static const struct setting settings[] = {
     NUMBER(trailing_nuls, "0", "NUL bytes behind every document"),
     SWITCH(raw_glued, "no", "data of read in the same transfer as the ACK"),
     SWITCH(garbage_text, "no", "bytes that are not UTF-8 inside log texts"),
-    CHOICE(in_zlp, "yes", "no|yes", "a ZLP follows an IN transfer that is a multiple of the packet size"),
+    CHOICE(
+        in_zlp, "yes", "no|yes|each",
+        "a ZLP follows an IN transfer that is a multiple of the packet size; each: every payload of a read"),
     CHOICE(zlp_extra, "ignore", "ignore|error", "a ZLP in raw data although ZlpAwareHost=0"),
     CHOICE(after_nak, "continue", "continue|hang", "what the programmer does after it said NAK"),
 

@@ -38,7 +38,7 @@ static int end_transfer(struct programmer *p, size_t length)
     return front_write_zlp(p->front);
 }
 
-static int flush(struct programmer *p)
+int speak_flush(struct programmer *p)
 {
     size_t split = p->scenario->split > 0 ? (size_t)p->scenario->split : p->out_length,
            length = p->out_length;
@@ -63,7 +63,7 @@ static int queue(struct programmer *p, const char *document, size_t length)
     if (r == 0)
         r = append(&p->out, &p->out_length, &p->out_capacity, nuls, trailing);
     if (r == 0 && !p->scenario->glue)
-        r = flush(p);
+        r = speak_flush(p);
     return r;
 }
 
@@ -122,7 +122,7 @@ int speak_big_log(struct programmer *p, size_t length)
         if (r == 0)
             r = append(&p->out, &p->out_length, &p->out_capacity, "\" /></data>", 11);
         if (r == 0)
-            r = flush(p);
+            r = speak_flush(p);
     }
     free(text);
     return r;
@@ -153,10 +153,11 @@ int speak_response(struct programmer *p, bool ack, bool raw, const char *attribu
         r = append(&p->out, &p->out_length, &p->out_capacity, document, (size_t)n);
     else
         r = queue(p, document, (size_t)n);
-    if (r == 0)
+    /* While raw data are on their way, nothing else is. */
+    if (r == 0 && !raw)
         r = send_late(p);
     if (r == 0 && !p->hold)
-        r = flush(p);
+        r = speak_flush(p);
     if (r == 0 && !ack && p->scenario->after_nak == NAK_HANG)
         r = front_hang(p->front);
     return r;

@@ -112,6 +112,7 @@ class Host:
         self.pending = b""
         self.zlp = False
         self.payload = 8192
+        self.sent = 0
 
     def close(self):
         self.socket.close()
@@ -137,6 +138,7 @@ class Host:
                 raise Silent("OUT is not accepted")
             try:
                 self.socket.send(b"D" + piece)
+                self.sent += 1
             except OSError as e:
                 raise Gone() from e
 
@@ -209,6 +211,8 @@ class Host:
         command, words = self.packet()
         if command != EXECUTE_RESP:
             return command, words
+        if words[1] == 0:
+            return b""
         self.send_packet(EXECUTE_DATA, client_command)
         return self.receive_exactly(words[1])
 
@@ -218,7 +222,9 @@ class Host:
         while b"</data>" not in self.pending:
             self.pending += self.receive(timeout)
         end = self.pending.index(b"</data>") + len(b"</data>")
-        text, self.pending = self.pending[:end], self.pending[end:].lstrip(b"\0\n")
+        text, self.pending = self.pending[:end], self.pending[end:]
+        if not self.pending.strip(b"\0\n"):
+            self.pending = b""
         log = re.search(rb'<log value="([^"]*)"', text)
         if log:
             self.logs.append(log.group(1).decode(errors="replace").replace("&quot;", '"'))
