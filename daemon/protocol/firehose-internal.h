@@ -105,6 +105,8 @@ struct firehose_text {
     size_t size; /* never a multiple of 512: a newline follows where it would be (2.1) */
 };
 
+/* The newline of 2.1, if it is needed. */
+void firehose_end_text(struct firehose_text *text);
 /* All return -EINVAL with InvalidArgs, and print nothing, when the integers lack or contradict something. */
 int firehose_print_nop(struct firehose_text *ret, struct error *e);
 int firehose_print_configure(struct firehose_text *ret, uint32_t payload, bool zlp_aware, struct error *e);

@@ -34,6 +34,12 @@ enum {
 _Static_assert(sizeof(((struct firehose_text *)0)->data) <= XML_MAX,
                "a document fits the programmer's buffer");
 
+void firehose_end_text(struct firehose_text *text)
+{
+    if (text->size % XML_PACKET == 0)
+        text->data[text->size++] = '\n';
+}
+
 static int _printf_(3, 4) print(struct firehose_text *ret, struct error *e, const char *format, ...)
 {
     static const char head[] = "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\n<data>\n";
@@ -51,8 +57,7 @@ static int _printf_(3, 4) print(struct firehose_text *ret, struct error *e, cons
     text.size = sizeof(head) - 1 + (size_t)n;
     memcpy(text.data + text.size, tail, sizeof(tail) - 1);
     text.size += sizeof(tail) - 1;
-    if (text.size % XML_PACKET == 0)
-        text.data[text.size++] = '\n';
+    firehose_end_text(&text);
     *ret = text;
     return 0;
 }
