@@ -182,6 +182,7 @@ struct download {
     firehose_sink sink;
     void *userdata;
     uint64_t done, total;
+    size_t padding_left; /* of the ACK, may come before the data */
     int sink_error;
     char suspect[1024]; /* a transfer in the place of data that may be a NAK; "" if the last one was not */
     size_t suspect_size;
@@ -195,16 +196,23 @@ static void deliver(struct download *d, const void *data, size_t size, struct er
 }
 
 /*
- * The ACK and the first data in one transfer (8.1): data are what is behind the document's padding. Data come
- * in whole packets, so an odd rest of the transfer that consists of line ends and NULs is padding. A wrong
- * guess shifts the data and is seen at their end, where no document follows.
+ * The ACK and the first data in one transfer (8.1): data are what is behind the document's padding. Nothing
+ * on the wire tells the two apart when data begin with zeros, but data come in whole packets, and a modem
+ * pads all its documents alike. A wrong guess shifts the data and is seen at their end, where no document
+ * follows.
  */
 static void take_glued(struct download *d, struct error *e)
 {
     struct firehose *f = d->f;
-    size_t odd = xml_splitter_buffered(f->splitter) % PACKET;
-    if (odd <= PADDING_MAX)
-        (void)xml_splitter_drop_padding(f->splitter, odd);
+    size_t behind = xml_splitter_buffered(f->splitter), odd = behind % PACKET, tail,
+           padding = odd <= PADDING_MAX ? odd : 0;
+    bool known = xml_splitter_tail(f->splitter, &tail);
+    if (known && (odd == tail || behind < PACKET || !f->boundary))
+        padding = MIN_OF(tail, behind);
+    if (!xml_splitter_drop_padding(f->splitter, padding))
+        padding = 0;
+    if (known && padding == behind && tail > padding)
+        d->padding_left = tail - padding;
     while (d->done < d->total) {
         size_t n = xml_splitter_take_raw(f->splitter, f->in,
                                          (size_t)MIN_OF((uint64_t)sizeof(f->in), d->total - d->done));
@@ -212,6 +220,14 @@ static void take_glued(struct download *d, struct error *e)
             return;
         deliver(d, f->in, n, e);
     }
+}
+
+/* The ACK's padding in a transfer of its own. */
+static bool is_late_padding(struct download *d, size_t size)
+{
+    bool yes = d->f->boundary && size <= d->padding_left && xml_is_padding(d->f->in, size);
+    d->padding_left = yes ? d->padding_left - size : 0;
+    return yes;
 }
 
 /* Raw data may contain anything, "<?xml" too. But a short transfer that begins so, behind which nothing
@@ -261,6 +277,8 @@ static int receive_data(struct download *d, uint32_t sector_size, struct error *
             return download_failed(d, r, e);
         if (n == 0)
             continue; /* a ZLP is no end (2.10) */
+        if (is_late_padding(d, n))
+            continue;
         uint64_t pages = d->done / sector_size;
         suspect(d, n, f->boundary);
         deliver(d, f->in, n, d->sink_error == 0 ? e : NULL);

@@ -16,7 +16,11 @@ enum { START_SIZE = sizeof(document_start) - 1, END_SIZE = sizeof(document_end) 
 struct xml_splitter {
     char *buffer;
     size_t size, capacity;
-    size_t scanned;     /* no end of a document begins before this offset */
+    size_t scanned;       /* no end of a document begins before this offset */
+    bool behind_document; /* what comes next follows a document, */
+    size_t padding;       /* and so much padding came already */
+    bool tail_known;
+    size_t tail;
     xmlDocPtr document; /* the last <data>, while children of it are left */
     xmlNodePtr child;   /* the next one */
 };
@@ -271,6 +275,14 @@ static void skip_padding(struct xml_splitter *s)
         n++;
     if (n > 0)
         drop(s, n);
+    s->padding += n;
+    if (s->behind_document && s->size > 0) {
+        if (s->buffer[0] == document_start[0]) {
+            s->tail = s->padding;
+            s->tail_known = true;
+        }
+        s->behind_document = false;
+    }
 }
 
 /* Drops what is in front of the next start of a document, or of what may become one with the next bytes. */
@@ -346,6 +358,8 @@ int xml_splitter_next(struct xml_splitter *s, struct xml_document **ret, size_t 
         if (r == -ENOMEM)
             return r;
         drop(s, size);
+        s->behind_document = true;
+        s->padding = 0;
         if (r < 0) {
             *ret_garbage_size = size;
             return r;
@@ -356,6 +370,7 @@ int xml_splitter_next(struct xml_splitter *s, struct xml_document **ret, size_t 
 size_t xml_splitter_take_raw(struct xml_splitter *s, void *buffer, size_t size)
 {
     size_t n = MIN_OF(size, s->size);
+    s->behind_document = false;
     if (n > 0) {
         memcpy(buffer, s->buffer, n);
         drop(s, n);
@@ -370,12 +385,24 @@ size_t xml_splitter_buffered(const struct xml_splitter *s)
 
 bool xml_splitter_drop_padding(struct xml_splitter *s, size_t size)
 {
-    if (size > s->size)
+    if (size > s->size || !xml_is_padding(s->buffer, size))
         return false;
-    for (size_t i = 0; i < size; i++)
-        if (!is_padding(s->buffer[i]))
-            return false;
     if (size > 0)
         drop(s, size);
+    return true;
+}
+
+bool xml_splitter_tail(const struct xml_splitter *s, size_t *ret)
+{
+    if (s->tail_known)
+        *ret = s->tail;
+    return s->tail_known;
+}
+
+bool xml_is_padding(const void *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (!is_padding(((const char *)data)[i]))
+            return false;
     return true;
 }

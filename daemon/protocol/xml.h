@@ -61,5 +61,8 @@ int xml_splitter_next(struct xml_splitter *s, struct xml_document **ret, size_t 
 size_t xml_splitter_take_raw(struct xml_splitter *s, void *buffer, size_t size);
 /* Bytes behind the last document. */
 size_t xml_splitter_buffered(const struct xml_splitter *s);
+/* How many bytes of padding this modem last had between two documents; false if there were no two yet. */
+bool xml_splitter_tail(const struct xml_splitter *s, size_t *ret);
+bool xml_is_padding(const void *data, size_t size);
 /* Drops `size` buffered bytes if all of them are padding (NULs, blanks, line ends); false if they are not. */
 bool xml_splitter_drop_padding(struct xml_splitter *s, size_t size);

@@ -282,6 +282,29 @@ static void test_padding(void **state)
     assert_true(xml_splitter_drop_padding(*state, 0));
 }
 
+static void test_tail(void **state)
+{
+    size_t tail;
+    feed(*state, ACK);
+    expect(*state, XML_RESPONSE, "value", "ACK");
+    assert_false(xml_splitter_tail(*state, &tail));
+    assert_int_equal(xml_splitter_feed(*state, "\0\0", 2), 0);
+    expect_nothing(*state);
+    feed(*state, "\n" ACK "x");
+    expect(*state, XML_RESPONSE, "value", "ACK");
+    assert_true(xml_splitter_tail(*state, &tail));
+    assert_int_equal(tail, 3);
+    expect_garbage(*state, 1); /* teaches nothing */
+    feed(*state, ACK);
+    expect(*state, XML_RESPONSE, "value", "ACK");
+    assert_true(xml_splitter_tail(*state, &tail));
+    assert_int_equal(tail, 3);
+    feed(*state, ACK);
+    expect(*state, XML_RESPONSE, "value", "ACK");
+    assert_true(xml_splitter_tail(*state, &tail));
+    assert_int_equal(tail, 0);
+}
+
 static void test_many_attributes(void **state)
 {
     char text[2048] = HEAD "<data><response value=\"ACK\"";
@@ -327,6 +350,7 @@ int main(void)
         T(test_long_line_within),
         T(test_raw),
         T(test_padding),
+        T(test_tail),
         T(test_many_attributes),
         T(test_left_over),
     };
