@@ -90,6 +90,7 @@ struct firehose {
     size_t garbage;
 
     /* Where we stand with the modem. */
+    bool sent;         /* the running command's document was on its way */
     bool owes_answer;  /* a command was given up before its answer came */
     bool stuck_in_raw; /* a command was given up in the middle of raw data */
     bool boundary;     /* the last IN transfer ended with the bytes last read */

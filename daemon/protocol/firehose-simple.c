@@ -165,9 +165,15 @@ int firehose_power(struct firehose *f, enum firehose_power mode, struct error *e
     int r = firehose_print_power(&text, mode, e);
     if (r < 0)
         return r;
-    r = firehose_begin(f, FIREHOSE_POWER, &text, e);
-    if (r < 0)
+    struct error own = {};
+    r = firehose_begin(f, FIREHOSE_POWER, &text, &own);
+    if (r == -ENODEV && f->sent)
+        return 0; /* it was quicker than the report that it has taken the document */
+    if (r < 0) {
+        if (e)
+            *e = own;
         return r;
+    }
 
     usec_t end = deadline_in(POWER_MAX), deadline = deadline_in(firehose_limits[FIREHOSE_POWER].answer);
     for (bool answered = false;;) {

@@ -395,9 +395,14 @@ int firehose_refused(struct firehose *f, enum firehose_verb verb, struct error *
 
 static int send_document(struct firehose *f, enum firehose_verb verb, const struct firehose_text *document)
 {
+    f->sent = true;
     int r = transport_write(f->transport, document->data, document->size, 0,
                             deadline_in(firehose_limits[verb].send));
-    if (r < 0 && r != -ENODEV) {
+    if (r == -ENODEV) {
+        struct xml_document *d = NULL; /* its last words */
+        while (firehose_receive(f, 0, &d) == 0)
+            d = xml_document_free(d);
+    } else if (r < 0) {
         f->owes_answer = true; /* part of it may have arrived */
         (void)transport_clear_halt(f->transport);
     }
@@ -456,6 +461,7 @@ int firehose_begin(struct firehose *f, enum firehose_verb verb, const struct fir
     if (f->stuck_in_raw)
         return refuse_stuck(verb, e);
     forget_words(f);
+    f->sent = false;
     int r = read_late(f);
     if (r != -ETIMEDOUT && r != -EOVERFLOW)
         return firehose_fail(f, verb, r, e);

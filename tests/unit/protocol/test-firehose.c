@@ -260,7 +260,6 @@ static void test_bounds(void **state)
 {
     (void)state;
     struct peer_case cases[] = {
-        {"endless logs", modem_endless_logs, NULL, host_quiet_nop},
         {"1 MiB line", modem_endless_line, NULL, host_quiet_nop},
         {"endless garbage", modem_endless_garbage, NULL, host_quiet_nop},
         {"garbage and silence", modem_steps, STEPS({"<nop", "no XML at all"}), host_quiet_nop},
@@ -270,7 +269,6 @@ static void test_bounds(void **state)
          host_quiet_nop},
     };
     const struct expected expected[] = {
-        {-EPROTO, ERROR_FIREHOSE_FAILED, "go on like this", NULL},
         {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, NULL},
         {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, NULL},
         {-ETIMEDOUT, ERROR_TIMEOUT, NULL, NULL},
@@ -282,14 +280,20 @@ static void test_bounds(void **state)
     play(cases, expected, ARRAY_SIZE(cases));
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         assert_in_range(cases[i].took, 0, 20 * USEC_PER_SEC);
-    assert_non_null(strstr(cases[3].e.message, "13 bytes that are no Firehose document"));
-    assert_int_equal(cases[4].e.hint, HINT_POWER_CYCLE);
+    assert_non_null(strstr(cases[2].e.message, "13 bytes that are no Firehose document"));
+    assert_int_equal(cases[3].e.hint, HINT_POWER_CYCLE);
 
-    /* By the count of its transfers or by the time, whichever is first. */
-    struct peer_case padding = {"endless padding", modem_endless_padding, NULL, host_quiet_nop};
-    peer_play(&padding, 1);
-    assert_true(padding.r == -ETIMEDOUT || padding.r == -EPROTO);
-    assert_in_range(padding.took, 0, 20 * USEC_PER_SEC);
+    /* These end by a count or by the time, whichever is first on this machine. */
+    struct peer_case endless[] = {
+        {"endless logs", modem_endless_logs, NULL, host_quiet_nop},
+        {"endless padding", modem_endless_padding, NULL, host_quiet_nop},
+    };
+    peer_play(endless, ARRAY_SIZE(endless));
+    for (size_t i = 0; i < ARRAY_SIZE(endless); i++) {
+        assert_true(endless[i].r == -ETIMEDOUT || endless[i].r == -EPROTO);
+        assert_in_range(endless[i].took, 0, 20 * USEC_PER_SEC);
+    }
+    assert_non_null(strstr(endless[0].e.words, "go on like this"));
 }
 
 /* ---- banner ---- */
@@ -297,8 +301,8 @@ static void test_bounds(void **state)
 #define NAMES                                                                                                \
     LOG("INFO: program")                                                                                     \
     LOG("INFO: read")                                                                                        \
-    LOG("INFO: nop") LOG("INFO: patch") LOG("INFO: configure") LOG("INFO: erase")                            \
-        LOG("INFO: getsha256digest")
+    LOG("INFO: nop") LOG("INFO: patch") LOG("INFO: configure") LOG("INFO: erase") LOG("INFO: "               \
+                                                                                      "getsha256digest")
 #define SDX55_HEAD                                                                                           \
     LOG("INFO: Binary build date: Apr 19 2020")                                                              \
     LOG("INFO: Binary build date: Apr 19 2020")                                                              \
