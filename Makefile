@@ -20,7 +20,7 @@ CFLAGS += -std=gnu17 $(OPT) $(WARN) -fstack-protector-strong -fno-strict-aliasin
 LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
 
 PACKAGES := libsystemd libudev libusb-1.0 libxml-2.0 libarchive json-c libcrypto inih libseccomp
-ifneq ($(MAKECMDGOALS),deps)
+ifneq ($(filter-out deps demo check clean,$(or $(MAKECMDGOALS),all)),)
 CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 endif
 
@@ -114,6 +114,20 @@ check-service: all
 check-style:
 	tests/check-style
 
+# Installs what is missing first, so that both work as written on a fresh clone of a new machine.
+demo:
+	@tests/install-deps
+	@+$(MAKE) -s all
+	@BUILD=$(BUILD) tests/demo/demo
+
+check:
+	@tests/install-deps
+	@+$(MAKE) -s all
+	+$(MAKE) -s check-style
+	+$(MAKE) -s check-unit
+	+$(MAKE) -s check-san
+	+$(MAKE) -s check-service
+
 deps:
 	tests/install-deps
 
@@ -122,7 +136,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all check check-unit check-san check-service check-style deps clean
+.PHONY: all demo check check-unit check-san check-service check-style deps clean
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
