@@ -32,7 +32,7 @@ struct transport_ops {
     bool (*salvage)(struct transport *t);
     /* Posts a copy of at most TRANSPORT_CHUNK_MAX bytes (0: a ZLP); only called with a slot free. */
     int (*submit)(struct transport *t, const void *data, size_t size, unsigned flags);
-    /* Both cancel what is in flight first, whatever they return. */
+    /* Both cancel what is in flight and forget the errors first, whatever they return. */
     int (*clear_halt)(struct transport *t);
     int (*reset)(struct transport *t);
     /* Frees the whole of t but the inbox's content. */

@@ -176,6 +176,7 @@ static int stream_submit(struct transport *t, const void *data, size_t size, uns
 static int request(struct transport *t, uint8_t type)
 {
     t->in_flight = t->untaken = 0;
+    t->in_error = t->out_error = 0;
     append((struct stream *)t, type, NULL, 0, false);
     return t->gone ? -ENODEV : t->out_error;
 }

@@ -231,7 +231,6 @@ int transport_clear_halt(struct transport *t)
 {
     if (t->gone)
         return -ENODEV;
-    t->in_error = t->out_error = 0;
     return t->ops->clear_halt(t);
 }
 
@@ -239,7 +238,6 @@ int transport_reset(struct transport *t)
 {
     if (t->gone)
         return -ENODEV;
-    t->in_error = t->out_error = 0;
     return t->ops->reset(t);
 }
 
