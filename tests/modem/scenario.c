@@ -121,6 +121,8 @@ static const struct setting settings[] = {
     NUMBER(payload_max, "8192", "largest payload supported"),
     CHOICE(configure, "ack", "ack|nak-once|larger|second-nak", "habits in negotiation"),
     CHOICE(storage, "ok", "ok|dead", "dead: the NAND does not open"),
+    CHOICE(storage_info, "true", "true|wrong|none",
+           "what getstorageinfo says: the chip, half its page, nothing"),
     CHOICE(erase_kind, "physical", "physical|good-ack|good-nak|spill",
            "what an erase counts and how it ends"),
     CHOICE(fill, "ff", "ff|ee", "what an erased page reads as"),

@@ -45,6 +45,7 @@ enum knows_kind { KNOWS_AUTO, KNOWS_YES, KNOWS_NO };
 enum nak_kind { NAK_CONTINUE, NAK_HANG };
 enum power_delay_kind { POWER_DELAY_IGNORE, POWER_DELAY_HONOUR };
 enum storage_kind { STORAGE_OK, STORAGE_DEAD };
+enum info_kind { INFO_TRUE, INFO_WRONG, INFO_NONE };
 enum port_reset_kind { PORT_RESET_IGNORE, PORT_RESET_RESTART };
 enum in_zlp_kind { IN_ZLP_NO, IN_ZLP_YES, IN_ZLP_EACH };
 enum crash_id_kind { CRASH_ID_QUECTEL, CRASH_ID_QUALCOMM };
@@ -90,8 +91,8 @@ struct scenario {
     int64_t stuck, command_mode, pkhash_command, unsupported_command, sahara_zlp;
 
     /* Firehose. */
-    int64_t family, payload_max, configure, storage, erase_kind, fill, digest, digest_form, vendor,
-        auto_erase;
+    int64_t family, payload_max, configure, storage, storage_info, erase_kind, fill, digest, digest_form,
+        vendor, auto_erase;
     int64_t knows_skip_bad_block, knows_last_sector, knows_pages_per_block;
     int64_t chatty, logs_after_response, log_flood, big_log, split, glue, trailing_nuls, raw_glued,
         garbage_text;

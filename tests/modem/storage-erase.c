@@ -90,6 +90,8 @@ int storage_erase(struct programmer *p, const struct tag *t)
     range_parse(p, t, &range);
     if (p->scenario->erase_kind == ERASE_SPILL)
         range.has_last = false;
+    if (p->is_9x07 && range.has_count && range.count == 0)
+        return storage_open(p, &r) ? speak_nak(p, "ERROR: num_blocks to erase are ZERO") : r;
     if (!range.has_sector_size || !range.has_count || !range.has_start || range.count == 0)
         return storage_open(p, &r) ? erase_everything(p) : r;
     if (range_check(p, t, &range, &r))

@@ -284,7 +284,7 @@ int storage_digest(struct programmer *p, const struct tag *t)
 
 /* ---- getstorageinfo ---- */
 
-static int info_9x07(struct programmer *p)
+static int info_9x07(struct programmer *p, uint32_t page_size)
 {
     struct nand *n = p->nand;
     unsigned bad = 0;
@@ -292,7 +292,7 @@ static int info_9x07(struct programmer *p)
         speak_log(p,
                   "[FLASH_INFO]\nFLASH_NAME=\"virtual\"\nSECTOR_SIZE_IN_BYTES=%u\nNUM_PARTITION_SECTORS=%u\n"
                   "num_physical_partitions=1\nTOTAL_SECTOR_SIZE_IN_BYTES=%llu\nPAGES_IN_BLOCK=%u\n",
-                  n->page_size, n->pages, (unsigned long long)n->pages * n->page_size, n->pages_per_block);
+                  page_size, n->pages, (unsigned long long)n->pages * page_size, n->pages_per_block);
 
     if (r == 0)
         r = speak_log(p, "[BAD_BLOCK_LIST]");
@@ -305,10 +305,10 @@ static int info_9x07(struct programmer *p)
     return r < 0 ? r : speak_log(p, "TOTAL_BAD_BLOCK=%u", bad);
 }
 
-static int info_devprg(struct programmer *p)
+static int info_devprg(struct programmer *p, uint32_t page_size)
 {
     struct nand *n = p->nand;
-    uint32_t block_size = n->page_size * n->pages_per_block;
+    uint32_t block_size = page_size * n->pages_per_block;
     int r = speak_log(p, "INFO: Device Total Logical Blocks: 0x%x", n->blocks);
 
     if (r == 0)
@@ -324,7 +324,7 @@ static int info_devprg(struct programmer *p)
                       "INFO: {\"storage_info\": {\"total_blocks\":%u, \"block_size\":%u, \"page_size\":%u, "
                       "\"num_physical\":1, \"manufacturer_id\":44, \"serial_num\":0, \"fw_version\":\"\", "
                       "\"mem_type\":\"NAND\", \"prod_name\":\"virtual\"}}",
-                      n->blocks, block_size, n->page_size);
+                      n->blocks, block_size, page_size);
     return r;
 }
 
@@ -335,6 +335,9 @@ int storage_info(struct programmer *p, const struct tag *t)
     (void)t;
     if (!storage_open(p, &r))
         return r;
-    r = p->is_9x07 ? info_9x07(p) : info_devprg(p);
+    if (p->scenario->storage_info != INFO_NONE) {
+        uint32_t page_size = p->nand->page_size / (p->scenario->storage_info == INFO_WRONG ? 2 : 1);
+        r = p->is_9x07 ? info_9x07(p, page_size) : info_devprg(p, page_size);
+    }
     return r < 0 ? r : speak_response(p, true, false, "");
 }

@@ -123,6 +123,26 @@ def test_storage_info(modem):
     assert '"total_blocks":192, "block_size":262144, "page_size":4096' in host.logs[-1]
 
 
+def test_storage_info_that_is_wrong_or_not_there(modem):
+    _, host = started(modem, "storage_info=wrong")
+    assert host.command("getstorageinfo")["value"] == "ACK"
+    assert '"page_size":2048' in host.logs[-1]
+
+
+def test_storage_info_that_says_nothing(modem):
+    _, host = started(modem, "storage_info=none")
+    assert host.command("getstorageinfo")["value"] == "ACK"
+    assert not any("page_size" in log for log in host.logs)
+
+
+def test_storage_info_of_9x07_lists_bad_blocks(modem):
+    host = modem("geometry=p2K_b128K", "bad=30,40").appear().start_programmer()
+    assert host.command("getstorageinfo")["value"] == "ACK"
+    assert host.logs[-4:] == ["[BAD_BLOCK_LIST]", "BAD_BLOCK=30", "BAD_BLOCK=40", "TOTAL_BAD_BLOCK=2"]
+    assert host.erase(0, 0, page=2048)["value"] == "NAK"
+    assert "num_blocks to erase are ZERO" in host.logs[-1]
+
+
 @pytest.mark.parametrize("settings", [
     ["split=7"], ["glue=1"], ["trailing_nuls=5"], ["garbage_text=1"], ["chatty=20"], ["logs_after_response=1"],
     ["raw_glued=1"], ["in_zlp=no"], ["in_zlp=each"], ["glue=1", "raw_glued=1", "split=100", "trailing_nuls=3"],
