@@ -169,12 +169,14 @@ int link_receive(int socket, int flags, const char *const *allowed, struct link_
     struct iovec iov = {.iov_base = m->buffer, .iov_len = LINK_MESSAGE_MAX};
     struct msghdr message = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    /* ECONNRESET comes once, before what is queued, if the other side ended without reading all of ours: its
+       last words are still there. */
     ssize_t n;
     do
         n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     if (n < 0)
-        return errno == ECONNRESET ? 0 : -errno;
+        return -errno;
 
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)

@@ -57,6 +57,21 @@ static void test_round_trip(void **state)
     assert_int_equal(link_steal_fd(&in), -1);
 }
 
+/* A worker that ends without reading what it was told last: its own last words count nevertheless. */
+static void test_last_words(void **state)
+{
+    int *pair = *state;
+    assert_int_equal(link_add(&out, KEY_CANCEL, "1"), 0);
+    assert_int_equal(link_send(pair[1], &out), 0);
+    assert_int_equal(link_add(&out, KEY_RESULT, "done"), 0);
+    assert_int_equal(link_send(pair[0], &out), 0);
+    close(pair[0]);
+    pair[0] = open("/dev/null", O_RDONLY);
+    assert_int_equal(link_receive(pair[1], MSG_DONTWAIT, link_keys_from_worker, &in), 1);
+    assert_string_equal(link_get(&in, KEY_RESULT), "done");
+    assert_int_equal(link_receive(pair[1], MSG_DONTWAIT, link_keys_from_worker, &in), 0);
+}
+
 static void refuse(int *pair, const void *data, size_t size)
 {
     assert_int_equal(send(pair[0], data, size, 0), size);
@@ -172,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_last_words, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sending_limits, setup, teardown),
