@@ -194,7 +194,7 @@ int modem_learn(struct modem *m, const char *key, const char *value)
             return -EBADMSG;
         bool news = strcmp(text(m->chip_serial), value) != 0;
         modem_set_serial(m, value);
-        if (news)
+        if (news || !m->remembered) /* from the modem's own mouth: worth remembering */
             modem_save(m);
         return 0;
     }

@@ -91,6 +91,22 @@ static bool check_build(struct process *p)
     return p->in.n_fields > 0;
 }
 
+/* A worker whose link has ended ends by itself; one that does not could do anything unheard. */
+static int on_silence(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct process *p = userdata;
+    break_link(p, "it closed its link and went on");
+    return 0;
+}
+
+static void link_ended(struct process *p)
+{
+    p->link_source = sd_event_source_disable_unref(p->link_source);
+    if (!p->kill_source && sd_event_add_time_relative(p->event, &p->kill_source, CLOCK_MONOTONIC,
+                                                      PROCESS_TERM_USEC, 0, on_silence, p) < 0)
+        break_link(p, "it closed its link");
+}
+
 /* Takes one datagram in; false when there is none (now, or any more). */
 static bool receive(struct process *p)
 {
@@ -98,7 +114,7 @@ static bool receive(struct process *p)
     if (r == -EAGAIN)
         return false;
     if (r == 0) {
-        p->link_source = sd_event_source_disable_unref(p->link_source);
+        link_ended(p);
         return false;
     }
     if (r < 0) {
