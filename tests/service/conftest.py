@@ -24,7 +24,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 BUILD = pathlib.Path(os.environ.get("BUILD", TOP / "build")).resolve()
 sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(TOP / "tests" / "modem"))
 
 NAME = "org.qdld1"
 ROOT = "/org/qdld1"
@@ -218,11 +217,10 @@ def service(new_service):
 @pytest.fixture
 def new_modem(tmp_path):
     """new_modem(service, "loop=soft", ...): a virtual modem in 9008, plugged in."""
-    from client import MODEM as program
     started = []
 
     def make(service, *settings, name="modem", blocks=192):
-        arguments = [program, "--socket", str(service.socket), "--flash", str(tmp_path / (name + ".flash")), "--trace",
+        arguments = [BUILD / "virtual-modem", "--socket", str(service.socket), "--flash", str(tmp_path / (name + ".flash")), "--trace",
                      str(tmp_path / (name + ".trace"))]
         if not (tmp_path / (name + ".flash")).exists():
             arguments += ["--new", "--blocks", str(blocks)]
