@@ -13,7 +13,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "modem"))
-import client  # noqa: E402
+import modemhost  # noqa: E402
 
 BUILD = os.environ.get("BUILD", "build")
 BINARY = os.path.join(BUILD, "qdld-worker")
@@ -76,7 +76,7 @@ def modem(tmp_path):
     started = []
 
     def start(*settings):
-        started.append(client.Modem(tmp_path, *settings))
+        started.append(modemhost.Modem(tmp_path, *settings))
         return started[-1]
     yield start
     for m in started:
