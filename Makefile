@@ -88,6 +88,10 @@ MODEM_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/modem/*.c))
 $(BUILD)/virtual-modem: $(MODEM_OBJECTS)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
+$(BUILD)/bare-writer: tests/bench/bare-writer.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $<
+
 # ---- unit tests: tests/unit/FLOOR/test-MODULE.c, linked with that floor and what is below it ----
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test-*.c))
 define unit_rule
@@ -128,6 +132,9 @@ check:
 	+$(MAKE) -s check-san
 	+$(MAKE) -s check-service
 
+bench: all $(BUILD)/bare-writer
+	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
+
 deps:
 	tests/install-deps
 
@@ -136,7 +143,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all demo check check-unit check-san check-service check-style deps clean
+.PHONY: all bench demo check check-unit check-san check-service check-style deps clean
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -207,7 +207,7 @@ class Job:
         return "%s %s: %s" % (self.result, self.values.get("ERROR", ""), self.values.get("MESSAGE", ""))
 
 
-def import_package(directory, archive):
+def import_package(directory, archive, on_message=None):
     """A package through a real import worker; the path of its store entry and its id."""
     store = os.path.join(directory, "package.store")
     fd = os.open(archive, os.O_RDONLY)
@@ -218,7 +218,7 @@ def import_package(directory, archive):
 
     nothing = Nothing()
     nothing.listener, other = socket.socketpair()
-    job = Job(nothing, "import", {}, [("archive", fd), ("store", out)]).run()
+    job = Job(nothing, "import", {}, [("archive", fd), ("store", out)]).run(on_message)
     os.close(fd)
     os.close(out)
     assert job.result == "done", job.words
