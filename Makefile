@@ -113,7 +113,7 @@ check-san:
 	+$(MAKE) SAN=1 BUILD=$(BUILD)-san check-unit
 
 check-service: all
-	BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -x tests/service
+	BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -x tests/service tests/modem
 
 check-style:
 	tests/check-style
