@@ -219,7 +219,7 @@ def new_modem(tmp_path):
     """new_modem(service, "loop=soft", ...): a virtual modem in 9008, plugged in."""
     started = []
 
-    def make(service, *settings, name="modem", blocks=192):
+    def make(service, *settings, name="modem", blocks=2048):
         arguments = [BUILD / "virtual-modem", "--socket", str(service.socket), "--flash", str(tmp_path / (name + ".flash")), "--trace",
                      str(tmp_path / (name + ".trace"))]
         if not (tmp_path / (name + ".flash")).exists():

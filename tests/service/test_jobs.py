@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Service, real workers and the virtual modem together: the ways of a job."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+
+import dbus
+import pytest
+from conftest import BUILD, FIRMWARE, JOB, MODEM, TOP, VERSION, Refused, error, wait_until
+
+
+def word(**options):
+    return dbus.Dictionary({k.replace("_", "-"): v for k, v in options.items()}, signature="sv")
+
+
+def import_package(service, path):
+    job = service.import_file(path)
+    assert service.wait_job(job) == "done", service.get(job, JOB, "ErrorMessage")
+    return service.get(job, JOB, "Object")
+
+
+def flash(service, firmware, **options):
+    return service.call(service.modem(), MODEM, "Flash", dbus.ObjectPath(firmware), word(modem_version=VERSION, **options))
+
+
+def assert_flash_is(tmp_path, package):
+    directory = tmp_path / "expected"
+    directory.mkdir()
+    subprocess.run(["tar", "xf", package, "-C", directory], check=True)
+    top = next(directory.iterdir())
+    result = subprocess.run(["/usr/bin/python3", TOP / "tests" / "modem" / "flash.py", "compare", tmp_path / "modem.flash", top],
+                            capture_output=True, text=True, env=dict(os.environ, BUILD=str(BUILD)))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# ---- import ----
+
+def test_every_form_of_a_package_is_the_same_firmware(service, make_package):
+    paths = [make_package("--small", ending=e) for e in (".tar", ".zip", ".7z", ".tar.gz", ".tar.xz", ".tar.zst")]
+    firmware = {str(import_package(service, p)) for p in paths}
+    assert len(firmware) == 1 and service.paths(FIRMWARE) == list(firmware)
+
+
+def test_a_package_from_a_pipe(service, make_package):
+    read_end, write_end = os.pipe()
+
+    def feed():
+        with os.fdopen(write_end, "wb") as f:
+            f.write(make_package("--small").read_bytes())
+    threading.Thread(target=feed).start()
+    job = service.import_file(read_end)
+    os.close(read_end)
+    assert service.wait_job(job) == "done"
+    assert service.get(service.get(job, JOB, "Object"), FIRMWARE, "Name") == VERSION
+
+
+def finished_or_refused(call):
+    """The error of a call, whether its pre-flight or its job finds it."""
+    try:
+        return None, call()
+    except dbus.exceptions.DBusException as e:
+        return e.get_dbus_name(), None
+
+
+def failure_of_import(service, fd):
+    name, job = finished_or_refused(lambda: service.import_file(fd))
+    if not job:
+        return name
+    assert service.wait_job(job) == "failed"
+    return service.get(job, JOB, "ErrorName")
+
+
+def test_a_pipe_that_says_nothing(new_service):
+    service = new_service().start(config="[Limits]\nInputTimeoutSec=1\nPreflightSec=5\n")
+    read_end, write_end = os.pipe()
+    begin = time.monotonic()
+    assert failure_of_import(service, read_end) == error("Timeout")
+    assert time.monotonic() - begin < 4
+    os.close(write_end)
+    assert os.listdir(service.state / "firmware") == [] and service.workers() == []
+
+
+def test_a_pipe_that_never_ends(new_service):
+    service = new_service().start(config="[Limits]\nPackageSizeMax=4M\n")
+    source = subprocess.Popen(["sh", "-c", "head -c 100000000 /dev/zero; sleep 60"], stdout=subprocess.PIPE)
+    assert failure_of_import(service, source.stdout.fileno()) in (error("TooLarge"), error("FirmwareInvalid"))
+    source.kill()
+    source.wait()
+    assert service.workers() == []
+
+
+def test_a_broken_package_lists_its_problems(service, make_package):
+    job = service.import_file(make_package("--small", "--break", "wrong-md5"))
+    assert service.wait_job(job) == "failed"
+    assert service.get(job, JOB, "ErrorName") in (error("DigestMismatch"), error("FirmwareInvalid"))
+    problems = service.get(job, JOB, "Report")["problems"]
+    assert problems and all(p in service.log(job) for p in problems)
+    assert service.paths(FIRMWARE) == [] and os.listdir(service.state / "firmware") == []
+
+
+def test_verify_finds_what_the_disk_did(service, make_package):
+    firmware = import_package(service, make_package("--small"))
+    verify = lambda: service.wait_job(service.call(firmware, FIRMWARE, "Verify", service.no_options()))
+    assert verify() == "done" and service.get(firmware, FIRMWARE, "State") == "ready"
+    tar = next((service.state / "firmware").glob("*.tar"))
+    data = bytearray(tar.read_bytes())
+    data[len(data) // 2] ^= 1
+    tar.write_bytes(data)
+    assert verify() == "failed" and service.get(firmware, FIRMWARE, "State") == "invalid"
+
+
+# ---- flash ----
+
+def test_flash_from_library_to_normal_mode(service, new_modem, make_package, tmp_path):
+    package = make_package("--small")
+    firmware = import_package(service, package)
+    new_modem(service)
+    modem = service.modem()
+    assert service.wait_job(service.call(modem, MODEM, "Identify", service.no_options())) == "done"
+    assert service.get(modem, MODEM, "Held") and service.get(modem, MODEM, "Chip") == "SDX55"
+    job = flash(service, firmware)
+    assert service.wait_job(job) == "done", service.get(job, JOB, "ErrorMessage")
+    known = service.all(modem, MODEM)
+    assert known["Mode"] == "normal" and known["FirmwareVersion"] == VERSION and not known["Held"]
+    assert service.get(job, JOB, "SafeToUnplug") and service.get(job, JOB, "Progress") == 1
+    assert_flash_is(tmp_path, package)
+
+
+def test_flash_with_busctl_alone(service, new_modem, make_package, bus_address):
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service)
+    modem = service.modem()
+    environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=bus_address)
+
+    def busctl(*arguments):
+        return subprocess.run(["busctl", "--system", "call", "org.qdld1", *arguments], env=environment, check=True,
+                              capture_output=True, text=True).stdout.split()
+    job = busctl(modem, MODEM, "Flash", "oa{sv}", firmware, "1", "modem-version", "s", VERSION)[1].strip('"')
+    assert busctl(job, JOB, "Wait", "a{sv}", "0", ) == ["s", '"done"']
+
+
+def in_phase(service, job, phase):
+    return lambda: service.get(job, JOB, "Phase") == phase or service.get(job, JOB, "State") == "finished"
+
+
+@pytest.mark.parametrize("victim", ["worker", "service"])
+def test_killed_while_writing_and_continued(service, new_modem, make_package, tmp_path, victim):
+    package = make_package("--small")
+    firmware = import_package(service, package)
+    new_modem(service, "program_us=20000")
+    modem = service.modem()
+    job = flash(service, firmware)
+    wait_until(in_phase(service, job, "program"))
+    if victim == "worker":
+        os.kill(service.workers()[0], signal.SIGKILL)
+        assert service.wait_job(job) == "failed"
+    else:
+        # The modem is a client of the service's socket: it comes back as a new appearance.
+        service.stop(signal.SIGKILL)
+        service.start()
+        assert service.get(job, JOB, "Result") == "interrupted"
+        service.modem(timeout=20)
+    assert service.get(modem, MODEM, "Interrupted") == job
+    again = flash(service, firmware)
+    assert service.wait_job(again, timeout=120) == "done", service.log(again)
+    assert service.get(again, JOB, "Resumes") == job and service.get(modem, MODEM, "Interrupted") == "/"
+    assert_flash_is(tmp_path, package)
+
+
+def test_stop_while_writing_is_an_interruption(service, new_modem, make_package, tmp_path):
+    package = make_package("--small")
+    firmware = import_package(service, package)
+    new_modem(service, "program_us=20000")
+    modem = service.modem()
+    job = flash(service, firmware)
+    wait_until(in_phase(service, job, "program"))
+    assert service.stop() == 0
+    service.start()
+    assert service.get(job, JOB, "Result") == "interrupted"
+    service.modem(timeout=20)
+    assert service.get(modem, MODEM, "Interrupted") == job
+    again = flash(service, firmware)
+    assert service.wait_job(again, timeout=120) == "done", service.log(again)
+    assert_flash_is(tmp_path, package)
+
+
+def test_many_modems_at_once(service, new_modem, make_package):
+    firmware = import_package(service, make_package("--small"))
+    for i in range(3):
+        new_modem(service, f"port=virtual-usb-0:{i}", f"kernel=1-{i}", f"serial=0000000{i + 1}", name=f"modem{i}")
+    modems = wait_until(lambda: len(service.paths(MODEM)) == 3 and service.paths(MODEM))
+    jobs = [service.call(m, MODEM, "Flash", dbus.ObjectPath(firmware), word(modem_version=VERSION)) for m in modems]
+    assert [service.wait_job(j) for j in jobs] == ["done"] * 3
+
+
+def test_nothing_is_left_open(service, new_modem, make_package):
+    """Ten jobs do not make the service larger by a descriptor."""
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service)
+    modem = service.modem()
+    count = lambda: len(list(pathlib.Path(f"/proc/{service.process.pid}/fd").iterdir()))
+    assert service.wait_job(service.call(modem, MODEM, "Identify", service.no_options())) == "done"
+    before = count()
+    for _ in range(5):
+        assert service.wait_job(service.call(modem, MODEM, "Identify", service.no_options())) == "done"
+        assert service.wait_job(service.call(firmware, FIRMWARE, "Verify", service.no_options())) == "done"
+        service.call(modem, MODEM, "Plan", dbus.ObjectPath(firmware), word(modem_version=VERSION))
+    wait_until(lambda: len(service.workers()) == 1)
+    wait_until(lambda: count() <= before)
+
+
+def test_errors_of_a_flash_before_anything_is_sent(service, new_modem, make_package, tmp_path):
+    wrong = import_package(service, make_package("--small"))
+    new_modem(service)
+    modem = service.modem()
+    with Refused("WrongFirmware") as e:
+        service.call(modem, MODEM, "Flash", dbus.ObjectPath(wrong), word(modem_version="EC25EFAR06A01M4G"))
+    assert "EC25" in e.message and "RM502Q" in e.message
+    with Refused("WrongFirmware"):
+        service.call(modem, MODEM, "Plan", dbus.ObjectPath(wrong), word(modem_version="EC25EFAR06A01M4G"))
+    assert service.paths(JOB) == [p for p in service.paths(JOB) if service.get(p, JOB, "Kind") == "import"]
+    assert not service.get(modem, MODEM, "Held")
