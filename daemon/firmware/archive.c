@@ -170,17 +170,23 @@ static int input_failure(struct import *im)
 
 /* ---- libarchive's writer on the store ---- */
 
-static la_ssize_t on_write(struct archive *a, void *userdata, const void *data, size_t size)
+/*
+ * A failed write is kept and told by whoever asked for it (write_failed): a writer that is told of it itself
+ * leaks its buffers (libarchive 3.6).
+ */
+static la_ssize_t on_write(_unused_ struct archive *a, void *userdata, const void *data, size_t size)
 {
     struct import *im = userdata;
-    int r = io_pwrite_full(im->store_fd, data, size, im->written);
-    if (r < 0) {
-        im->write_error = r;
-        archive_set_error(a, -r, "store");
-        return -1;
-    }
-    im->written += size;
+    if (im->write_error == 0)
+        im->write_error = io_pwrite_full(im->store_fd, data, size, im->written);
+    if (im->write_error == 0)
+        im->written += size;
     return (la_ssize_t)size;
+}
+
+static bool write_failed(const struct import *im, la_ssize_t result)
+{
+    return result < ARCHIVE_WARN || im->write_error < 0;
 }
 
 static int store_failure(struct import *im)
@@ -220,7 +226,8 @@ static int put_data(struct import *im, struct member *m, const void *data, size_
     digest_update(m->sha256, data, size);
     digest_update(m->md5, data, size);
     m->done += size;
-    return archive_write_data(im->out, data, size) == (la_ssize_t)size ? 0 : store_failure(im);
+    la_ssize_t n = archive_write_data(im->out, data, size);
+    return write_failed(im, n) || (size_t)n != size ? store_failure(im) : 0;
 }
 
 /* Holes of a sparse member are zeros like any others; their length is within the claimed size, which was
@@ -292,14 +299,14 @@ static int store_member(struct import *im, const char *path, uint64_t size)
     archive_entry_set_perm(im->member, MEMBER_MODE);
     archive_entry_set_size(im->member, (la_int64_t)size);
     archive_entry_set_mtime(im->member, 0, 0);
-    if (archive_write_header(im->out, im->member) < ARCHIVE_WARN)
+    if (write_failed(im, archive_write_header(im->out, im->member)))
         return store_failure(im);
     m.offset = im->written;
 
     int r = copy_data(im, &m, path);
     if (r < 0)
         return r;
-    if (archive_write_finish_entry(im->out) < ARCHIVE_WARN)
+    if (write_failed(im, archive_write_finish_entry(im->out)))
         return store_failure(im);
     struct package_file *f = add_file(im, path);
     if (!f)
@@ -440,7 +447,7 @@ static int run_import(struct import *im, enum archive_format format, struct arch
         r = archive_source_drain(im->source);
     if (r < 0)
         return r;
-    if (archive_write_close(im->out) != ARCHIVE_OK)
+    if (write_failed(im, archive_write_close(im->out)))
         return store_failure(im);
 
     /* The spooled archive, if there is one, goes before the index takes its place at the end. */
