@@ -43,6 +43,9 @@ ssize_t archive_source_next(struct archive_source *s);
 /* Reads on to the end, so that the digest covers everything and the writer of a pipe is not cut off. */
 int archive_source_drain(struct archive_source *s);
 
+/* A seekable zip whose directory claims more members than are allowed: TooLarge (archive-zip.c). */
+int archive_check_zip(const struct archive_source *s, uint64_t max_entries, struct error *e);
+
 /* Writes index and trailer at `offset` of the store file. */
 int archive_write_index(int store_fd, uint64_t offset, const char *top, const char *name,
                         const struct package_file *files, size_t n_files, struct error *e);

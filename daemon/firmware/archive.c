@@ -160,10 +160,11 @@ static int input_failure(struct import *im)
 {
     if (im->source->failure < 0)
         return im->source->failure;
-    if (archive_errno(im->in) == ENOMEM)
+    const char *text = archive_error_string(im->in);
+    /* zstd refuses a large window by itself, and libarchive has no number for that. */
+    if (archive_errno(im->in) == ENOMEM || (text && strstr(text, "too much memory")))
         return error_set(im->e, ERROR_TOO_LARGE,
                          "Unpacking the archive needs more memory than a worker may use");
-    const char *text = archive_error_string(im->in);
     return error_set(im->e, ERROR_FIRMWARE_INVALID, "The archive is damaged or no zip, 7z or tar: %s",
                      text ? text : "unknown format");
 }
@@ -476,6 +477,8 @@ int archive_import(int archive_fd, int store_fd, const struct archive_options *o
     int r = archive_source_open(source, archive_fd, options, on_progress, userdata, &format, e);
     if (r == 0 && format != ARCHIVE_IS_STREAM)
         r = archive_source_make_seekable(source, store_fd);
+    if (r == 0 && format == ARCHIVE_IS_ZIP)
+        r = archive_check_zip(source, options->max_entries, e);
     if (r == 0) {
         _cleanup_(import_done) struct import im = {
             .source = source,
