@@ -230,6 +230,8 @@ int sahara_identify(struct transport *t, struct sahara_hello *hello, struct saha
     if (r == 0)
         r = ask(t, &identity);
 
+    *ret = identity;
+
     struct sahara_hello fresh;
     if (r == 0)
         r = leave(t, &fresh);
@@ -248,6 +250,5 @@ int sahara_identify(struct transport *t, struct sahara_hello *hello, struct saha
         fresh = found.hello;
     }
     *hello = fresh;
-    *ret = identity;
     return 0;
 }

@@ -70,7 +70,11 @@ int sahara_parse_hello(const void *packet, size_t size, struct sahara_hello *ret
  * Command mode: answers *hello with mode 3, reads serial, HWID and PK hash (chip id v3 where HELLO says >=
  * 3), leaves by SWITCH_MODE(0) and waits for the fresh HELLO, which replaces *hello. A modem that refuses
  * command mode or single commands is not an error: what is missing stays missing, and *hello is valid again
- * (after RESET if need be).
+ * (by the ladder of detect.h if need be).
+ *
+ * *ret is filled also when this fails, with what was told until then: an old PBL that refuses command mode
+ * may know no way back to its HELLO but a restart (ModemGone). It would do the same each time; do not ask
+ * such a modem twice.
  */
 int sahara_identify(struct transport *t, struct sahara_hello *hello, struct sahara_identity *ret,
                     struct error *e);

@@ -186,7 +186,6 @@ static void host_identify(struct peer_case *c, struct transport *t)
 {
     const struct modem *m = c->arg;
     struct outcome o = {.hello = {.version = m->version, .compatible = 1, .max_packet = 0x400}};
-    o.identity.serial = 4711; /* must stay on failure */
     c->r = sahara_identify(t, &o.hello, &o.identity, &c->e);
     memcpy(c->bytes, &o, sizeof(o));
 }
@@ -401,8 +400,34 @@ static void test_lost_for_good(void **state)
     play(&m, &o, &c, 1);
     assert_int_equal(c.e.kind, ERROR_TIMEOUT);
     assert_int_equal(c.e.hint, HINT_POWER_CYCLE);
-    assert_int_equal(o.hello.max_packet, 0x400);
-    assert_int_equal(o.identity.serial, 4711);
+    assert_int_equal(o.hello.max_packet, 0x400); /* the old one stays */
+    assert_false(o.identity.have_serial);
+    assert_int_equal(o.identity.sahara_version, 2);
+}
+
+/* An old PBL: command mode refused, RESET_STATE_MACHINE unknown, and RESET restarts the chip. */
+static void modem_restarts(struct peer *p, const void *arg)
+{
+    const struct modem *m = arg;
+    pbl_expect_hello_resp(p, m->version, 3);
+    PBL_SAY(p, PBL_END_IMAGE, 0, 0x01);
+    PBL_EXPECT(p, PBL_RESET_STATE_MACHINE);
+    PBL_SAY(p, PBL_END_IMAGE, 0, 0x01);
+    PBL_EXPECT(p, PBL_RESET);
+    PBL_SAY(p, PBL_RESET_RESP);
+}
+
+static void test_restart_on_the_way_back(void **state)
+{
+    (void)state;
+    struct modem m = sdx55(2, NONE, WHOLE);
+    struct peer_case c = {.name = "restarts", .modem = modem_restarts, .arg = &m, .host = host_identify};
+    struct outcome o;
+    peer_play(&c, 1);
+    memcpy(&o, c.bytes, sizeof(o));
+    assert_int_equal(c.e.kind, ERROR_MODEM_GONE);
+    assert_int_equal(o.identity.sahara_version, 2);
+    assert_true(c.took < USEC_PER_SEC);
 }
 
 static void test_unplugged(void **state)
@@ -414,6 +439,7 @@ static void test_unplugged(void **state)
     play(&probe, &o, &c, 1);
     assert_int_equal(c.r, 0);
     assert_in_range(probe.n_events, 10, 20);
+    unsigned told = 0;
     for (unsigned at = 1; at <= probe.n_events; at++) {
         struct modem m = sdx55(2, NONE, WHOLE);
         m.unplug_at = at;
@@ -421,17 +447,25 @@ static void test_unplugged(void **state)
         if (c.e.kind != ERROR_MODEM_GONE || c.r != -ENODEV)
             fail_msg("unplugged at %u of %u: %d %s", at, probe.n_events, c.r, c.e.message);
         assert_int_equal(o.hello.max_packet, 0x400);
-        assert_int_equal(o.identity.serial, 4711);
         assert_true(c.took < USEC_PER_SEC);
+        /* What was told before stays told. */
+        unsigned now = o.identity.have_serial + o.identity.have_hwid + (o.identity.pk_hash_size > 0);
+        assert_in_range(now, told, told + 1);
+        told = now;
     }
+    assert_int_equal(told, 3);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_identify),      cmocka_unit_test(test_chip_id_v3),
-        cmocka_unit_test(test_pk_hash_forms), cmocka_unit_test(test_missing_parts),
-        cmocka_unit_test(test_back_to_hello), cmocka_unit_test(test_lost_for_good),
+        cmocka_unit_test(test_identify),
+        cmocka_unit_test(test_chip_id_v3),
+        cmocka_unit_test(test_pk_hash_forms),
+        cmocka_unit_test(test_missing_parts),
+        cmocka_unit_test(test_back_to_hello),
+        cmocka_unit_test(test_lost_for_good),
+        cmocka_unit_test(test_restart_on_the_way_back),
         cmocka_unit_test(test_unplugged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
