@@ -160,6 +160,9 @@ static int send_data(struct upload *u, uint64_t offset, uint64_t length)
             return r;
         done += n;
     }
+    /* Counted as sent from here on: a modem that takes the last byte and goes is gone before the flush can
+     * tell. */
+    u->reached = MAX_OF(u->reached, MIN_OF(offset + length, (uint64_t)u->size));
     return transport_flush(u->t, deadline);
 }
 
@@ -208,7 +211,6 @@ static int serve(struct upload *u, const struct sahara_packet *p)
     }
     if (r < 0)
         return silence(u, r);
-    u->reached = MAX_OF(u->reached, MIN_OF(offset + length, (uint64_t)u->size));
     u->served += length;
     report(u, MIN_OF(u->served, (uint64_t)u->size));
     return 0;
