@@ -20,9 +20,9 @@ enum {
 struct transport_ops {
     /* Fills in what to wait for (at most TRANSPORT_POLL_MAX); the number. */
     size_t (*poll_fds)(struct transport *t, struct pollfd *fds);
-    /* Called when one of them is ready: takes in what arrived, notes what left. Results go into struct
-     * transport. */
-    void (*process)(struct transport *t);
+    /* Called with what poll() said of them when one is ready: takes in what arrived, notes what left. Results
+     * go into struct transport. */
+    void (*process)(struct transport *t, const struct pollfd *fds);
     /* There is room in the inbox again. May be NULL. */
     void (*resume)(struct transport *t);
     /*

@@ -137,11 +137,12 @@ static size_t stream_poll_fds(struct transport *t, struct pollfd *fds)
     return 1;
 }
 
-static void stream_process(struct transport *t)
+static void stream_process(struct transport *t, const struct pollfd *fds)
 {
     struct stream *s = (struct stream *)t;
     bool reading = t->in_error == 0 && !inbox_is_full(&t->inbox);
-    pull_in(s);
+    if (fds[0].revents & ~POLLOUT)
+        pull_in(s);
     push_out(s);
     if (!reading) {
         /* Nothing is asked for now, but the unplug is told all the same; what it had still to say is not

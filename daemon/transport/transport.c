@@ -67,7 +67,7 @@ static int wait_once(struct transport *t, int fd, transport_waker waker, void *u
     for (size_t i = 1; i <= n; i++)
         backend |= fds[i].revents != 0;
     if (backend)
-        t->ops->process(t);
+        t->ops->process(t, fds + 1);
     if (fds[0].revents & POLLNVAL)
         return -EBADF;
     if (fds[0].revents) {
@@ -144,10 +144,12 @@ int transport_read(struct transport *t, void *buffer, size_t size, usec_t deadli
         r = verdict(t, t->in_error);
         if (r < 0)
             return r;
-        r = wait_event(t, verdict_deadline(t, t->in_error, deadline));
+        /* A deadline that is over asks only for what is there, and that the pump has taken in. */
+        bool waits = deadline > now_usec();
+        r = waits ? wait_event(t, verdict_deadline(t, t->in_error, deadline)) : 0;
         if (r < 0)
             return r;
-        if (r > 0 || deadline > now_usec() || t->gone)
+        if (r > 0 || (waits && deadline > now_usec()) || t->gone)
             continue;
         if (t->in_error < 0)
             return t->in_error;
@@ -158,6 +160,11 @@ int transport_read(struct transport *t, void *buffer, size_t size, usec_t deadli
     }
     pop(t, buffer, size, ret_size, ret_boundary);
     return 0;
+}
+
+bool transport_has_input(const struct transport *t)
+{
+    return !inbox_is_empty(&t->inbox);
 }
 
 int transport_queue(struct transport *t, const void *data, size_t size, unsigned flags, usec_t deadline)

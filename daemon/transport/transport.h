@@ -82,6 +82,12 @@ int transport_read(struct transport *t, void *buffer, size_t size, usec_t deadli
                    bool *ret_boundary);
 
 /*
+ * True if something was received and not read yet, as of the last call that looked: costs nothing, so that a
+ * writer of bulk data, whose every call takes in what arrived, need not ask the kernel once more.
+ */
+bool transport_has_input(const struct transport *t);
+
+/*
  * size 0 is a ZLP of its own. With TRANSPORT_ZLP and more than one chunk only the end of the whole is ended.
  * Writes all of it and waits until the device has taken it (and everything queued before).
  */

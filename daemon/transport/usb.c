@@ -254,7 +254,7 @@ static size_t usb_poll_fds(struct transport *t, struct pollfd *fds)
     return u->n_fds;
 }
 
-static void usb_process(struct transport *t)
+static void usb_process(struct transport *t, const struct pollfd *fds _unused_)
 {
     struct usb *u = (struct usb *)t;
     bool unplugged = is_unplugged(u->fd);

@@ -2,7 +2,8 @@
 /*
  * The yardstick of "make bench": a host that does nothing but fill a virtual modem. It listens on a socket,
  * lets one modem plug itself in, uploads a programmer as fast as it is asked for, and writes pages with 8 KiB
- * payloads, two in flight by the socket's own buffer, without any check.
+ * payloads, two in flight by the socket's own buffer, a ZLP behind each as
+ * qdld sends it, without any check.
  *
  *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES
  *
@@ -147,7 +148,7 @@ int main(int argc, char **argv)
     wait_text("End of supported functions");
     command("<configure MemoryName=\"nand\" Verbose=\"0\" AlwaysValidate=\"0\" "
             "MaxDigestTableSizeInBytes=\"2048\" "
-            "MaxPayloadSizeToTargetInBytes=\"8192\" ZlpAwareHost=\"0\" SkipStorageInit=\"0\"/>");
+            "MaxPayloadSizeToTargetInBytes=\"8192\" ZlpAwareHost=\"1\" SkipStorageInit=\"0\"/>");
     wait_text("value=\"ACK\"");
 
     unsigned long first = strtoul(argv[3], NULL, 10), pages = strtoul(argv[4], NULL, 10);
@@ -160,8 +161,10 @@ int main(int argc, char **argv)
     wait_text("rawmode=\"true\"");
     char payload[PAYLOAD];
     memset(payload, 0x5a, sizeof(payload));
-    for (unsigned long i = 0; i < pages * PAGE / PAYLOAD; i++)
+    for (unsigned long i = 0; i < pages * PAGE / PAYLOAD; i++) {
         put(payload, sizeof(payload));
+        put(payload, 0);
+    }
     wait_text("rawmode=\"false\"");
     return 0;
 }
