@@ -7,7 +7,11 @@ PKG_CONFIG ?= pkg-config
 VERSION := 0.1.0
 
 # make SAN=1 BUILD=build-san … builds and runs everything under AddressSanitizer and UBSan.
-ifeq ($(SAN),1)
+# make fuzz builds with clang, into $(BUILD)-fuzz, every parser instrumented.
+ifeq ($(FUZZ),1)
+CC := clang-14
+OPT ?= -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+else ifeq ($(SAN),1)
 OPT ?= -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 else
 OPT ?= -O2 -g -D_FORTIFY_SOURCE=2
@@ -15,6 +19,10 @@ endif
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wformat=2 -Wundef -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wno-missing-field-initializers
+# clang does not count a cleanup function as a use.
+ifeq ($(FUZZ),1)
+WARN += -Wno-unused-variable
+endif
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQDLD_VERSION='"$(VERSION)"' -Idaemon -I$(BUILD)
 CFLAGS += -std=gnu17 $(OPT) $(WARN) -fstack-protector-strong -fno-strict-aliasing -MMD -MP
 LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
@@ -92,6 +100,20 @@ $(BUILD)/bare-writer: tests/bench/bare-writer.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $<
 
+# ---- fuzzers: tests/fuzz/fuzz-PARSER.c, linked with everything below the service ----
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz-*.c))
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIB_worker)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(LIB_worker) $(LIBS_worker)
+
+fuzzers: $(FUZZERS)
+
+SECONDS ?= 60
+fuzz:
+	@tests/install-deps clang-14 libclang-rt-14-dev
+	+$(MAKE) -s FUZZ=1 BUILD=$(BUILD)-fuzz fuzzers
+	@tests/run-fuzz $(BUILD)-fuzz $(SECONDS)
+
 # ---- unit tests: tests/unit/FLOOR/test-MODULE.c, linked with that floor and what is below it ----
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test-*.c))
 define unit_rule
@@ -131,6 +153,7 @@ check:
 	+$(MAKE) -s check-unit
 	+$(MAKE) -s check-san
 	+$(MAKE) -s check-service
+	+$(MAKE) -s fuzz SECONDS=3
 
 bench: all $(BUILD)/bare-writer
 	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
@@ -143,7 +166,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all bench demo check check-unit check-san check-service check-style deps clean
+.PHONY: all fuzz fuzzers bench demo check check-unit check-san check-service check-style deps clean
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
