@@ -25,15 +25,15 @@ static const struct {
     unsigned stages, kinds;
 } table[] = {
     {KEY_READY, P, ALL},           {KEY_PHASE, P | R | H, ALL}, /* a holder says "hold" */
-    {KEY_DETAIL, P | R | H, ALL},  {KEY_PROGRESS, P | R, ALL},     {KEY_BYTES_DONE, P | R, ALL},
-    {KEY_BYTES_TOTAL, P | R, ALL}, {KEY_UNSAFE, R, MODEM},         {KEY_CANCELABLE, R, ALL},
-    {KEY_LOG, P | R | E | H, ALL}, {KEY_WAIT_DEVICE, R, MODEM},    {KEY_DEVICE_LOST, R | H, MODEM},
-    {KEY_SERIAL, R, MODEM},        {KEY_HWID, R, MODEM},           {KEY_PKHASH, R, MODEM},
-    {KEY_CHIP, R, MODEM},          {KEY_MODE, R, MODEM},           {KEY_STORAGE, R, MODEM},
-    {KEY_PROJECT, R, MODEM},       {KEY_TABLE, R, MODEM},          {KEY_DESTRUCTIVE, R, 1 << JOB_FLASH},
-    {KEY_PROBLEM, P | R, PACKAGE}, {KEY_FIRMWARE, P | R, PACKAGE}, {KEY_PLAN, P | R, 1 << JOB_PLAN},
-    {KEY_ERROR, P | R, ALL},       {KEY_MESSAGE, P | R, ALL},      {KEY_WORDS, P | R, ALL},
-    {KEY_HINT, P | R, ALL},        {KEY_REPORT, P | R, ALL},       {KEY_RESULT, P | R, ALL},
+    {KEY_DETAIL, P | R | H, ALL},  {KEY_PROGRESS, P | R, ALL},    {KEY_BYTES_DONE, P | R, ALL},
+    {KEY_BYTES_TOTAL, P | R, ALL}, {KEY_UNSAFE, R, MODEM},        {KEY_CANCELABLE, R, ALL},
+    {KEY_LOG, P | R | E | H, ALL}, {KEY_WAIT_DEVICE, R, MODEM},   {KEY_DEVICE_LOST, R | H, MODEM},
+    {KEY_SERIAL, R, MODEM},        {KEY_HWID, R, MODEM},          {KEY_PKHASH, R, MODEM},
+    {KEY_CHIP, R, MODEM},          {KEY_MODE, R, MODEM},          {KEY_STORAGE, R, MODEM},
+    {KEY_PROJECT, R, MODEM},       {KEY_TABLE, R, MODEM},         {KEY_DESTRUCTIVE, R, 1 << JOB_FLASH},
+    {KEY_PROBLEM, P | R, PACKAGE}, {KEY_FIRMWARE, P | R, IMPORT}, {KEY_PLAN, P | R, 1 << JOB_PLAN},
+    {KEY_ERROR, P | R, ALL},       {KEY_MESSAGE, P | R, ALL},     {KEY_WORDS, P | R, ALL},
+    {KEY_HINT, P | R, ALL},        {KEY_REPORT, P | R, ALL},      {KEY_RESULT, P | R, ALL},
     {KEY_HOLDING, R | E, MODEM}, /* with or behind RESULT */
 };
 

@@ -346,19 +346,30 @@ int job_load_all(struct manager *m)
 
 /* ---- lingering ---- */
 
+/* The one that ended first, and how many there are. */
+static struct job *first_ended(struct manager *m, unsigned *ret_count)
+{
+    struct job *first = NULL;
+    *ret_count = 0;
+    for (struct job *j = m->jobs; j; j = j->next) {
+        if (!job_finished(j) || !j->id)
+            continue;
+        ++*ret_count;
+        if (!first || j->end_time < first->end_time)
+            first = j;
+    }
+    return first;
+}
+
 void job_forget_old(struct manager *m)
 {
-    unsigned finished = 0;
     usec_t now = realtime_usec(), limit = m->config.jobs_linger_time;
-    for (struct job *j = m->jobs; j; j = j->next)
-        finished += job_finished(j) && j->id;
-    for (struct job *j = m->jobs, *next; j; j = next) {
-        next = j->next;
+    unsigned finished;
+    for (struct job *j; (j = first_ended(m, &finished));) {
         bool old = now > limit && j->end_time < now - limit;
-        if (!job_finished(j) || !j->id || (finished <= m->config.jobs_linger && !old))
-            continue;
+        if (finished <= m->config.jobs_linger && !old)
+            return;
         job_remove_files(j);
         job_free(j);
-        finished--;
     }
 }

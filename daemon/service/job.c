@@ -149,10 +149,23 @@ void job_numbers_changed(struct job *j)
         job_signal_numbers(j);
 }
 
+static bool flushes_too_often(struct job *j)
+{
+    usec_t now = now_usec();
+    if (now - j->flushes_since > USEC_PER_SEC) {
+        j->flushes_since = now;
+        j->flushes = 0;
+    }
+    return ++j->flushes > JOB_FLUSHES_MAX;
+}
+
 void job_flush(struct job *j)
 {
+    if (j->object.n_changed == 0)
+        return;
     /* Detail may change with every file of a package: alone it goes with the numbers. */
-    if (j->object.n_changed == 1 && strcmp(j->object.changed[0], "Detail") == 0)
+    bool detail = j->object.n_changed == 1 && strcmp(j->object.changed[0], "Detail") == 0;
+    if (detail || flushes_too_often(j))
         job_numbers_changed(j);
     else
         object_flush(&j->object);

@@ -32,6 +32,8 @@ enum {
     JOB_CANCEL_USEC = 120 * 1000000, /* from CANCEL to the end: the longest single command of a programmer */
     JOB_WAITS_MAX = 256,             /* pending Wait calls of a job ... */
     JOB_WAITS_PER_UID = 16,          /* ... and of one user */
+    JOB_FLUSHES_MAX =
+        100, /* a second; a worker that changes its phase more often is signalled with the numbers */
     JOB_PROBLEMS_MAX = 64,
     JOB_REPORT_MAX = 64,
 };
@@ -72,6 +74,8 @@ struct job {
     sd_event_source *timer; /* pre-flight, exit or cancel limit */
     sd_event_source *numbers_timer;
     usec_t numbers_signalled;
+    usec_t flushes_since; /* start of the second in which ... */
+    unsigned flushes;     /* ... so many changes of state were signalled */
     int fd_store, fd_log, fd_journal;
     uint64_t log_size;
     bool log_full;

@@ -75,7 +75,7 @@ static enum outcome parse_arguments(int argc, char **argv, struct manager_option
 static int on_stop_signal(sd_event_source *source _unused_, const struct signalfd_siginfo *si _unused_,
                           void *userdata)
 {
-    manager_stop(userdata);
+    manager_stop(userdata, EXIT_SUCCESS);
     return 0;
 }
 

@@ -14,8 +14,18 @@
 #include "service/options.h"
 
 static const sd_bus_vtable manager_vtable[];
+static int on_update(sd_event_source *source, void *userdata);
 
 /* ---- new, start ---- */
+
+/* Nobody can reach us any more, but a worker may be in the middle of a write: end in order, then be
+ * restarted. */
+static int on_disconnected(sd_bus_message *message _unused_, void *userdata, sd_bus_error *error _unused_)
+{
+    sd_journal_print(LOG_ERR, "The system bus is gone; the workers are stopped.");
+    manager_stop(userdata, EXIT_FAILURE);
+    return 0;
+}
 
 static int connect_bus(struct manager *m, struct error *e)
 {
@@ -23,7 +33,8 @@ static int connect_bus(struct manager *m, struct error *e)
     if (r >= 0)
         r = sd_bus_attach_event(m->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
     if (r >= 0)
-        r = sd_bus_set_exit_on_disconnect(m->bus, true);
+        r = sd_bus_match_signal(m->bus, NULL, NULL, "/org/freedesktop/DBus/Local",
+                                "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, m);
     if (r >= 0)
         r = bouncer_new(m->bus, &m->config, &m->bouncer);
     return r < 0 ? error_set(e, ERROR_FAILED, "The system bus cannot be reached: %s.", strerror(-r)) : 0;
@@ -68,6 +79,9 @@ int manager_new(sd_event *event, const struct manager_options *o, struct manager
     int r = config_load(&m->config, o->config_path);
     if (r < 0)
         return error_set(e, ERROR_FAILED, "The configuration cannot be read: %s.", strerror(-r));
+    r = sd_event_add_defer(event, &m->update_source, on_update, m);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "The event loop cannot be used: %s.", strerror(-r));
     r = store_open(&m->store, o->state_path, e);
     if (r >= 0)
         r = connect_bus(m, e);
@@ -122,16 +136,8 @@ static bool has_holder(const struct manager *m)
     return false;
 }
 
-void manager_update(struct manager *m)
+static void tell_status(const struct manager *m)
 {
-    bool busy = is_busy(m);
-    object_set_bool(&m->object, "Busy", &m->busy, busy);
-    object_flush(&m->object);
-    if (m->stopping) {
-        if (!busy && !has_holder(m))
-            sd_event_exit(m->event, 0);
-        return;
-    }
     const struct job *j = first_running(m);
     if (j && j->modem)
         sd_notifyf(false, "STATUS=%s on %s", job_title(j), modem_title(j->modem));
@@ -139,6 +145,25 @@ void manager_update(struct manager *m)
         sd_notifyf(false, "STATUS=%s", job_title(j));
     else
         sd_notify(false, "STATUS=Idle");
+}
+
+static int on_update(sd_event_source *source _unused_, void *userdata)
+{
+    struct manager *m = userdata;
+    bool busy = is_busy(m);
+    modem_free_unneeded(m);
+    object_set_bool(&m->object, "Busy", &m->busy, busy);
+    object_flush(&m->object);
+    if (!m->stopping)
+        tell_status(m);
+    else if (!busy && !has_holder(m))
+        sd_event_exit(m->event, m->exit_status);
+    return 0;
+}
+
+void manager_update(struct manager *m)
+{
+    sd_event_source_set_enabled(m->update_source, SD_EVENT_ONESHOT);
 }
 
 int manager_check_running(const struct manager *m, sd_bus_error *error)
@@ -170,21 +195,30 @@ static int on_stop_time(sd_event_source *source _unused_, uint64_t usec _unused_
     return 0;
 }
 
-void manager_stop(struct manager *m)
+static struct job *first_queued(const struct manager *m)
+{
+    struct job *j = m->jobs;
+    while (j && j->job_state != JOB_QUEUED)
+        j = j->next;
+    return j;
+}
+
+void manager_stop(struct manager *m, int exit_status)
 {
     if (m->stopping)
         return;
     m->stopping = true;
+    m->exit_status = exit_status;
     sd_notifyf(false, "STOPPING=1\nSTATUS=Waiting for the workers to end\nEXTEND_TIMEOUT_USEC=%d",
                MANAGER_STOP_USEC + PROCESS_TERM_USEC);
     if (sd_event_add_time_relative(m->event, &m->stop_timer, CLOCK_MONOTONIC, MANAGER_STOP_USEC, 0,
                                    on_stop_time, m) < 0)
         on_stop_time(NULL, 0, m);
-    /* A finished job may be forgotten on the way, so the list is walked anew after each. */
-    for (struct job *j = m->jobs, *next; j; j = next) {
-        next = j->next;
+    /* Each that finishes may make an older one be forgotten: the list is walked anew. */
+    for (struct job *j; (j = first_queued(m));)
         job_stop(j);
-    }
+    for (struct job *j = m->jobs; j; j = j->next)
+        job_stop(j);
     for (struct modem *i = m->modems; i; i = i->next)
         if (i->holder)
             process_tell(i->holder, KEY_STOP);
@@ -205,6 +239,7 @@ struct manager *manager_free(struct manager *m)
     while (m->firmware)
         firmware_free(m->firmware);
     sd_event_source_disable_unref(m->stop_timer);
+    sd_event_source_disable_unref(m->update_source);
     object_done(&m->object);
     sd_bus_slot_unref(m->object_manager);
     free(m->version);

@@ -43,7 +43,9 @@ struct manager {
     uint64_t last_job;         /* the highest number that was ever given */
 
     bool stopping;
+    int exit_status;
     sd_event_source *stop_timer;
+    sd_event_source *update_source;
 };
 
 struct manager_options {
@@ -63,15 +65,18 @@ int manager_new(sd_event *event, const struct manager_options *options, struct m
 int manager_start(struct manager *m, const struct manager_options *options, struct error *e);
 /*
  * The orderly end: no new jobs; queued ones are interrupted, every worker is told STOP; when the last one is
- * gone, or after MANAGER_STOP_USEC, the loop ends.
+ * gone, or after MANAGER_STOP_USEC, the loop ends with this status.
  */
-void manager_stop(struct manager *m);
+void manager_stop(struct manager *m, int exit_status);
 struct manager *manager_free(struct manager *m);
 DEFINE_CLEANUP(struct manager *, manager_free)
 
 enum { MANAGER_STOP_USEC = 120 * 1000000 };
 
-/* Something started or ended: Busy, STATUS= for systemctl, and the end of a stop that waited for it. */
+/*
+ * Something started, ended, came or went. Once the caller is through with it all: Busy, STATUS= for
+ * systemctl, modems that nothing needs are freed, and a stop that waited for this comes to its end.
+ */
 void manager_update(struct manager *m);
 /* Interrupted in *error while the service stops. */
 int manager_check_running(const struct manager *m, sd_bus_error *error);

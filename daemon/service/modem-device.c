@@ -138,7 +138,6 @@ static void on_holder_gone(void *userdata, const struct process_end *end)
     modem_serve(m);
     if (m->job)
         job_flush(m->job);
-    modem_drop_unneeded(m);
     manager_update(manager);
 }
 
@@ -218,10 +217,23 @@ static void identify(struct modem *m, const struct appearance *a)
     modem_set_serial(m, serial);
 }
 
+/* 18d1:d00d is every phone in its boot loader: it means something only at the port of a modem. */
+static bool is_stranger(struct manager *manager, const struct appearance *a)
+{
+    if (strcmp(appearance_kind(a), "fastboot") != 0)
+        return false;
+    const struct modem *m = manager->modems;
+    while (m && (!m->remembered || strcmp(m->port, a->port) != 0))
+        m = m->next;
+    return !m;
+}
+
 static void on_appeared(void *userdata, const struct appearance *a)
 {
     struct manager *manager = userdata;
     struct modem *m;
+    if (is_stranger(manager, a))
+        return;
     int r = modem_get(manager, a->port, a->kernel_name, &m);
     if (r < 0) {
         sd_journal_print(LOG_ERR, "The modem at %s cannot be shown: %s.", a->kernel_name, strerror(-r));
@@ -275,7 +287,6 @@ static void on_gone(void *userdata, const struct appearance *a)
         process_tell(m->job->process, KEY_DEVICE_GONE);
     if (m->holder)
         process_tell(m->holder, KEY_DEVICE_GONE);
-    modem_drop_unneeded(m);
     manager_update(manager);
 }
 

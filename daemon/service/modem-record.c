@@ -161,7 +161,6 @@ void modem_unshelve(struct modem *m, const char *serial)
         /* The unit was at another port before: that one has nothing any more. */
         modem_shelve(o);
         object_flush(&o->object);
-        modem_drop_unneeded(o);
     }
     _cleanup_(record_freep) struct record *r = NULL;
     char name[FILE_NAME_SIZE];

@@ -104,10 +104,13 @@ struct modem *modem_find_path(struct manager *manager, const char *path)
     return m;
 }
 
-void modem_drop_unneeded(struct modem *m)
+void modem_free_unneeded(struct manager *manager)
 {
-    if (!is_needed(m))
-        modem_free(m);
+    for (struct modem *m = manager->modems, *next; m; m = next) {
+        next = m->next;
+        if (!is_needed(m))
+            modem_free(m);
+    }
 }
 
 const char *modem_title(const struct modem *m)
@@ -257,8 +260,6 @@ void modem_set_job(struct modem *m, struct job *j)
     if (next)
         job_dequeue(next);
     object_flush(&m->object);
-    if (!m->job)
-        modem_drop_unneeded(m);
 }
 
 void modem_update_interrupted(struct modem *m)

@@ -74,8 +74,8 @@ void modem_update_confirmed(struct modem *m);
 void modem_set_job(struct modem *m, struct job *j);
 /* Looks anew for the flash that could be continued. */
 void modem_update_interrupted(struct modem *m);
-/* An absent modem that nothing needs is taken off the bus. m may be freed. */
-void modem_drop_unneeded(struct modem *m);
+/* Absent modems that nothing needs are taken off the bus; nobody else frees one. From the event loop only. */
+void modem_free_unneeded(struct manager *manager);
 /* "RM502Q-GL at 1-2", for people. Static buffer. */
 const char *modem_title(const struct modem *m);
 

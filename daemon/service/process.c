@@ -15,9 +15,6 @@
 
 enum {
     BINARY_FD_MIN = 10, /* above stdio and the link */
-    /* The last words of a worker are read before its death is looked at. */
-    PRIORITY_LINK = SD_EVENT_PRIORITY_NORMAL - 10,
-    PRIORITY_EXIT = SD_EVENT_PRIORITY_NORMAL,
     EXEC_FAILED = 127,
 };
 
@@ -137,6 +134,7 @@ static int on_link(sd_event_source *source _unused_, int fd _unused_, uint32_t e
 static int on_child_exit(sd_event_source *source _unused_, const siginfo_t *si, void *userdata)
 {
     struct process *p = userdata;
+    /* Its last words come before its death. */
     while (p->link_source && receive(p))
         ;
     struct process_end end = {
@@ -179,11 +177,7 @@ int process_start(sd_event *event, int binary, const struct process_handler *han
             sd_event_source_set_child_process_own(p->exit_source, true);
     }
     if (r >= 0)
-        r = sd_event_source_set_priority(p->exit_source, PRIORITY_EXIT);
-    if (r >= 0)
         r = sd_event_add_io(event, &p->link_source, p->link, EPOLLIN, on_link, p);
-    if (r >= 0)
-        r = sd_event_source_set_priority(p->link_source, PRIORITY_LINK);
     if (r < 0) {
         process_free(p);
         return r;

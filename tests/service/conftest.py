@@ -102,16 +102,15 @@ class Service:
         self.process = None
         self.bus = None
 
-    def start(self, worker=None, config="", wait=True):
+    def start(self, worker=None, config="", environment=None):
         configuration = self.directory / "qdld.conf"
         configuration.write_text("[Backup]\nReserveFree=0\n" + config)
         self.stderr = open(self.directory / "qdld.stderr", "ab")
-        environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address)
+        environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address, **(environment or {}))
         self.process = subprocess.Popen(
             [BUILD / "qdld", f"--virtual={self.socket}", f"--config={configuration}", f"--state={self.state}",
              f"--worker={worker or BUILD / 'qdld-worker'}"], env=environment, stderr=self.stderr)
-        if wait:
-            self.connect()
+        self.connect()
         return self
 
     def connect(self):
@@ -134,6 +133,11 @@ class Service:
         return self.start(**options)
 
     # ---- calls ----
+    def call_bus(self, method, *arguments):
+        """Of the bus itself."""
+        bus = self.bus.get_object("org.freedesktop.DBus", "/org/freedesktop/DBus", introspect=False)
+        return bus.get_dbus_method(method, "org.freedesktop.DBus")(*arguments)
+
     def call(self, path, interface, method, *arguments, timeout=20):
         proxy = self.bus.get_object(NAME, path, introspect=False)
         return proxy.get_dbus_method(method, interface)(*arguments, timeout=timeout)

@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -686,6 +687,41 @@ def test_without_polkit_only_free_methods_for_others(lasting, archive, plug, bus
     assert lasting.get(job, JOB, "State") == "running"
 
 
+@needs_root
+def test_polkit_is_asked_and_the_call_goes_on(new_service, forge, plug, archive, bus_address):
+    """The answer comes later: the same call, descriptor included, is taken up again."""
+    service = new_service().start(worker=forge(HONEST))
+    mock = subprocess.Popen(["/usr/bin/python3", "-m", "dbusmock", "--system", "--template", "polkitd"],
+                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=bus_address), stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: service.bus.name_has_owner("org.freedesktop.PolicyKit1"))
+        policy = service.bus.get_object("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority")
+        policy.SetAllowed(dbus.Array(["org.qdld1.import"], signature="s"), dbus_interface="org.freedesktop.DBus.Mock")
+        plug(service)
+        denied = as_nobody(bus_address, "call", "org.qdld1", service.modem(), MODEM, "Identify", "a{sv}", "0")
+        assert "Access denied" in denied.stderr
+        archive.chmod(0o644)
+        script = ("import dbus, dbus.bus, sys\n"
+                  "f = open('/proc/self/fd/0', 'rb')\n"
+                  f"bus = dbus.bus.BusConnection({bus_address!r})\n"
+                  "o = bus.get_object('org.qdld1', '/org/qdld1', introspect=False)\n"
+                  "print(o.ImportFirmware(dbus.types.UnixFd(f.fileno()), 'mine', dbus.Dictionary({}, signature='sv'),"
+                  " dbus_interface='org.qdld1.Manager'))\n")
+        with open(archive) as f:
+            result = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script],
+                                    stdin=f, capture_output=True, text=True)
+        job = result.stdout.strip()
+        assert service.wait_job(job) == "done", result.stderr
+        assert service.get(job, JOB, "OwnerUid") == 65534
+        firmware = service.get(job, JOB, "Object")
+        assert service.get(firmware, FIRMWARE, "OwnerUid") == 65534 and service.get(firmware, FIRMWARE, "Label") == "mine"
+        # The owner's own job is free, without polkit's word.
+        assert as_nobody(bus_address, "call", "org.qdld1", job, JOB, "Release", "a{sv}", "0").returncode == 0
+    finally:
+        mock.terminate()
+        mock.wait(10)
+
+
 # ---- life of the service ----
 
 def test_stop_ends_workers_in_order(lasting, plug, archive):
@@ -699,10 +735,50 @@ def test_stop_ends_workers_in_order(lasting, plug, archive):
         assert lasting.get(job, JOB, "Result") == "interrupted", job
 
 
+def test_the_bus_goes(new_service, forge, archive, tmp_path):
+    """A worker is not killed in the middle of a write because dbus-daemon died: it is stopped in order."""
+    service = new_service()
+    worker = forge(f"""
+order = begin()
+say("READY=1")
+hear_until("STOP")
+open({str(tmp_path / "stopped")!r}, "w").close()
+say("RESULT=interrupted", "ERROR=Interrupted", "MESSAGE=as asked")
+""")
+    service.start(worker=worker)
+    service.import_file(archive)
+    bus_daemon = service.call_bus("GetConnectionUnixProcessID", "org.freedesktop.DBus")
+    os.kill(bus_daemon, signal.SIGKILL)
+    assert service.process.wait(10) == 1 and (tmp_path / "stopped").exists()
+    service.process = None
+    assert "RESULT=interrupted" in (service.state / "jobs" / "1.rec").read_text()
+
+
+def test_systemd_is_told(new_service, forge, archive, tmp_path):
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(tmp_path / "notify"))
+    notify.settimeout(10)
+
+    def hear(word):
+        while not any(word in line for line in heard):
+            heard.extend(notify.recv(4096).decode().splitlines())
+    heard = []
+    service = new_service().start(worker=forge(LASTING), environment={"NOTIFY_SOCKET": str(tmp_path / "notify"),
+                                                                      "WATCHDOG_USEC": "600000"})
+    hear("READY=1")
+    hear("WATCHDOG=1")
+    service.import_file(archive)
+    hear("STATUS=import 1")
+    assert service.stop() == 0
+    hear("STOPPING=1")
+    hear("EXTEND_TIMEOUT_USEC=")
+    seconds = int(next(line for line in heard if line.startswith("EXTEND_")).split("=")[1]) / 1e6
+    assert 120 <= seconds < 130
+
+
 def test_killed_in_the_middle(lasting, archive):
     job = lasting.import_file(archive)
     workers = lasting.workers()
-    import signal
     lasting.stop(signal.SIGKILL)
     wait_until(lambda: not any(os.path.exists(f"/proc/{p}") for p in workers), what="the end of the workers")
     lasting.start(worker=lasting.directory / "forged")
