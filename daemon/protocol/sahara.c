@@ -175,47 +175,6 @@ static void report(struct upload *u, uint64_t sent)
         u->on_progress(u->userdata, sent, u->size);
 }
 
-static int serve(struct upload *u, const struct sahara_packet *p)
-{
-    bool wide = p->command == SAHARA_READ_DATA64;
-    uint64_t id = wide ? sahara_u64(p, 0x08) : sahara_u32(p, 0x08);
-    uint64_t offset = wide ? sahara_u64(p, 0x10) : sahara_u32(p, 0x0c);
-    uint64_t length = wide ? sahara_u64(p, 0x18) : sahara_u32(p, 0x10);
-    const uint64_t limit = (uint64_t)u->size + PADDING_MAX;
-
-    if (length == 0 || offset > limit || length > limit - offset)
-        return failed(u->e, error_set(u->e, ERROR_SAHARA_FAILED,
-                                      "the modem asks for %" PRIu64 " bytes at offset %" PRIu64
-                                      " of a programmer of %zu bytes",
-                                      length, offset, u->size));
-    if (u->asked && id != u->image_id)
-        return failed(u->e, error_set(u->e, ERROR_SAHARA_FAILED,
-                                      "the modem asks for image %" PRIu64 " in the middle of image %" PRIu64,
-                                      id, u->image_id));
-    if (u->served + length > REREADS_MAX * (uint64_t)u->size + PADDING_MAX)
-        return failed(u->e,
-                      error_set(u->e, ERROR_SAHARA_FAILED,
-                                "the modem reads for ever: %" PRIu64
-                                " bytes sent of a programmer of %zu bytes, and %" PRIu64 " more asked for",
-                                u->served, u->size, length));
-    u->asked = true;
-    u->image_id = id;
-
-    int r = send_data(u, offset, length);
-    if (r == -ETIMEDOUT || r == -EPIPE) {
-        /* It takes no more data: perhaps it has said why. */
-        struct sahara_packet why;
-        if (sahara_packet_receive(u->t, &why, 0) == 0 && why.command == SAHARA_END_IMAGE_TX &&
-            sahara_u32(&why, 0x0c) != 0)
-            return refused(u, sahara_u32(&why, 0x0c));
-    }
-    if (r < 0)
-        return silence(u, r);
-    u->served += length;
-    report(u, MIN_OF(u->served, (uint64_t)u->size));
-    return 0;
-}
-
 /*
  * PENDING says "more images please" and is all the same the last word of many a PBL that was asked for one
  * programmer (MDM9x07, SDX62): for these three image ids it is success (1.1, quirk 14).
@@ -273,14 +232,52 @@ static int end_image(struct upload *u, const struct sahara_packet *p)
 }
 
 /* 1: go on. */
+static int serve(struct upload *u, const struct sahara_packet *p)
+{
+    bool wide = p->command == SAHARA_READ_DATA64;
+    uint64_t id = wide ? sahara_u64(p, 0x08) : sahara_u32(p, 0x08);
+    uint64_t offset = wide ? sahara_u64(p, 0x10) : sahara_u32(p, 0x0c);
+    uint64_t length = wide ? sahara_u64(p, 0x18) : sahara_u32(p, 0x10);
+    const uint64_t limit = (uint64_t)u->size + PADDING_MAX;
+
+    if (length == 0 || offset > limit || length > limit - offset)
+        return failed(u->e, error_set(u->e, ERROR_SAHARA_FAILED,
+                                      "the modem asks for %" PRIu64 " bytes at offset %" PRIu64
+                                      " of a programmer of %zu bytes",
+                                      length, offset, u->size));
+    if (u->asked && id != u->image_id)
+        return failed(u->e, error_set(u->e, ERROR_SAHARA_FAILED,
+                                      "the modem asks for image %" PRIu64 " in the middle of image %" PRIu64,
+                                      id, u->image_id));
+    if (u->served + length > REREADS_MAX * (uint64_t)u->size + PADDING_MAX)
+        return failed(u->e,
+                      error_set(u->e, ERROR_SAHARA_FAILED,
+                                "the modem reads for ever: %" PRIu64
+                                " bytes sent of a programmer of %zu bytes, and %" PRIu64 " more asked for",
+                                u->served, u->size, length));
+    u->asked = true;
+    u->image_id = id;
+
+    int r = send_data(u, offset, length);
+    if (r == -ETIMEDOUT || r == -EPIPE || r == -ENODEV) {
+        /* It takes no more data: perhaps it has said why. */
+        struct sahara_packet why;
+        if (sahara_packet_receive(u->t, &why, 0) == 0 && why.command == SAHARA_END_IMAGE_TX)
+            return end_image(u, &why);
+    }
+    if (r < 0)
+        return silence(u, r);
+    u->served += length;
+    report(u, MIN_OF(u->served, (uint64_t)u->size));
+    return 1;
+}
+
 static int on_packet(struct upload *u, struct sahara_packet *p)
 {
-    int r;
     switch (p->command) {
     case SAHARA_READ_DATA:
     case SAHARA_READ_DATA64:
-        r = serve(u, p);
-        return r < 0 ? r : 1;
+        return serve(u, p);
     case SAHARA_END_IMAGE_TX:
         return end_image(u, p);
     case SAHARA_RESET_RESP:

@@ -231,6 +231,26 @@ static void test_garbage_headers(void **state)
             fail_msg("header %zu: %d", i, cases[i].r);
 }
 
+/* A packet longer than any buffer, with all its bytes. */
+static void modem_huge_packet(struct peer *p, const void *arg)
+{
+    static uint8_t packet[0x2000];
+    const uint32_t header[] = {htole32(PBL_HELLO), htole32(sizeof(packet))};
+    (void)arg;
+    memcpy(packet, header, sizeof(header));
+    peer_say(p, packet, sizeof(packet));
+    peer_be_silent(p);
+}
+
+static void test_huge_packet(void **state)
+{
+    (void)state;
+    struct peer_case c = {.name = "huge", .modem = modem_huge_packet, .host = host_receive_one};
+    peer_play(&c, 1);
+    assert_int_equal(c.r, -EPROTO);
+    assert_int_equal(c.numbers[0], 4711);
+}
+
 static void modem_floods_zlps(struct peer *p, const void *arg)
 {
     (void)arg;
@@ -802,6 +822,7 @@ int main(void)
         cmocka_unit_test(test_packets_are_taken_apart),
         cmocka_unit_test(test_truncated_packets),
         cmocka_unit_test(test_garbage_headers),
+        cmocka_unit_test(test_huge_packet),
         cmocka_unit_test(test_endless_zlps),
         cmocka_unit_test(test_upload),
         cmocka_unit_test(test_done_refused),
