@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent.h"
+
 #define ERROR_PREFIX "org.qdld1.Error."
 
 int bus_open(sd_bus **ret)
@@ -26,7 +28,9 @@ static const struct {
     {SD_BUS_ERROR_SERVICE_UNKNOWN, EXIT_NO_SERVICE},
     {SD_BUS_ERROR_NAME_HAS_NO_OWNER, EXIT_NO_SERVICE},
     {SD_BUS_ERROR_NO_REPLY, EXIT_NO_SERVICE},
+    {SD_BUS_ERROR_TIMEOUT, EXIT_NO_SERVICE},
     {SD_BUS_ERROR_DISCONNECTED, EXIT_NO_SERVICE},
+    {SD_BUS_ERROR_NO_SERVER, EXIT_NO_SERVICE},
     {SD_BUS_ERROR_UNKNOWN_OBJECT, EXIT_NO_SUCH},
     {SD_BUS_ERROR_ACCESS_DENIED, EXIT_DENIED},
     {SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, EXIT_DENIED},
@@ -44,25 +48,45 @@ static const struct {
     {ERROR_PREFIX "Timeout", EXIT_RETRY},
     {ERROR_PREFIX "SaharaFailed", EXIT_RETRY},
     {ERROR_PREFIX "FirehoseFailed", EXIT_RETRY},
+    {ERROR_PREFIX "DiagFailed", EXIT_RETRY},
     {ERROR_PREFIX "Interrupted", EXIT_RETRY},
 };
 
+static bool starts_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
 int bus_exit_code(const char *name)
 {
-    for (size_t i = 0; name && i < sizeof(exit_codes) / sizeof(exit_codes[0]); i++)
+    if (!name)
+        return EXIT_OTHER;
+    for (size_t i = 0; i < sizeof(exit_codes) / sizeof(exit_codes[0]); i++)
         if (strcmp(exit_codes[i].name, name) == 0)
             return exit_codes[i].code;
+    /* The bus, or systemd for it, could not start the service. */
+    if (starts_with(name, "org.freedesktop.DBus.Error.Spawn.") ||
+        starts_with(name, "org.freedesktop.systemd1."))
+        return EXIT_NO_SERVICE;
     return EXIT_OTHER;
+}
+
+/* What sd-bus says when the connection is gone. */
+static bool is_disconnected(int r)
+{
+    return r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESHUTDOWN || r == -ETIMEDOUT;
 }
 
 int bus_report(const sd_bus_error *error, int r)
 {
+    const char *name = error ? error->name : NULL;
     const char *message = error && error->message ? error->message : strerror(r < 0 ? -r : EIO);
-    int code = error && error->name ? bus_exit_code(error->name) : EXIT_OTHER;
+    int code = is_disconnected(r) ? EXIT_NO_SERVICE : bus_exit_code(name);
+    fflush(stdout);
     if (code == EXIT_NO_SERVICE)
         fprintf(stderr, "qdlctl: the service is not reachable (see systemctl status qdld): %s\n", message);
-    else if (error && error->name && strncmp(error->name, ERROR_PREFIX, strlen(ERROR_PREFIX)) == 0)
-        fprintf(stderr, "qdlctl: %s: %s\n", error->name + strlen(ERROR_PREFIX), message);
+    else if (name && starts_with(name, ERROR_PREFIX))
+        fprintf(stderr, "qdlctl: %s: %s\n", name + strlen(ERROR_PREFIX), message);
     else
         fprintf(stderr, "qdlctl: %s\n", message);
     return code;
@@ -114,22 +138,38 @@ int bus_append_flash_options(sd_bus_message *m)
     return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-int bus_call(sd_bus *bus, sd_bus_message *m, sd_bus_message **ret)
+/* usec 0: sd-bus's own limit. */
+static int call(sd_bus *bus, int built, sd_bus_message *m, uint64_t usec, sd_bus_message **ret)
 {
     sd_bus_error error = SD_BUS_ERROR_NULL;
-    /* A polkit prompt waits for a person: no time-out. */
-    int r = sd_bus_call(bus, m, UINT64_MAX, &error, ret);
+    int r = built < 0 ? built : sd_bus_call(bus, m, usec, &error, ret);
     int code = r < 0 ? bus_report(&error, r) : EXIT_OK;
     sd_bus_error_free(&error);
     sd_bus_message_unref(m);
     return code;
 }
 
-int bus_call_job(sd_bus *bus, sd_bus_message *m, char **ret_job)
+int bus_call(sd_bus *bus, int built, sd_bus_message *m, sd_bus_message **ret)
+{
+    return call(bus, built, m, UINT64_MAX, ret);
+}
+
+int bus_call_simple(sd_bus *bus, const char *path, const char *interface, const char *member,
+                    sd_bus_message **ret)
+{
+    sd_bus_message *m = NULL;
+    agent_start();
+    int r = bus_new_call(bus, &m, path, interface, member);
+    if (r >= 0)
+        r = bus_append_no_options(m);
+    return bus_call(bus, r, m, ret);
+}
+
+int bus_call_job(sd_bus *bus, int built, sd_bus_message *m, char **ret_job)
 {
     sd_bus_message *reply = NULL;
     const char *path;
-    int code = bus_call(bus, m, &reply);
+    int code = bus_call(bus, built, m, &reply);
     if (code == EXIT_OK && (sd_bus_message_read(reply, "o", &path) < 0 || !(*ret_job = strdup(path)))) {
         fprintf(stderr, "qdlctl: the service did not answer with a job\n");
         code = EXIT_OTHER;
@@ -238,7 +278,7 @@ int bus_list(sd_bus *bus, const char *member, json_object **ret)
     int r = bus_new_call(bus, &m, BUS_MANAGER, "org.qdld1.Manager", member);
     if (r >= 0)
         r = bus_append_no_options(m);
-    int code = r < 0 ? bus_report(NULL, r) : bus_call(bus, m, &reply);
+    int code = call(bus, r, m, 0, &reply);
     if (code != EXIT_OK)
         return code;
 
@@ -263,13 +303,13 @@ int bus_get_all(sd_bus *bus, const char *path, const char *interface, json_objec
     int r = bus_new_call(bus, &m, path, "org.freedesktop.DBus.Properties", "GetAll");
     if (r >= 0)
         r = sd_bus_message_append(m, "s", interface);
-    int code = r < 0 ? bus_report(NULL, r) : bus_call(bus, m, &reply);
+    int code = call(bus, r, m, 0, &reply);
     if (code == EXIT_OK) {
         json_object *dict = bus_read_dict(reply);
         if (dict)
             *ret = with_path(path, dict);
         else
-            code = EXIT_OTHER;
+            code = bus_report(NULL, -EBADMSG);
     }
     sd_bus_message_unref(reply);
     return code;

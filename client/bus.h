@@ -24,10 +24,16 @@ int bus_append_no_options(sd_bus_message *m);
 /* allow, modem-version, reset and queue, as given on the command line. */
 int bus_append_flash_options(sd_bus_message *m);
 int bus_append_queue_option(sd_bus_message *m);
-/* Sends it (a prompt may take a person's time), prints an error; an exit code. ret may be NULL. Unrefs m. */
-int bus_call(sd_bus *bus, sd_bus_message *m, sd_bus_message **ret);
+/*
+ * Sends it and waits without limit (a prompt may take a person's time), prints an error; an exit code. ret
+ * may be NULL. built: what came of building it; negative is reported. Unrefs m.
+ */
+int bus_call(sd_bus *bus, int built, sd_bus_message *m, sd_bus_message **ret);
 /* The same for a call that answers with a job's path (malloc'ed). */
-int bus_call_job(sd_bus *bus, sd_bus_message *m, char **ret_job);
+int bus_call_job(sd_bus *bus, int built, sd_bus_message *m, char **ret_job);
+/* The same for a method that takes nothing but options, none given; with a polkit agent where one helps. */
+int bus_call_simple(sd_bus *bus, const char *path, const char *interface, const char *member,
+                    sd_bus_message **ret);
 
 /* Reads a{sv}: strings, numbers, booleans, arrays of strings, nested a{sv}. NULL if it is none. */
 json_object *bus_read_dict(sd_bus_message *m);

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Following a job to its end: a live bar on a terminal, plain lines elsewhere, JSON lines with --json. Ctrl-C
- * detaches and says how to follow and cancel; a second one within 2 s asks to cancel. The job itself never
- * depends on this.
+ * Following a job to its end: a live bar on a terminal, plain lines elsewhere, JSON lines with --json (the
+ * last is the finished job). Ctrl-C detaches and says how to follow and cancel; a second one within 2 s asks
+ * to cancel, and a third leaves at once. The job itself never depends on this.
  */
 
 #include <json-c/json.h>
@@ -16,5 +16,5 @@
  * to be put by the caller.
  */
 int follow_job(sd_bus *bus, const char *path, bool result_text, json_object **ret_job);
-/* After a call that started a job: follows it, or with --no-wait prints its number. */
+/* After a call that started a job: follows it, or with --no-wait prints its number (with --json the job). */
 int follow_or_leave(sd_bus *bus, const char *path);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "output.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -10,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIELD_WIDTH = 14, COLUMN_GAP = 2 };
+enum { FIELD_WIDTH = 14, FIELD_ROOM_MIN = 24, COLUMN_GAP = 2, LAST_COLUMN_MIN = 10 };
 
 void table_init(struct table *t, const char *const *titles)
 {
@@ -41,8 +43,7 @@ void table_cellf(struct table *t, const char *format, ...)
     free(text);
 }
 
-/* Columns a UTF-8 text takes, near enough: one a character. */
-static size_t text_width(const char *text)
+size_t text_width(const char *text)
 {
     size_t n = 0;
     for (; *text; text++)
@@ -50,47 +51,85 @@ static size_t text_width(const char *text)
     return n;
 }
 
-static void print_row(FILE *f, char *const *cells, size_t n, const size_t *widths)
-{
-    for (size_t i = 0; i < n; i++) {
-        fputs(cells[i], f);
-        if (i + 1 < n)
-            fprintf(f, "%*s", (int)(widths[i] - text_width(cells[i]) + COLUMN_GAP), "");
-    }
-    fputc('\n', f);
-}
-
-/* A pager only where somebody sits and the table does not fit; *ret_pid 0 if none was started. */
-static FILE *open_output(size_t lines, pid_t *ret_pid)
+size_t terminal_width(FILE *f)
 {
     struct winsize size;
-    int fds[2];
-    *ret_pid = 0;
-    if (options.no_pager || !isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 ||
-        lines < size.ws_row || pipe(fds) < 0)
-        return stdout;
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(fds[0], STDIN_FILENO);
-        close(fds[0]);
-        close(fds[1]);
-        setenv("LESS", "FRSX", 0);
-        const char *pager = getenv("PAGER");
-        if (pager && *pager)
-            execlp(pager, pager, NULL);
-        execlp("less", "less", NULL);
-        execlp("cat", "cat", NULL);
-        _exit(127);
+    return isatty(fileno(f)) && ioctl(fileno(f), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/* Bytes of the first `columns` characters. */
+static int text_cut(const char *text, size_t columns)
+{
+    const char *p = text;
+    for (; *p && columns > 0; columns--)
+        for (p++; ((unsigned char)*p & 0xc0) == 0x80;)
+            p++;
+    return (int)(p - text);
+}
+
+/* The last cell is cut to what is left of `total` columns (0: never), so that a row stays a line. */
+static void print_row(FILE *f, char *const *cells, size_t n, const size_t *widths, size_t total)
+{
+    size_t used = 0;
+    for (size_t i = 0; i + 1 < n; i++) {
+        fprintf(f, "%s%*s", cells[i], (int)(widths[i] - text_width(cells[i]) + COLUMN_GAP), "");
+        used += widths[i] + COLUMN_GAP;
     }
+    size_t room = total > used ? total - used : 0;
+    if (room >= LAST_COLUMN_MIN && text_width(cells[n - 1]) > room)
+        fprintf(f, "%.*s...\n", text_cut(cells[n - 1], room - 3), cells[n - 1]);
+    else
+        fprintf(f, "%s\n", cells[n - 1]);
+}
+
+/* PAGER may have arguments, as everywhere. Its own keys cannot start other programs under sudo. */
+static void run_pager(const char *pager, int fd)
+{
+    dup2(fd, STDIN_FILENO);
+    setenv("LESS", "FRSXMK", 0);
+    setenv("LESSSECURE", "1", 1);
+    if (pager)
+        execl("/bin/sh", "sh", "-c", pager, NULL);
+    execlp("less", "less", NULL);
+    execlp("cat", "cat", NULL);
+    _exit(127);
+}
+
+FILE *output_open(size_t lines, pid_t *ret_pager)
+{
+    struct winsize size;
+    const char *pager = getenv("PAGER");
+    int fds[2];
+    *ret_pager = 0;
+    if (options.no_pager || !terminal_moves(stdout) || (pager && (!*pager || strcmp(pager, "cat") == 0)) ||
+        ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || (lines > 0 && lines < size.ws_row) ||
+        pipe2(fds, O_CLOEXEC) < 0)
+        return stdout;
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        run_pager(pager, fds[0]);
     close(fds[0]);
     FILE *f = pid > 0 ? fdopen(fds[1], "w") : NULL;
     if (!f) {
         close(fds[1]);
         return stdout;
     }
+    /* It may be left before the end, and a Ctrl-C in it is its own. */
     signal(SIGPIPE, SIG_IGN);
-    *ret_pid = pid;
+    signal(SIGINT, SIG_IGN);
+    *ret_pager = pid;
     return f;
+}
+
+void output_close(FILE *f, pid_t pager)
+{
+    if (pager <= 0)
+        return;
+    fclose(f);
+    while (waitpid(pager, NULL, 0) < 0 && errno == EINTR)
+        ;
+    signal(SIGINT, SIG_DFL);
 }
 
 void table_print(struct table *t)
@@ -106,20 +145,18 @@ void table_print(struct table *t)
         *at = w > *at ? w : *at;
     }
 
-    pid_t pid;
-    FILE *f = open_output(t->n_cells / t->n_columns + 1, &pid);
+    pid_t pager;
+    size_t total = terminal_width(stdout);
+    FILE *f = output_open(t->n_cells / t->n_columns + 1, &pager);
     if (!options.no_legend) {
-        bool bold = f == stdout && colours(f);
+        bool bold = colours(stdout);
         fputs(bold ? "\033[1m" : "", f);
-        print_row(f, titles, t->n_columns, widths);
+        print_row(f, titles, t->n_columns, widths, 0);
         fputs(bold ? "\033[0m" : "", f);
     }
     for (size_t i = 0; i + t->n_columns <= t->n_cells; i += t->n_columns)
-        print_row(f, t->cells + i, t->n_columns, widths);
-    if (pid > 0) {
-        fclose(f);
-        waitpid(pid, NULL, 0);
-    }
+        print_row(f, t->cells + i, t->n_columns, widths, total);
+    output_close(f, pager);
     for (size_t i = 0; i < t->n_cells; i++)
         free(t->cells[i]);
     free(t->cells);
@@ -174,14 +211,49 @@ void format_time(uint64_t usec, char *out)
         strftime(out, FORMAT_SIZE, "%Y-%m-%d %H:%M:%S", &tm);
 }
 
+bool terminal_moves(FILE *f)
+{
+    const char *term = getenv("TERM");
+    return isatty(fileno(f)) && term && *term && strcmp(term, "dumb") != 0;
+}
+
 bool colours(FILE *f)
 {
-    const char *term = getenv("TERM"), *none = getenv("NO_COLOR");
-    return isatty(fileno(f)) && term && strcmp(term, "dumb") != 0 && !(none && *none);
+    const char *none = getenv("NO_COLOR");
+    return terminal_moves(f) && !(none && *none);
+}
+
+/* How many bytes of the text go on this line: up to the last blank that fits, at least one word. */
+static size_t fold(const char *text, size_t room)
+{
+    size_t cut = (size_t)text_cut(text, room), at = cut;
+    if (!text[cut])
+        return cut;
+    while (at > 0 && text[at] != ' ')
+        at--;
+    return at > 0 ? at : cut + strcspn(text + cut, " ");
+}
+
+void print_field_to(FILE *f, const char *name, const char *value)
+{
+    if (!value || !*value)
+        return;
+    size_t columns = terminal_width(f), indent = FIELD_WIDTH + 2;
+    size_t room = columns >= indent + FIELD_ROOM_MIN ? columns - indent : SIZE_MAX;
+    fprintf(f, "%*s: ", FIELD_WIDTH, name);
+    for (;;) {
+        size_t n = fold(value, room);
+        fprintf(f, "%.*s\n", (int)n, value);
+        value += n;
+        while (*value == ' ')
+            value++;
+        if (!*value)
+            return;
+        fprintf(f, "%*s", (int)indent, "");
+    }
 }
 
 void print_field(const char *name, const char *value)
 {
-    if (value && *value)
-        printf("%*s: %s\n", FIELD_WIDTH, name, value);
+    print_field_to(stdout, name, value);
 }

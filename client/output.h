@@ -5,6 +5,7 @@
 
 #include <json-c/json.h>
 #include <stdio.h>
+#include <sys/types.h>
 #include "qdlctl.h"
 
 enum { TABLE_COLUMNS_MAX = 10 };
@@ -32,7 +33,21 @@ void format_rate(uint64_t bytes_per_second, char *out);
 void format_span(uint64_t usec, char *out);
 void format_time(uint64_t realtime_usec, char *out);
 
-/* A terminal, TERM not dumb, NO_COLOR not set. */
+/* Where long text goes: through a pager if somebody sits there. `lines` 0: not known. */
+FILE *output_open(size_t lines, pid_t *ret_pager);
+void output_close(FILE *f, pid_t pager);
+
+/* Columns that a UTF-8 text takes, near enough: one a character. */
+size_t text_width(const char *text);
+/* Columns of a terminal; 0 if it is none. */
+size_t terminal_width(FILE *f);
+/* A terminal that can move its cursor: TERM is set and not dumb. */
+bool terminal_moves(FILE *f);
+/* The same, and NO_COLOR is not set. */
 bool colours(FILE *f);
-/* One "Name: value" line of a status block; nothing if the value is empty. */
+/*
+ * One "Name: value" line of a block of facts, names aligned, folded to the terminal; nothing if the value is
+ * empty.
+ */
+void print_field_to(FILE *f, const char *name, const char *value);
 void print_field(const char *name, const char *value);

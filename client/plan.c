@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plan.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "agent.h"
 #include "bus.h"
 #include "output.h"
 #include "select.h"
@@ -20,7 +20,7 @@ int plan_get(sd_bus *bus, const char *modem, const char *firmware, json_object *
         r = sd_bus_message_append(m, "o", firmware);
     if (r >= 0)
         r = bus_append_flash_options(m);
-    int code = r < 0 ? bus_report(NULL, r) : bus_call(bus, m, &reply);
+    int code = bus_call(bus, r, m, &reply);
     if (code != EXIT_OK)
         return code;
     json_object *plan = json_object_new_array(), *step;
@@ -32,12 +32,19 @@ int plan_get(sd_bus *bus, const char *modem, const char *firmware, json_object *
     return EXIT_OK;
 }
 
+/* What the summary's own lines say already is not said again. */
+static void print_note(const char *note)
+{
+    if (strcmp(note, "no backup taken") != 0)
+        print_field("Note", note);
+}
+
 static void print_notes(json_object *summary)
 {
     json_object *notes;
     if (json_object_object_get_ex(summary, "notes", &notes) && json_object_is_type(notes, json_type_array))
         for (size_t i = 0; i < json_object_array_length(notes); i++)
-            print_field("Note", json_object_get_string(json_object_array_get_idx(notes, i)));
+            print_note(json_object_get_string(json_object_array_get_idx(notes, i)));
 }
 
 void plan_summary(json_object *plan)
@@ -51,8 +58,8 @@ void plan_summary(json_object *plan)
     print_field("If interrupted", dict_bool(s, "sbl-last")
                                       ? "the modem comes back in 9008, the same command continues"
                                       : "no guarantee that it comes back in 9008");
-    print_field("Backup", strcmp(dict_string(s, "backup"), "none") == 0 ? "no backup is taken"
-                                                                        : dict_string(s, "backup"));
+    print_field("Backup",
+                strcmp(dict_string(s, "backup"), "none") == 0 ? "none is taken" : dict_string(s, "backup"));
     print_notes(s);
 }
 
@@ -81,33 +88,47 @@ void plan_show(json_object *plan)
     table_print(&t);
 }
 
-/* A path if it is one here, else the library. */
-static int find_firmware(sd_bus *bus, const char *selector, char **ret)
+static int import_file(sd_bus *bus, const char *verb, const char *path, char **ret)
 {
-    json_object *firmware;
-    if (*selector && access(selector, F_OK) == 0) {
-        agent_start();
-        return send_firmware(bus, selector, false, ret);
-    }
-    int code = select_firmware(bus, selector, strchr(selector, '/') != NULL, &firmware);
-    if (code == EXIT_NO_SUCH && strchr(selector, '/'))
-        fprintf(stderr, "qdlctl: %s: no such file or directory\n", selector);
-    if (code != EXIT_OK)
-        return code;
-    *ret = strdup(dict_string(firmware, "path"));
-    json_object_put(firmware);
-    return *ret ? EXIT_OK : EXIT_OTHER;
+    int code = send_firmware(bus, path, false, ret);
+    if (code == EXIT_DETACHED)
+        fprintf(stderr, "The package is being imported; nothing else was started: %s it once that is done.\n",
+                verb);
+    return code;
 }
 
-int plan_arguments(sd_bus *bus, int argc, char **argv, bool present, json_object **ret_modem,
-                   char **ret_firmware)
+/*
+ * With a slash it is a path, otherwise the library goes first. What is both is refused: the file may have
+ * another content.
+ */
+static int find_firmware(sd_bus *bus, const char *verb, const char *selector, char **ret)
 {
-    if (argc < 2)
-        return usage_error("%s takes [MODEM] FIRMWARE", argv[0]);
-    int code = select_modem(bus, argc > 2 ? argv[1] : NULL, present, ret_modem);
+    json_object *firmware;
+    bool here = *selector && access(selector, F_OK) == 0;
+    if (strchr(selector, '/') && strncmp(selector, BUS_MANAGER "/", strlen(BUS_MANAGER "/")) != 0)
+        return import_file(bus, verb, selector, ret);
+    int code = select_firmware(bus, selector, here, &firmware);
+    if (here && code == EXIT_NO_SUCH)
+        return import_file(bus, verb, selector, ret);
     if (code != EXIT_OK)
         return code;
-    code = find_firmware(bus, argv[argc - 1], ret_firmware);
+    const char *path = dict_string(firmware, "path");
+    if (here)
+        code = usage_error("\"%s\" is a file here and a package in the library; write ./%s or the id %.12s",
+                           selector, selector, path_id(path));
+    else if (!(*ret = strdup(path)))
+        code = bus_report(NULL, -ENOMEM);
+    json_object_put(firmware);
+    return code;
+}
+
+int plan_arguments(sd_bus *bus, int argc, char **argv, enum modem_use use, json_object **ret_modem,
+                   char **ret_firmware)
+{
+    int code = select_modem(bus, argc > 2 ? argv[1] : NULL, use, ret_modem);
+    if (code != EXIT_OK)
+        return code;
+    code = find_firmware(bus, argv[0], argv[argc - 1], ret_firmware);
     if (code != EXIT_OK) {
         json_object_put(*ret_modem);
         *ret_modem = NULL;

@@ -6,6 +6,7 @@
 
 #include <json-c/json.h>
 #include "qdlctl.h"
+#include "select.h"
 
 /* An array of dictionaries, the first is the summary. An exit code. */
 int plan_get(sd_bus *bus, const char *modem, const char *firmware, json_object **ret);
@@ -15,5 +16,5 @@ void plan_summary(json_object *plan);
 
 /* [MODEM] FIRMWARE of plan and flash: *ret_modem is the modem's dictionary, *ret_firmware an object path
  * (malloc'ed). */
-int plan_arguments(sd_bus *bus, int argc, char **argv, bool present, json_object **ret_modem,
+int plan_arguments(sd_bus *bus, int argc, char **argv, enum modem_use use, json_object **ret_modem,
                    char **ret_firmware);

@@ -3,14 +3,14 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "bus.h"
 #include "output.h"
 
-enum { BAR_WIDTH = 24, PLAIN_STEP_PERCENT = 5, LINE_MAX_COLUMNS = 240 };
+enum { BAR_WIDTH = 24, BAR_NARROW = 10, PLAIN_STEP_PERCENT = 5, LINE_BYTES = 768, COLUMNS_DEFAULT = 80 };
+
+#define WARNING "do not unplug"
 
 static const struct {
     const char *phase, *text;
@@ -32,42 +32,30 @@ static const struct {
     {"wait-normal", "waiting for the modem to boot"},
 };
 
-static const struct {
-    const char *hint, *text;
-    int code;
-} hints[] = {
-    {"retry", "Run the same command again; it continues where this one stopped.", EXIT_RETRY},
-    {"replug", "Unplug the modem, plug it in again, and run the same command; it continues.", EXIT_RETRY},
-    {"power-cycle", "Take the modem's power away for a few seconds, then run the same command again.",
-     EXIT_RECOVERY},
-    {"bridge-usb-boot",
-     "Bridge USB_BOOT to the module's own 1.8 V (VDD_EXT), apply power, release it once 9008 appears.",
-     EXIT_RECOVERY},
-    {"import-firmware", "Import the package for this modem: qdlctl firmware import FILE.", EXIT_OTHER},
-    {"check-label",
-     "Read the SW version on the modem's label (or Quectel's IMEI page) and give it with --modem-version=.",
-     EXIT_OTHER},
-    {"restore-backup", "Restore this unit's own backup; another unit's calibration is not yours.",
-     EXIT_RECOVERY},
-    {"wrong-firmware", "Find the package whose name begins like the version on the modem's label.",
-     EXIT_OTHER},
-    {"contact-vendor", "The modem's flash looks damaged; write no more to it and contact the vendor.",
-     EXIT_RECOVERY},
-};
-
 void progress_init(struct progress *p)
 {
-    *p = (struct progress){.live = isatty(STDOUT_FILENO) && colours(stdout), .percent = -1};
-    if (options.json != JSON_OFF || options.quiet)
-        p->live = false;
+    *p = (struct progress){.live = terminal_moves(stdout) && options.json == JSON_OFF && !options.quiet,
+                           .percent = -1};
 }
 
-static const char *phase_text(const char *phase)
+static const char *phase_text(json_object *job)
 {
+    const char *state = dict_string(job, "State"), *phase = dict_string(job, "Phase");
+    if (strcmp(state, "queued") == 0)
+        return "waiting for the job that has the modem";
+    if (strcmp(state, "cancelling") == 0)
+        return "cancelling";
     for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)
         if (strcmp(phases[i].phase, phase) == 0)
             return phases[i].text;
     return phase;
+}
+
+static int percent_of(json_object *job)
+{
+    /* 100 % is for what is finished. */
+    int percent = (int)(dict_double(job, "Progress") * 100 + 1e-6);
+    return percent < 0 ? 0 : percent > 99 ? 99 : percent;
 }
 
 static uint64_t realtime_usec(void)
@@ -77,49 +65,78 @@ static uint64_t realtime_usec(void)
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-/* "writing  modem  [#####...]  43 %  3.6 MB/s  12 s left  window 2  do not unplug" */
-static void draw_line(json_object *job)
+static void draw_bar(char *out, double done, int width)
 {
-    char bar[BAR_WIDTH + 1], line[LINE_MAX_COLUMNS], rate[FORMAT_SIZE] = "", left[FORMAT_SIZE] = "",
-                                                     window[32] = "";
-    double done = dict_double(job, "Progress");
-    int filled = (int)(done * BAR_WIDTH);
-    for (int i = 0; i < BAR_WIDTH; i++)
-        bar[i] = i < filled ? '#' : '.';
-    bar[BAR_WIDTH] = '\0';
-    if (dict_u64(job, "Rate"))
-        format_rate(dict_u64(job, "Rate"), rate);
-    uint64_t end = dict_u64(job, "ExpectedEndTime"), now = realtime_usec();
-    if (end > now)
-        format_span(end - now, left);
-    if (dict_u64(job, "Window") > 1)
-        snprintf(window, sizeof(window), "window %llu  ", (unsigned long long)dict_u64(job, "Window"));
-
-    const char *detail = dict_string(job, "Detail");
-    bool unsafe = strcmp(dict_string(job, "State"), "finished") != 0 && !dict_bool(job, "SafeToUnplug");
-    snprintf(line, sizeof(line), "%s%s%s  [%s] %3.0f %%  %s%s%s%s%s%s", phase_text(dict_string(job, "Phase")),
-             *detail ? "  " : "", detail, bar, done * 100, window, rate, *rate ? "  " : "", left,
-             *left ? " left  " : "", unsafe ? "do not unplug" : "");
-    struct winsize size;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_col < LINE_MAX_COLUMNS)
-        line[size.ws_col - 1] = '\0';
-    printf("\r\033[K%s", line);
-    fflush(stdout);
+    int filled = (int)(done * width);
+    *out++ = '[';
+    for (int i = 0; i < width; i++)
+        *out++ = i < filled ? '#' : '.';
+    *out++ = ']';
+    *out++ = ' ';
+    *out = '\0';
 }
 
+/*
+ * "[#####.....]  43 %  writing modem  3.6 MB/s  12 s left  window 2  do not unplug". `level` tells how much
+ * of it is left out to fit a narrow terminal; the warning goes last of all.
+ */
+static size_t format_line(char *out, json_object *job, int level)
+{
+    char bar[BAR_WIDTH + 4] = "", span[FORMAT_SIZE], rate[FORMAT_SIZE + 2] = "", left[FORMAT_SIZE + 8] = "",
+                         window[32] = "";
+    const char *detail = level < 2 ? dict_string(job, "Detail") : "";
+    uint64_t end = dict_u64(job, "ExpectedEndTime"), now = realtime_usec(),
+             appearances = dict_u64(job, "Window");
+    if (level < 5)
+        draw_bar(bar, dict_double(job, "Progress"), level < 1 ? BAR_WIDTH : BAR_NARROW);
+    if (dict_u64(job, "Rate") && level < 3) {
+        format_rate(dict_u64(job, "Rate"), span);
+        snprintf(rate, sizeof(rate), "  %s", span);
+    }
+    if (end > now && level < 4) {
+        format_span(end - now, span);
+        snprintf(left, sizeof(left), "  %s left", span);
+    }
+    if (appearances > 1 && level < 4)
+        snprintf(window, sizeof(window), "  window %llu", (unsigned long long)appearances);
+    bool unsafe = strcmp(dict_string(job, "State"), "finished") != 0 && !dict_bool(job, "SafeToUnplug");
+    snprintf(out, LINE_BYTES, "%s%3d %%  %s%s%s%s%s%s%s%s", bar, percent_of(job),
+             level < 6 ? phase_text(job) : "", *detail ? " " : "", detail, rate, left, window,
+             unsafe ? (level < 6 ? "  " : "") : "", unsafe ? WARNING : "");
+    return text_width(out);
+}
+
+/* Redrawn over itself, the rest blanked: no escape codes but for the warning's weight. */
+static void draw_line(struct progress *p, json_object *job)
+{
+    char line[LINE_BYTES];
+    size_t columns = terminal_width(stdout), width;
+    int level = 0;
+    columns = columns > 0 ? columns - 1 : COLUMNS_DEFAULT - 1;
+    while ((width = format_line(line, job, level)) > columns && level < 6)
+        level++;
+    if (width > columns) {
+        line[columns] = '\0'; /* plain ASCII at this level */
+        width = columns;
+    }
+    char *warning = colours(stdout) ? strstr(line, WARNING) : NULL;
+    int before = warning ? (int)(warning - line) : (int)strlen(line);
+    printf("\r%.*s%s%s%s%*s", before, line, warning ? "\033[1m" : "", line + before, warning ? "\033[0m" : "",
+           p->drawn > width ? (int)(p->drawn - width) : 0, "");
+    fflush(stdout);
+    p->drawn = width;
+}
+
+/* A line for each phase and each step of 5 %. */
 static void print_plain(struct progress *p, json_object *job)
 {
-    const char *phase = dict_string(job, "Phase"), *detail = dict_string(job, "Detail");
-    char item[sizeof(p->phase)];
-    int percent = (int)(dict_double(job, "Progress") * 100);
-    snprintf(item, sizeof(item), "%s %s", phase, detail);
-    bool moved = percent >= p->percent + PLAIN_STEP_PERCENT;
-    if (strcmp(item, p->phase) == 0 && !moved)
+    const char *text = phase_text(job), *detail = dict_string(job, "Detail");
+    int percent = percent_of(job), step = percent / PLAIN_STEP_PERCENT;
+    if (strcmp(text, p->phase) == 0 && step <= p->percent / PLAIN_STEP_PERCENT)
         return;
-    snprintf(p->phase, sizeof(p->phase), "%s", item);
-    if (moved)
-        p->percent = percent - percent % PLAIN_STEP_PERCENT;
-    printf("%3d %%  %s%s%s\n", percent, phase_text(phase), *detail ? "  " : "", detail);
+    snprintf(p->phase, sizeof(p->phase), "%s", text);
+    p->percent = percent;
+    printf("%3d %%  %s%s%s\n", percent, text, *detail ? " " : "", detail);
     fflush(stdout);
 }
 
@@ -127,78 +144,16 @@ void progress_show(struct progress *p, json_object *job)
 {
     if (print_json(job) || options.quiet || strcmp(dict_string(job, "State"), "finished") == 0)
         return;
-    if (p->live) {
-        draw_line(job);
-        p->drawn = true;
-    } else {
+    if (p->live)
+        draw_line(p, job);
+    else
         print_plain(p, job);
-    }
 }
 
 void progress_clear(struct progress *p)
 {
     if (p->drawn)
-        fputs("\r\033[K", stdout);
+        printf("\r%*s\r", (int)p->drawn, "");
     fflush(stdout);
-    p->drawn = false;
-}
-
-int progress_exit_code(json_object *job)
-{
-    const char *result = dict_string(job, "Result"), *hint = dict_string(job, "RecoveryHint");
-    if (strcmp(result, "done") == 0)
-        return EXIT_OK;
-    if (strcmp(result, "not-returned") == 0 || strcmp(result, "wrong-version") == 0 ||
-        strcmp(result, "no-calibration") == 0)
-        return EXIT_RECOVERY;
-    for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
-        if (strcmp(hints[i].hint, hint) == 0)
-            return hints[i].code;
-    if (strcmp(result, "interrupted") == 0)
-        return EXIT_RETRY;
-    return bus_exit_code(dict_string(job, "ErrorName"));
-}
-
-/* The report's entries, strings and lists of strings. */
-static void print_report(FILE *f, json_object *job)
-{
-    json_object *report;
-    if (!json_object_object_get_ex(job, "Report", &report))
-        return;
-    json_object_object_foreach(report, key, value)
-    {
-        if (json_object_is_type(value, json_type_array))
-            for (size_t i = 0; i < json_object_array_length(value); i++)
-                fprintf(f, "  %s: %s\n", key, json_object_get_string(json_object_array_get_idx(value, i)));
-        else
-            fprintf(f, "  %s: %s\n", key, json_object_get_string(value));
-    }
-}
-
-void progress_result(json_object *job)
-{
-    const char *result = dict_string(job, "Result"), *message = dict_string(job, "ErrorMessage");
-    const char *name = strrchr(dict_string(job, "ErrorName"), '.');
-    char span[FORMAT_SIZE] = "";
-    uint64_t start = dict_u64(job, "StartTime"), end = dict_u64(job, "EndTime");
-    if (start && end > start)
-        format_span(end - start, span);
-    if (options.json != JSON_OFF)
-        return;
-    if (strcmp(result, "done") == 0) {
-        if (options.quiet)
-            return;
-        printf("%s %llu: done%s%s\n", dict_string(job, "Kind"), (unsigned long long)dict_u64(job, "Id"),
-               *span ? " in " : "", span);
-        print_report(stdout, job);
-        return;
-    }
-    fprintf(stderr, "qdlctl: %s %llu: %s%s%s%s%s\n", dict_string(job, "Kind"),
-            (unsigned long long)dict_u64(job, "Id"), result, name ? ": " : "", name ? name + 1 : "",
-            *message ? ": " : "", message);
-    print_report(stderr, job);
-    const char *hint = dict_string(job, "RecoveryHint");
-    for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
-        if (strcmp(hints[i].hint, hint) == 0)
-            fprintf(stderr, "What helps: %s\n", hints[i].text);
+    p->drawn = 0;
 }

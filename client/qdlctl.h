@@ -29,27 +29,44 @@ enum json_mode { JSON_OFF, JSON_SHORT, JSON_PRETTY };
 struct options {
     enum json_mode json;
     bool no_pager, no_legend, quiet, no_ask_password, yes, no_wait, dry_run;
-    uint64_t timeout_usec; /* 0: wait for ever */
-    char **allow;          /* NULL-terminated; NULL if not given */
+    uint64_t deadline_usec; /* CLOCK_MONOTONIC, of --timeout; 0: follow for ever */
+    char **allow;           /* NULL-terminated; NULL if not given */
     const char *modem_version;
     const char *label, *sha256, *mode; /* of firmware import, of reset */
     bool queue, no_reset;
 };
 extern struct options options;
 
+/* Which options a verb looks at. */
+enum verb_use {
+    USES_JOB = 1,    /* starts a job and follows it */
+    USES_FOLLOW = 2, /* follows one */
+    USES_FLASH = 4,
+    USES_PLAN = 8,
+    USES_MODEM = 16, /* may wait in a modem's queue */
+    USES_MODE = 32,
+    USES_IMPORT = 64,
+};
+
 struct verb {
-    const char *name;
+    const char *name;      /* one word or two */
     const char *arguments; /* for --help */
     const char *help;
-    int (*run)(sd_bus *bus, int argc, char **argv); /* argv[0] is the verb; returns an exit code */
-    int arguments_max;
+    int (*run)(sd_bus *bus, int argc,
+               char **argv); /* argv[0] is the verb's last word; returns an exit code */
+    int arguments_min, arguments_max;
+    unsigned use; /* enum verb_use */
 };
 
 int verb_list(sd_bus *bus, int argc, char **argv);
 int verb_status(sd_bus *bus, int argc, char **argv);
 int verb_plan(sd_bus *bus, int argc, char **argv);
 int verb_flash(sd_bus *bus, int argc, char **argv);
-int verb_firmware(sd_bus *bus, int argc, char **argv);
+int verb_firmware_list(sd_bus *bus, int argc, char **argv);
+int verb_firmware_import(sd_bus *bus, int argc, char **argv);
+int verb_firmware_show(sd_bus *bus, int argc, char **argv);
+int verb_firmware_verify(sd_bus *bus, int argc, char **argv);
+int verb_firmware_remove(sd_bus *bus, int argc, char **argv);
 int verb_jobs(sd_bus *bus, int argc, char **argv);
 int verb_follow(sd_bus *bus, int argc, char **argv);
 int verb_cancel(sd_bus *bus, int argc, char **argv);

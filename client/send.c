@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "send.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,109 +11,67 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "bus.h"
 #include "follow.h"
+#include "options.h"
+#include "output.h"
+#include "tar.h"
 
-enum { COPY_SIZE = 64 * 1024 };
+enum { LABEL_SIZE = 256 }; /* 255 bytes */
 
-static int copy_file(struct archive *a, const char *path)
+/*
+ * The child's life. In a session of its own: a Ctrl-C that detaches us, or the end of the terminal, must not
+ * cut the archive. And without our descriptors: our connection to the bus ends with us.
+ */
+static void send_tree(char *path, int fd)
 {
-    static char chunk[COPY_SIZE];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    ssize_t n;
-    while ((n = read(fd, chunk, sizeof(chunk))) > 0)
-        if (archive_write_data(a, chunk, (size_t)n) < 0) {
-            n = -1;
-            errno = EPIPE;
-            break;
-        }
-    int r = n < 0 ? -errno : 0;
-    close(fd);
-    return r;
-}
-
-/* One member; what is neither a file nor a directory does not belong in a package. */
-static int add_member(struct archive *a, struct archive_entry *entry, const FTSENT *file, size_t skip)
-{
-    if (file->fts_info == FTS_D || file->fts_info == FTS_DP)
-        return 0;
-    if (file->fts_info != FTS_F) {
-        fprintf(stderr, "qdlctl: %s: %s\n", file->fts_path,
-                file->fts_errno ? strerror(file->fts_errno)
-                                : "not a regular file, a package has only files and folders");
-        return -EINVAL;
-    }
-    archive_entry_clear(entry);
-    archive_entry_set_pathname(entry, file->fts_path + skip);
-    archive_entry_set_filetype(entry, AE_IFREG);
-    archive_entry_set_perm(entry, 0644);
-    archive_entry_set_size(entry, file->fts_statp->st_size);
-    int r = archive_write_header(a, entry) < ARCHIVE_OK ? -EPIPE : copy_file(a, file->fts_accpath);
-    /* The service gave up reading: it says why, we need not. */
-    if (r < 0 && r != -EPIPE)
-        fprintf(stderr, "qdlctl: %s: %s\n", file->fts_path, strerror(-r));
-    return r;
-}
-
-/* The child's life: the tree at `path` as tar into fd. The top directory keeps its name: it may be the
- * version. */
-static int write_tar(char *path, int fd)
-{
-    char *roots[] = {path, NULL};
-    char *slash = strrchr(path, '/');
-    size_t skip = slash ? (size_t)(slash + 1 - path) : 0;
+    setsid();
     signal(SIGPIPE, SIG_IGN);
+    if (dup2(fd, STDERR_FILENO + 1) < 0)
+        _exit(EXIT_OTHER);
+    close_range(STDERR_FILENO + 2, ~0U, 0);
+    _exit(tar_write(path, STDERR_FILENO + 1));
+}
 
-    struct archive *a = archive_write_new();
-    struct archive_entry *entry = archive_entry_new();
-    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    if (!a || !entry || !tree || archive_write_set_format_pax_restricted(a) < ARCHIVE_OK ||
-        archive_write_open_fd(a, fd) < ARCHIVE_OK)
-        return EXIT_OTHER;
-    int r = 0;
-    for (FTSENT *file; r == 0 && (file = fts_read(tree));)
-        r = add_member(a, entry, file, skip);
-    fts_close(tree);
-    archive_entry_free(entry);
-    /* Left without its end, the service sees a truncated archive and refuses it. */
-    if (r == 0 && archive_write_close(a) < ARCHIVE_OK)
-        r = -EPIPE;
-    return r < 0 ? EXIT_OTHER : EXIT_OK;
+static int open_directory(const char *path, struct sender *ret)
+{
+    int fds[2];
+    char *real = realpath(path, NULL);
+    if (!real)
+        return bus_report(NULL, -errno);
+    int code = tar_check(real);
+    if (code == EXIT_OK && pipe2(fds, O_CLOEXEC) < 0)
+        code = bus_report(NULL, -errno);
+    else if (code == EXIT_OK) {
+        ret->child = fork();
+        if (ret->child == 0)
+            send_tree(real, fds[1]);
+        close(fds[1]);
+        ret->fd = fds[0];
+        if (ret->child < 0)
+            code = bus_report(NULL, -errno);
+    }
+    free(real);
+    return code;
 }
 
 int send_open(const char *path, struct sender *ret)
 {
     struct stat st;
     *ret = (struct sender){.fd = -1};
-    char *real = realpath(path, NULL);
-    if (!real || stat(real, &st) < 0) {
-        fprintf(stderr, "qdlctl: %s: %s\n", path, strerror(errno));
-        free(real);
-        return EXIT_NO_SUCH;
+    if (stat(path, &st) < 0) {
+        int number = errno;
+        fprintf(stderr, "qdlctl: %s: %s\n", path, strerror(number));
+        return number == ENOENT || number == ENOTDIR ? EXIT_NO_SUCH : EXIT_OTHER;
     }
-    int fds[2], code = EXIT_OK;
-    if (!S_ISDIR(st.st_mode)) {
-        ret->fd = open(real, O_RDONLY | O_CLOEXEC);
-        if (ret->fd < 0) {
-            fprintf(stderr, "qdlctl: %s: %s\n", path, strerror(errno));
-            code = EXIT_OTHER;
-        }
-    } else if (pipe2(fds, O_CLOEXEC) < 0) {
-        fprintf(stderr, "qdlctl: %s\n", strerror(errno));
-        code = EXIT_OTHER;
-    } else {
-        ret->child = fork();
-        if (ret->child == 0) {
-            close(fds[0]);
-            _exit(write_tar(real, fds[1]));
-        }
-        close(fds[1]);
-        ret->fd = fds[0];
-    }
-    free(real);
-    return code;
+    if (S_ISDIR(st.st_mode))
+        return open_directory(path, ret);
+    ret->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (ret->fd >= 0)
+        return EXIT_OK;
+    fprintf(stderr, "qdlctl: %s: %s\n", path, strerror(errno));
+    return EXIT_OTHER;
 }
 
 int send_done(struct sender *s)
@@ -131,39 +86,70 @@ int send_done(struct sender *s)
     return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK ? EXIT_OK : EXIT_OTHER;
 }
 
+/* The name of the file or directory, made fit for the bus. */
+static void default_label(const char *path, char *label)
+{
+    char *real = realpath(path, NULL);
+    const char *from = real ? real : path, *slash = strrchr(from, '/');
+    snprintf(label, LABEL_SIZE, "%s", slash && slash[1] ? slash + 1 : from);
+    bool utf8 = options_is_utf8(label);
+    for (unsigned char *p = (unsigned char *)label; *p; p++)
+        if (*p < ' ' || *p == 0x7f || (*p >= 0x80 && !utf8))
+            *p = '?';
+    free(real);
+}
+
+static int start_import(sd_bus *bus, const char *path, int fd, char **ret_job)
+{
+    sd_bus_message *m = NULL;
+    char label[LABEL_SIZE];
+    default_label(path, label);
+    agent_start();
+    int r = bus_new_call(bus, &m, BUS_MANAGER, "org.qdld1.Manager", "ImportFirmware");
+    if (r >= 0)
+        r = sd_bus_message_append(m, "hs", fd, options.label ? options.label : label);
+    if (r >= 0)
+        r = options.sha256 ? sd_bus_message_append(m, "a{sv}", 1, "sha256", "s", options.sha256)
+                           : bus_append_no_options(m);
+    return bus_call_job(bus, r, m, ret_job);
+}
+
+static void say_imported(sd_bus *bus, const char *path)
+{
+    json_object *firmware;
+    if (options.json != JSON_OFF || options.quiet ||
+        bus_get_all(bus, path, "org.qdld1.Firmware", &firmware) != EXIT_OK)
+        return;
+    print_field("Firmware", dict_string(firmware, "Name"));
+    print_field("Id", path_id(path));
+    json_object_put(firmware);
+}
+
 int send_firmware(sd_bus *bus, const char *path, bool result_text, char **ret_firmware)
 {
     struct sender s;
-    sd_bus_message *m = NULL;
     char *job_path = NULL;
     json_object *job = NULL;
 
     int code = send_open(path, &s);
     if (code != EXIT_OK)
         return code;
-    const char *slash = strrchr(path, '/');
-    const char *label = options.label ? options.label : slash && slash[1] ? slash + 1 : path;
-    int r = bus_new_call(bus, &m, BUS_MANAGER, "org.qdld1.Manager", "ImportFirmware");
-    if (r >= 0)
-        r = sd_bus_message_append(m, "hs", s.fd, label);
-    if (r >= 0)
-        r = options.sha256 ? sd_bus_message_append(m, "a{sv}", 1, "sha256", "s", options.sha256)
-                           : bus_append_no_options(m);
-    code = r < 0 ? bus_report(NULL, r) : bus_call_job(bus, m, &job_path);
+    code = start_import(bus, path, s.fd, &job_path);
     /* Our end is closed before the job is followed: if the service stops reading, the child must notice. */
-    if (s.fd >= 0) {
-        close(s.fd);
-        s.fd = -1;
-    }
+    close(s.fd);
+    s.fd = -1;
     if (code == EXIT_OK && options.no_wait && result_text)
         code = follow_or_leave(bus, job_path);
     else if (code == EXIT_OK)
         code = follow_job(bus, job_path, result_text, &job);
+    /* Who detaches leaves the child at its work, too. */
     int sent = code == EXIT_DETACHED ? EXIT_OK : send_done(&s);
-    if (code == EXIT_OK && sent != EXIT_OK)
+    if (code == EXIT_OK)
         code = sent;
-    if (code == EXIT_OK && job && ret_firmware)
-        *ret_firmware = strdup(dict_string(job, "Object"));
+    if (code == EXIT_OK && job)
+        say_imported(bus, dict_string(job, "Object"));
+    if (code == EXIT_OK && job && ret_firmware && !(*ret_firmware = strdup(dict_string(job, "Object"))))
+        code = bus_report(NULL, -ENOMEM);
     json_object_put(job);
     free(job_path);
     return code;

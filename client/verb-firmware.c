@@ -9,10 +9,12 @@
 #include "select.h"
 #include "send.h"
 
-static int firmware_list(sd_bus *bus)
+int verb_firmware_list(sd_bus *bus, int argc, char **argv)
 {
     static const char *const titles[] = {"ID", "NAME", "CHIP", "GEOMETRY", "SIZE", "STATE", "LABEL", NULL};
     json_object *list;
+    (void)argc;
+    (void)argv;
     int code = bus_list(bus, "ListFirmware", &list);
     if (code != EXIT_OK)
         return code;
@@ -69,65 +71,57 @@ static void print_firmware(json_object *f)
             print_field("Problem", json_object_get_string(json_object_array_get_idx(problems, i)));
 }
 
-static int firmware_import(sd_bus *bus, const char *path)
+int verb_firmware_import(sd_bus *bus, int argc, char **argv)
 {
-    char *firmware = NULL;
-    agent_start();
-    int code = send_firmware(bus, path, true, &firmware);
-    free(firmware);
-    return code;
+    (void)argc;
+    return send_firmware(bus, argv[1], true, NULL);
 }
 
-static int firmware_verify(sd_bus *bus, const char *path)
+int verb_firmware_show(sd_bus *bus, int argc, char **argv)
 {
+    json_object *firmware;
+    (void)argc;
+    int code = select_firmware(bus, argv[1], false, &firmware);
+    if (code != EXIT_OK)
+        return code;
+    if (!print_json(firmware))
+        print_firmware(firmware);
+    json_object_put(firmware);
+    return EXIT_OK;
+}
+
+int verb_firmware_verify(sd_bus *bus, int argc, char **argv)
+{
+    json_object *firmware;
     sd_bus_message *m = NULL;
     char *job = NULL;
+    (void)argc;
+    int code = select_firmware(bus, argv[1], false, &firmware);
+    if (code != EXIT_OK)
+        return code;
     agent_start();
-    int r = bus_new_call(bus, &m, path, "org.qdld1.Firmware", "Verify");
+    int r = bus_new_call(bus, &m, dict_string(firmware, "path"), "org.qdld1.Firmware", "Verify");
     if (r >= 0)
         r = bus_append_no_options(m);
-    int code = r < 0 ? bus_report(NULL, r) : bus_call_job(bus, m, &job);
+    code = bus_call_job(bus, r, m, &job);
     if (code == EXIT_OK)
         code = follow_or_leave(bus, job);
+    json_object_put(firmware);
     free(job);
     return code;
 }
 
-static int firmware_remove(sd_bus *bus, const char *path)
+int verb_firmware_remove(sd_bus *bus, int argc, char **argv)
 {
-    sd_bus_message *m = NULL;
-    agent_start();
-    int r = bus_new_call(bus, &m, path, "org.qdld1.Firmware", "Remove");
-    if (r >= 0)
-        r = bus_append_no_options(m);
-    return r < 0 ? bus_report(NULL, r) : bus_call(bus, m, NULL);
-}
-
-int verb_firmware(sd_bus *bus, int argc, char **argv)
-{
-    const char *what = argc > 1 ? argv[1] : "list";
-    if (strcmp(what, "list") == 0)
-        return argc > 2 ? usage_error("firmware list takes no argument") : firmware_list(bus);
-    bool import = strcmp(what, "import") == 0, show = strcmp(what, "show") == 0;
-    bool verify = strcmp(what, "verify") == 0, removal = strcmp(what, "remove") == 0;
-    if (!import && !show && !verify && !removal)
-        return usage_error("firmware %s is unknown; expected list, import, show, verify or remove", what);
-    if (argc != 3)
-        return usage_error("firmware %s takes one %s", what, import ? "PATH" : "FIRMWARE");
-    if (import)
-        return firmware_import(bus, argv[2]);
-
     json_object *firmware;
-    int code = select_firmware(bus, argv[2], false, &firmware);
+    (void)argc;
+    int code = select_firmware(bus, argv[1], false, &firmware);
     if (code != EXIT_OK)
         return code;
     const char *path = dict_string(firmware, "path");
-    if (verify)
-        code = firmware_verify(bus, path);
-    else if (removal)
-        code = firmware_remove(bus, path);
-    else if (!print_json(firmware))
-        print_firmware(firmware);
+    code = bus_call_simple(bus, path, "org.qdld1.Firmware", "Remove", NULL);
+    if (code == EXIT_OK && !print_json(firmware) && !options.quiet)
+        printf("Removed %s (%.12s).\n", dict_string(firmware, "Name"), path_id(path));
     json_object_put(firmware);
     return code;
 }

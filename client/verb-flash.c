@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -26,7 +27,7 @@ int verb_plan(sd_bus *bus, int argc, char **argv)
 {
     json_object *modem;
     char *firmware = NULL;
-    int code = plan_arguments(bus, argc, argv, false, &modem, &firmware);
+    int code = plan_arguments(bus, argc, argv, MODEM_LOOK, &modem, &firmware);
     if (code != EXIT_OK)
         return code;
     code = show_plan(bus, modem, firmware);
@@ -35,11 +36,25 @@ int verb_plan(sd_bus *bus, int argc, char **argv)
     return code;
 }
 
+/* A whole line; only "y" and "yes" are a yes, and the end of the input is none. */
+static bool answered_yes(void)
+{
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t n = getline(&line, &size, stdin);
+    if (n < 0)
+        printf("\n");
+    while (n > 0 && strchr("\r\n\t ", line[n - 1]))
+        line[--n] = '\0';
+    bool yes = n > 0 && (strcasecmp(line, "y") == 0 || strcasecmp(line, "yes") == 0);
+    free(line);
+    return yes;
+}
+
 /* Asked only where somebody can answer: a script has said what it wants by calling us. */
 static int confirm(sd_bus *bus, json_object *modem, const char *firmware)
 {
     json_object *plan;
-    char answer[16];
     if (options.yes || options.json != JSON_OFF || !isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
         return EXIT_OK;
     int code = plan_get(bus, dict_string(modem, "path"), firmware, &plan);
@@ -47,16 +62,16 @@ static int confirm(sd_bus *bus, json_object *modem, const char *firmware)
         return code;
     print_field("Modem",
                 *dict_string(modem, "Model") ? dict_string(modem, "Model") : dict_string(modem, "Product"));
+    print_field("Chip serial", dict_string(modem, "ChipSerial"));
     print_field("Port", dict_string(modem, "Port"));
     plan_summary(plan);
     json_object_put(plan);
     printf("Flash it? [y/N] ");
     fflush(stdout);
-    if (!fgets(answer, sizeof(answer), stdin) || (answer[0] != 'y' && answer[0] != 'Y')) {
-        fprintf(stderr, "qdlctl: nothing was done\n");
-        return EXIT_OTHER;
-    }
-    return EXIT_OK;
+    if (answered_yes())
+        return EXIT_OK;
+    fprintf(stderr, "qdlctl: nothing was done\n");
+    return EXIT_OTHER;
 }
 
 static int start(sd_bus *bus, const char *modem, const char *firmware)
@@ -69,7 +84,7 @@ static int start(sd_bus *bus, const char *modem, const char *firmware)
         r = sd_bus_message_append(m, "o", firmware);
     if (r >= 0)
         r = bus_append_flash_options(m);
-    int code = r < 0 ? bus_report(NULL, r) : bus_call_job(bus, m, &job);
+    int code = bus_call_job(bus, r, m, &job);
     if (code == EXIT_OK)
         code = follow_or_leave(bus, job);
     free(job);
@@ -80,7 +95,7 @@ int verb_flash(sd_bus *bus, int argc, char **argv)
 {
     json_object *modem;
     char *firmware = NULL;
-    int code = plan_arguments(bus, argc, argv, true, &modem, &firmware);
+    int code = plan_arguments(bus, argc, argv, MODEM_WORK, &modem, &firmware);
     if (code != EXIT_OK)
         return code;
     if (options.dry_run) {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "agent.h"
 #include "bus.h"
 #include "follow.h"
 #include "output.h"
 #include "select.h"
 
-enum { COPY_SIZE = 16 * 1024 };
+enum { COPY_SIZE = 64 * 1024, LOG_MAX = 8 * 1024 * 1024 };
 
 int verb_jobs(sd_bus *bus, int argc, char **argv)
 {
@@ -59,45 +60,90 @@ int verb_follow(sd_bus *bus, int argc, char **argv)
 
 int verb_cancel(sd_bus *bus, int argc, char **argv)
 {
-    json_object *job;
-    sd_bus_message *m = NULL;
-    if (argc < 2)
-        return usage_error("cancel takes a JOB");
+    json_object *job, *after;
+    (void)argc;
     int code = select_job(bus, argv[1], &job);
     if (code != EXIT_OK)
         return code;
-    agent_start();
-    int r = bus_new_call(bus, &m, dict_string(job, "path"), "org.qdld1.Job", "Cancel");
-    if (r >= 0)
-        r = bus_append_no_options(m);
-    code = r < 0 ? bus_report(NULL, r) : bus_call(bus, m, NULL);
+    const char *path = dict_string(job, "path");
+    code = bus_call_simple(bus, path, "org.qdld1.Job", "Cancel", NULL);
+    if (code == EXIT_OK && options.json != JSON_OFF) {
+        code = bus_get_all(bus, path, "org.qdld1.Job", &after);
+        if (code == EXIT_OK) {
+            print_json(after);
+            json_object_put(after);
+        }
+    } else if (code == EXIT_OK && !options.quiet) {
+        printf("Asked job %s (%s) to cancel; it ends at its next safe point.\n", path_id(path),
+               dict_string(job, "Kind"));
+    }
     json_object_put(job);
     return code;
+}
+
+/* The log so far as one text; it may grow while we read. NULL: said. */
+static char *read_log(int fd, size_t *ret_size)
+{
+    char *text = NULL;
+    size_t size = 0, room = 0;
+    ssize_t n;
+    do {
+        if (room - size < COPY_SIZE) {
+            char *grown = realloc(text, room += 4 * COPY_SIZE);
+            if (!grown)
+                abort();
+            text = grown;
+        }
+        n = pread(fd, text + size, COPY_SIZE, (off_t)size);
+        size += n > 0 ? (size_t)n : 0;
+    } while (n > 0 && size < LOG_MAX);
+    if (n < 0) {
+        bus_report(NULL, -errno);
+        free(text);
+        return NULL;
+    }
+    *ret_size = size;
+    return text;
+}
+
+static int print_log(int fd, json_object *job)
+{
+    size_t size = 0;
+    char *text = read_log(fd, &size);
+    if (!text)
+        return EXIT_OTHER;
+    if (options.json != JSON_OFF) {
+        json_object *answer = json_object_new_object();
+        json_object_object_add(answer, "path", json_object_new_string(dict_string(job, "path")));
+        json_object_object_add(answer, "log", json_object_new_string_len(text, (int)size));
+        print_json(answer);
+        json_object_put(answer);
+    } else {
+        pid_t pager;
+        size_t lines = 1;
+        for (size_t i = 0; i < size; i++)
+            lines += text[i] == '\n';
+        FILE *f = output_open(lines, &pager);
+        fwrite(text, 1, size, f);
+        output_close(f, pager);
+    }
+    free(text);
+    return EXIT_OK;
 }
 
 int verb_log(sd_bus *bus, int argc, char **argv)
 {
     json_object *job;
-    sd_bus_message *m = NULL, *reply = NULL;
-    char chunk[COPY_SIZE];
-    int fd, code;
-    if (argc < 2)
-        return usage_error("log takes a JOB");
-    code = select_job(bus, argv[1], &job);
+    sd_bus_message *reply = NULL;
+    int fd;
+    (void)argc;
+    int code = select_job(bus, argv[1], &job);
     if (code != EXIT_OK)
         return code;
-    agent_start();
-    int r = bus_new_call(bus, &m, dict_string(job, "path"), "org.qdld1.Job", "GetLog");
-    if (r >= 0)
-        r = bus_append_no_options(m);
-    code = r < 0 ? bus_report(NULL, r) : bus_call(bus, m, &reply);
-    if (code == EXIT_OK && sd_bus_message_read(reply, "h", &fd) >= 0) {
-        off_t at = 0;
-        ssize_t n;
-        while ((n = pread(fd, chunk, sizeof(chunk), at)) > 0) {
-            fwrite(chunk, 1, (size_t)n, stdout);
-            at += n;
-        }
+    code = bus_call_simple(bus, dict_string(job, "path"), "org.qdld1.Job", "GetLog", &reply);
+    if (code == EXIT_OK) {
+        int r = sd_bus_message_read(reply, "h", &fd);
+        code = r < 0 ? bus_report(NULL, r) : print_log(fd, job);
     }
     sd_bus_message_unref(reply);
     json_object_put(job);

@@ -22,14 +22,14 @@ static int run_on_modem(sd_bus *bus, int argc, char **argv, const char *member,
     json_object *modem;
     sd_bus_message *m = NULL;
     char *job = NULL;
-    int code = select_modem(bus, argc > 1 ? argv[1] : NULL, true, &modem);
+    int code = select_modem(bus, argc > 1 ? argv[1] : NULL, MODEM_WORK, &modem);
     if (code != EXIT_OK)
         return code;
     agent_start();
     int r = bus_new_call(bus, &m, dict_string(modem, "path"), "org.qdld1.Modem", member);
     if (r >= 0)
         r = append(m);
-    code = r < 0 ? bus_report(NULL, r) : bus_call_job(bus, m, &job);
+    code = bus_call_job(bus, r, m, &job);
     if (code == EXIT_OK)
         code = follow_or_leave(bus, job);
     json_object_put(modem);

@@ -73,7 +73,7 @@ int verb_status(sd_bus *bus, int argc, char **argv)
     int code;
     if (argc > 1) {
         json_object *modem;
-        code = select_modem(bus, argv[1], false, &modem);
+        code = select_modem(bus, argv[1], MODEM_LOOK, &modem);
         if (code != EXIT_OK)
             return code;
         if (!print_json(modem))
