@@ -204,14 +204,16 @@ static void deliver(struct download *d, const void *data, size_t size, struct er
 static void take_glued(struct download *d, struct error *e)
 {
     struct firehose *f = d->f;
-    size_t behind = xml_splitter_buffered(f->splitter), odd = behind % PACKET, tail,
-           padding = odd <= PADDING_MAX ? odd : 0;
+    size_t behind = xml_splitter_buffered(f->splitter), odd = behind % PACKET, padding = odd, tail = 0;
     bool known = xml_splitter_tail(f->splitter, &tail);
-    if (known && (odd == tail || behind < PACKET || !f->boundary))
-        padding = MIN_OF(tail, behind);
-    if (!xml_splitter_drop_padding(f->splitter, padding))
-        padding = 0;
-    if (known && padding == behind && tail > padding)
+    bool by_packets =
+        odd <= PADDING_MAX && (f->boundary || !known) && xml_splitter_drop_padding(f->splitter, odd);
+    if (!by_packets) {
+        padding = odd == tail || behind < PACKET || !f->boundary ? MIN_OF(tail, behind) : 0;
+        if (!xml_splitter_drop_padding(f->splitter, padding))
+            padding = 0;
+    }
+    if (padding == behind && tail > padding)
         d->padding_left = tail - padding;
     while (d->done < d->total) {
         size_t n = xml_splitter_take_raw(f->splitter, f->in,

@@ -427,6 +427,7 @@ static void test_read(void **state)
         {.open = ACK_RAW, .short_by = BYTES / 2, .close = LOG("ERROR: gave up") NAK},
         {.open = ACK_RAW "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n", .content = CONTENT_ZERO, .close = ACK},
         {.open = ACK_RAW, .close = "left over" ACK},
+        {.open = LOG("INFO: not padded alike") ACK_RAW "\r\n\r\n", .content = CONTENT_ZERO, .close = ACK},
         {.open = many_nuls,
          .open_size = sizeof(many_nuls) - 1,
          .glued = 8192,
@@ -454,8 +455,9 @@ static void test_read(void **state)
         {"NAK in the middle", modem_read, &args[16], host_read},
         {"too much padding", modem_read, &args[17], host_read},
         {"more than announced", modem_read, &args[18], host_read},
-        {"many NULs, then zeros glued", modem_read, &args[19], host_read},
-        {"padding behind the ACK in its own transfer", modem_read, &args[20], host_read},
+        {"padded by another length", modem_read, &args[19], host_read},
+        {"many NULs, then zeros glued", modem_read, &args[20], host_read},
+        {"padding behind the ACK in its own transfer", modem_read, &args[21], host_read},
         {"sink fails", modem_read, &args[0], host_read_sink_fails},
         {"sink fails, then NAK", modem_read, &args[13], host_read_sink_fails},
         {"into memory", modem_read, &args[0], host_read_pages},
@@ -482,14 +484,15 @@ static void test_read(void **state)
         {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, NULL},
         {0, ERROR_NONE, NULL, "262144"},
         {0, ERROR_NONE, NULL, "262144"},
+        {0, ERROR_NONE, NULL, "262144"},
         {-ENOSPC, ERROR_NO_SPACE, NULL, "12288 0"},
         {-ENOSPC, ERROR_NO_SPACE, NULL, "12288 1"},
         {0, ERROR_NONE, NULL, "same"},
     };
     _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
     play(cases, expected, ARRAY_SIZE(cases));
-    assert_non_null(strstr(cases[21].e.message, "the test's sink is full"));
     assert_non_null(strstr(cases[22].e.message, "the test's sink is full"));
+    assert_non_null(strstr(cases[23].e.message, "the test's sink is full"));
     assert_in_range(cases[16].took, 0, 10 * USEC_PER_SEC);
 }
 
