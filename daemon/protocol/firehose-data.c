@@ -195,15 +195,39 @@ static void deliver(struct download *d, const void *data, size_t size, struct er
     d->done += size;
 }
 
-/*
- * The ACK and the first data in one transfer (8.1): data are what is behind the document's padding. Nothing
- * on the wire tells the two apart when data begin with zeros, but data come in whole packets, and a modem
- * pads all its documents alike. A wrong guess shifts the data and is seen at their end, where no document
- * follows.
- */
-static void take_glued(struct download *d, struct error *e)
+static int download_failed(struct download *d, int error, struct error *e);
+
+/* Takes in the rest of a transfer that holds the ACK and data, as far as it fits: its length tells the two
+ * apart. */
+static int complete_glued(struct download *d, struct error *e)
 {
     struct firehose *f = d->f;
+    usec_t deadline = deadline_in(firehose_limits[FIREHOSE_READ].raw);
+    size_t behind;
+    while (!f->boundary && (behind = xml_splitter_buffered(f->splitter)) % PACKET > PADDING_MAX &&
+           behind < d->total && behind + sizeof(f->in) <= XML_DOCUMENT_MAX) {
+        size_t n;
+        int r = transport_read(f->transport, f->in, sizeof(f->in), deadline, &n, &f->boundary);
+        if (r == 0)
+            r = xml_splitter_feed(f->splitter, f->in, n);
+        if (r < 0)
+            return download_failed(d, r, e);
+    }
+    return 0;
+}
+
+/*
+ * The ACK and the first data in one transfer (8.1): data are what is behind the document's padding. Nothing
+ * on the wire tells the two apart when data begin with zeros. But data come in whole packets, so an odd rest
+ * of the transfer is padding; failing that, a modem pads its documents alike. A wrong guess shifts the data
+ * and is seen at their end, where no document follows.
+ */
+static int take_glued(struct download *d, struct error *e)
+{
+    struct firehose *f = d->f;
+    int r = complete_glued(d, e);
+    if (r < 0)
+        return r;
     size_t behind = xml_splitter_buffered(f->splitter), odd = behind % PACKET, padding = odd, tail = 0;
     bool known = xml_splitter_tail(f->splitter, &tail);
     bool by_packets =
@@ -219,9 +243,10 @@ static void take_glued(struct download *d, struct error *e)
         size_t n = xml_splitter_take_raw(f->splitter, f->in,
                                          (size_t)MIN_OF((uint64_t)sizeof(f->in), d->total - d->done));
         if (n == 0)
-            return;
+            break;
         deliver(d, f->in, n, e);
     }
+    return 0;
 }
 
 /* The ACK's padding in a transfer of its own. */
@@ -341,8 +366,9 @@ int firehose_read(struct firehose *f, const struct firehose_range *range, bool s
         return r;
 
     struct download d = {.f = f, .sink = sink, .userdata = userdata, .total = range_bytes(range)};
-    take_glued(&d, e);
-    r = receive_data(&d, range->sector_size, d.sink_error < 0 ? NULL : e);
+    r = take_glued(&d, e);
+    if (r == 0)
+        r = receive_data(&d, range->sector_size, d.sink_error < 0 ? NULL : e);
     if (r == 0)
         r = finish_data(&d, d.sink_error < 0 ? NULL : e);
     return d.sink_error < 0 ? d.sink_error : r;

@@ -154,11 +154,8 @@ int firehose_configure(struct firehose *f, uint32_t payload, struct error *e)
     if (r < 0)
         return r;
     if (r == 0) {
-        if (usable(wanted) == 0 || wanted >= asked) {
-            /* It refuses for another reason. */
-            r = firehose_refused(f, FIREHOSE_CONFIGURE, e);
-            return r;
-        }
+        if (usable(wanted) == 0) /* it refuses for another reason */
+            return firehose_refused(f, FIREHOSE_CONFIGURE, e);
         asked = usable(wanted);
         r = configure_once(f, asked, &agreed, &wanted, &supported, e);
         if (r < 0)

@@ -118,7 +118,7 @@ static void take_verdict(void *userdata, const char *text)
 {
     struct verdict *v = userdata;
     bool harden = strstr(text, "[harden]");
-    v->ok |= harden && text_ends_with(text, " ok!");
+    v->ok |= harden && strstr(text, " ok!"); /* not its end: stray bytes may follow (8.2) */
     v->against |= strstr(text, "not find") || (harden && strstr(text, "error"));
     v->seen = v->ok || v->against;
 }

@@ -128,17 +128,22 @@ static enum firehose_log_level parse_level(const char *line, const char **ret_te
     return FIREHOSE_LOG_INFO;
 }
 
+static const char name_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+
+/* All names of a line; what sticks to one is cut off (stray bytes, 8.2). */
 static void add_functions(struct firehose *f, const char *names)
 {
     static const char separators[] = " ,;\t\r\n";
     for (;;) {
         names += strspn(names, separators);
-        size_t n = strcspn(names, separators);
+        size_t n = strspn(names, name_characters);
         size_t used = strlen(f->functions);
-        if (n == 0 || used + n + 3 > sizeof(f->functions))
+        if (!*names || used + n + 3 > sizeof(f->functions))
             return;
-        snprintf(f->functions + used, sizeof(f->functions) - used, "%s%.*s ", used ? "" : " ", (int)n, names);
-        names += n;
+        if (n > 0)
+            snprintf(f->functions + used, sizeof(f->functions) - used, "%s%.*s ", used ? "" : " ", (int)n,
+                     names);
+        names += strcspn(names, separators);
     }
 }
 
@@ -151,10 +156,9 @@ static void note_banner(struct firehose *f, const char *text)
         f->banner_complete = true;
     } else if (strncasecmp(text, head, sizeof(head) - 1) == 0) {
         const char *names = strchr(text, ':');
-        names = names ? names + 1 + strspn(names + 1, " \t\r\n") : "";
         f->functions[0] = '\0';
-        add_functions(f, names);
-        f->banner_complete = *names != '\0';
+        add_functions(f, names ? names + 1 : "");
+        f->banner_complete = f->functions[0] != '\0';
         f->banner_listing = !f->banner_complete;
     } else if (f->banner_listing && !strpbrk(text, " :=")) {
         add_functions(f, text);

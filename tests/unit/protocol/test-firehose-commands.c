@@ -295,7 +295,8 @@ static void test_vendor(void **state)
     (void)state;
     struct peer_case cases[] = {
         {"ok", modem_steps,
-         STEPS({VENDOR_TAG, LOG("INFO: [harden] project name or type = RM502QGLAA ok!") ACK}), host_vendor},
+         STEPS({VENDOR_TAG, LOG("INFO: [harden] project name or type = RM502QGLAA ok!\xf0\xe9\x88\x14") ACK}),
+         host_vendor},
         {"ok behind the answer", modem_steps,
          STEPS({VENDOR_TAG, ACK}, {NULL, LOG("INFO: [harden] project name or type = RM502QGLAA ok!")}),
          host_vendor},

@@ -394,6 +394,7 @@ static void host_read_pages(struct peer_case *c, struct transport *t)
 
 static const char open_nuls[] = ACK_RAW "\0\0\n";
 #define NULS "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+static const char unlike_nuls[] = LOG("INFO: not padded alike") NULS NULS ACK_RAW;
 static const char many_nuls[] = LOG("INFO: padded alike") NULS NULS ACK_RAW NULS NULS;
 
 static void test_read(void **state)
@@ -428,6 +429,11 @@ static void test_read(void **state)
         {.open = ACK_RAW "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n", .content = CONTENT_ZERO, .close = ACK},
         {.open = ACK_RAW, .close = "left over" ACK},
         {.open = LOG("INFO: not padded alike") ACK_RAW "\r\n\r\n", .content = CONTENT_ZERO, .close = ACK},
+        {.open = unlike_nuls,
+         .open_size = sizeof(unlike_nuls) - 1,
+         .glued = 16384,
+         .content = CONTENT_ZERO,
+         .close = ACK},
         {.open = many_nuls,
          .open_size = sizeof(many_nuls) - 1,
          .glued = 8192,
@@ -456,8 +462,9 @@ static void test_read(void **state)
         {"too much padding", modem_read, &args[17], host_read},
         {"more than announced", modem_read, &args[18], host_read},
         {"padded by another length", modem_read, &args[19], host_read},
-        {"many NULs, then zeros glued", modem_read, &args[20], host_read},
-        {"padding behind the ACK in its own transfer", modem_read, &args[21], host_read},
+        {"padded by another length, in a long transfer", modem_read, &args[20], host_read},
+        {"many NULs, then zeros glued", modem_read, &args[21], host_read},
+        {"padding behind the ACK in its own transfer", modem_read, &args[22], host_read},
         {"sink fails", modem_read, &args[0], host_read_sink_fails},
         {"sink fails, then NAK", modem_read, &args[13], host_read_sink_fails},
         {"into memory", modem_read, &args[0], host_read_pages},
@@ -485,14 +492,15 @@ static void test_read(void **state)
         {0, ERROR_NONE, NULL, "262144"},
         {0, ERROR_NONE, NULL, "262144"},
         {0, ERROR_NONE, NULL, "262144"},
+        {0, ERROR_NONE, NULL, "262144"},
         {-ENOSPC, ERROR_NO_SPACE, NULL, "12288 0"},
         {-ENOSPC, ERROR_NO_SPACE, NULL, "12288 1"},
         {0, ERROR_NONE, NULL, "same"},
     };
     _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
     play(cases, expected, ARRAY_SIZE(cases));
-    assert_non_null(strstr(cases[22].e.message, "the test's sink is full"));
     assert_non_null(strstr(cases[23].e.message, "the test's sink is full"));
+    assert_non_null(strstr(cases[24].e.message, "the test's sink is full"));
     assert_in_range(cases[16].took, 0, 10 * USEC_PER_SEC);
 }
 

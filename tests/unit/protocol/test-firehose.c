@@ -301,8 +301,9 @@ static void test_bounds(void **state)
 #define NAMES                                                                                                \
     LOG("INFO: program")                                                                                     \
     LOG("INFO: read")                                                                                        \
-    LOG("INFO: nop") LOG("INFO: patch") LOG("INFO: configure") LOG("INFO: erase") LOG("INFO: "               \
-                                                                                      "getsha256digest")
+    LOG("INFO: nop")                                                                                         \
+    LOG("INFO: patch") LOG("INFO: configure") LOG("INFO: erase") LOG("INFO: "                                \
+                                                                     "getsha256digest")
 #define SDX55_HEAD                                                                                           \
     LOG("INFO: Binary build date: Apr 19 2020")                                                              \
     LOG("INFO: Binary build date: Apr 19 2020")                                                              \
@@ -332,6 +333,10 @@ static void test_banner(void **state)
          host_banner},
         {"SDX62 in one line", modem_steps,
          STEPS({NULL, LOG("INFO: Supported Functions (3): program, erase, getsha256digest")}), host_banner},
+        {"stray bytes behind each text", modem_steps,
+         STEPS({NULL, LOG("INFO: Supported Functions (2):\xf0\xe9") LOG("INFO: getsha256digest\xf0\xe9")
+                          LOG("INFO: erase\xff") LOG("INFO: End of supported functions 2\xf0")}),
+         host_banner},
         {"runs already", modem_steps, STEPS({"<nop", ACK}), host_banner},
         {"no end", modem_steps, STEPS({NULL, SDX55_HEAD NAMES}, {"<nop", ACK}), host_banner},
         {"VIP", modem_steps,
@@ -348,17 +353,12 @@ static void test_banner(void **state)
         {"gone", modem_steps, STEPS({NULL, LOG("INFO: hm"), STEP_UNPLUG}), host_banner},
     };
     const struct expected expected[] = {
-        {0, ERROR_NONE, NULL, "seen digest erase "},
-        {0, ERROR_NONE, NULL, "seen digest erase "},
-        {0, ERROR_NONE, NULL, "seen erase "},
-        {0, ERROR_NONE, NULL, "seen digest erase "},
-        {0, ERROR_NONE, NULL, ""},
-        {0, ERROR_NONE, NULL, "seen digest erase "},
-        {0, ERROR_NONE, NULL, NULL},
-        {0, ERROR_NONE, NULL, "seen vip"},
-        {-EACCES, ERROR_PROGRAMMER_REJECTED, NULL, ""},
-        {-ETIMEDOUT, ERROR_TIMEOUT, NULL, ""},
-        {-ENODEV, ERROR_MODEM_GONE, NULL, ""},
+        {0, ERROR_NONE, NULL, "seen digest erase "}, {0, ERROR_NONE, NULL, "seen digest erase "},
+        {0, ERROR_NONE, NULL, "seen erase "},        {0, ERROR_NONE, NULL, "seen digest erase "},
+        {0, ERROR_NONE, NULL, "seen digest erase "}, {0, ERROR_NONE, NULL, ""},
+        {0, ERROR_NONE, NULL, "seen digest erase "}, {0, ERROR_NONE, NULL, NULL},
+        {0, ERROR_NONE, NULL, "seen vip"},           {-EACCES, ERROR_PROGRAMMER_REJECTED, NULL, ""},
+        {-ETIMEDOUT, ERROR_TIMEOUT, NULL, ""},       {-ENODEV, ERROR_MODEM_GONE, NULL, ""},
     };
     _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
     play(cases, expected, ARRAY_SIZE(cases));
@@ -425,8 +425,14 @@ static void test_configure(void **state)
          host_configure_16k},
         {"NAK without a size", modem_steps,
          STEPS({ASKED("8192"), LOG("ERROR: Not support configure MemoryName nand") NAK}), host_configure},
+        {"NAK with what was asked", modem_steps,
+         STEPS({ASKED("8192"), ANSWER("value='NAK' MaxPayloadSizeToTargetInBytes='8192'")},
+               {ASKED("8192"), CONFIGURED("8192", "8192")}),
+         host_configure},
         {"NAK with more", modem_steps,
-         STEPS({ASKED("8192"), ANSWER("value='NAK' MaxPayloadSizeToTargetInBytes='65536'")}), host_configure},
+         STEPS({ASKED("8192"), ANSWER("value='NAK' MaxPayloadSizeToTargetInBytes='65536'")},
+               {ASKED("16384"), CONFIGURED("16384", "65536")}),
+         host_configure},
         {"NAK with nothing", modem_steps,
          STEPS({ASKED("8192"), ANSWER("value='NAK' MaxPayloadSizeToTargetInBytes='0'")}), host_configure},
         {"NAK with a bad number", modem_steps,
@@ -463,7 +469,8 @@ static void test_configure(void **state)
         {0, ERROR_NONE, NULL, "8192"},
         {-EPROTO, ERROR_FIREHOSE_FAILED, "ERROR: no", NULL},
         {-EPROTO, ERROR_FIREHOSE_FAILED, "Not support configure", NULL},
-        {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, NULL},
+        {0, ERROR_NONE, NULL, "8192"},
+        {0, ERROR_NONE, NULL, "16384"},
         {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, NULL},
         {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, NULL},
         {0, ERROR_NONE, NULL, "16384"},
