@@ -49,12 +49,12 @@
 
 /*
  * Options (OPTION.name=):
- *   import   sha256 (of the archive as given, optional), max-bytes, max-entries, input-timeout-usec
- *   verify   id
- *   plan, flash   allow (comma list), modem-version (the user's word), known-version (what the service
- * remembers of this unit), known-confirmed 0|1, serial/hwid/pkhash (of the unit, if confirmed), reset 0|1,
- *            firmware (id), wait-device-usec (how long a lost modem is waited for), boot-usec (rule 10, 180
- * s), came-from-normal 0|1 (rule 11) reset    mode normal|edl|off
+ *   import   sha256 (of the archive as given, optional), label (the client's name for it, may be absent),
+ * max-bytes, max-entries, input-timeout-usec verify   id plan, flash   allow (comma list), modem-version (the
+ * user's word), known-version (what the service remembers of this unit), known-confirmed 0|1,
+ * serial/hwid/pkhash (of the unit, if confirmed), reset 0|1, firmware (id), wait-device-usec (how long a lost
+ * modem is waited for), boot-usec (rule 10, 180 s), came-from-normal 0|1 (rule 11) reset    mode
+ * normal|edl|off
  */
 
 /* worker -> service */
@@ -86,8 +86,9 @@
 #define KEY_FIRMWARE                                                                                         \
     "FIRMWARE." /* id name model prefix baseline release memory edition chip geometry programmer             \
                    factory size sha256 */
-#define KEY_PLAN   "PLAN"
-#define KEY_RESULT "RESULT" /* done not-returned wrong-version no-calibration failed cancelled interrupted   \
+#define KEY_PLAN "PLAN"
+#define KEY_RESULT                                                                                           \
+    "RESULT"                /* done not-returned wrong-version no-calibration failed cancelled interrupted   \
                              */
 #define KEY_ERROR   "ERROR" /* error_name() */
 #define KEY_MESSAGE "MESSAGE"

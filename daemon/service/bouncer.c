@@ -33,6 +33,8 @@ static const struct row {
 
 enum { ACTIONS_MAX = 2, DETAILS_MAX = 8 };
 
+#define DECISION_LIFE (60 * USEC_PER_SEC)
+
 enum { CHECK_INTERACTIVE = 1 }; /* polkit's AllowUserInteraction */
 
 /* One message that waits for polkit. */
@@ -47,6 +49,7 @@ struct pending {
     char *details[DETAILS_MAX][2];
     size_t n_details;
     bool decided;
+    usec_t decided_at;
     int result; /* 1 or a negative errno, with error */
     sd_bus_error error;
 };
@@ -124,6 +127,7 @@ static int ask(struct pending *p);
 static int decide(struct pending *p, int result)
 {
     p->decided = true;
+    p->decided_at = now_usec();
     p->result = result;
     p->slot = sd_bus_slot_unref(p->slot);
     int r = sd_bus_message_rewind(p->message, true);
@@ -209,12 +213,25 @@ static int take_decision(struct bouncer *b, sd_bus_message *m, sd_bus_error *err
     return 0;
 }
 
+/* Those that still wait for polkit. */
 static unsigned count_pending(const struct bouncer *b, uid_t uid)
 {
     unsigned n = 0;
     for (const struct pending *p = b->pending; p; p = p->next)
-        n += p->uid == uid;
+        n += p->uid == uid && !p->decided;
     return n;
+}
+
+/* A decision is taken by the very next dispatch of its message, unless its object has gone meanwhile: then
+ * nobody asks for it any more. */
+static void forget_orphans(struct bouncer *b)
+{
+    usec_t now = now_usec();
+    for (struct pending *p = b->pending, *next; p; p = next) {
+        next = p->next;
+        if (p->decided && now - p->decided_at > DECISION_LIFE)
+            pending_free(p);
+    }
 }
 
 int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
@@ -238,6 +255,7 @@ int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
         return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED, "The caller left the bus.");
     if (uid == 0 || uid == geteuid())
         return 1;
+    forget_orphans(b);
     if (count_pending(b, uid) >= b->pending_max)
         return errors_set(error, ERROR_LIMIT_EXCEEDED,
                           "User %u has %u authorisations pending; answer them first.", uid, b->pending_max);

@@ -55,6 +55,8 @@ static void order_import(struct job *j, struct order *o)
 {
     const struct config *c = &j->manager->config;
     add_option(o, "sha256", j->sha256);
+    /* Names the package where its archive does not; a text, read for a version and nothing else. */
+    add_option(o, "label", j->label);
     add_number(o, "max-bytes", c->package_bytes_max);
     add_number(o, "max-entries", c->package_entries_max);
     add_number(o, "input-timeout-usec", c->input_timeout);
