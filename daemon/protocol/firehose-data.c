@@ -131,7 +131,8 @@ static int send_payload(struct upload *u, size_t size, struct error *e)
         return upload_failed(u, r, e);
     u->done += size;
     /* With everything posted the next answer is the final one. */
-    return u->done < u->total && transport_has_input(f->transport) ? listen(u, e) : 0;
+    bool heard = transport_has_input(f->transport) || xml_splitter_buffered(f->splitter) > 0;
+    return u->done < u->total && heard ? listen(u, e) : 0;
 }
 
 int firehose_program(struct firehose *f, const struct firehose_range *range, firehose_source source,

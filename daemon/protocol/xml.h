@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * The splitter and reader of Firehose documents: bytes in, documents out. Documents may be split over reads, glued together,
- * padded with NULs and newlines, and followed by raw data (reference/edl.md 2.1, 8.1 to 8.3). libxml2 reads each one, without
- * DTD, entities or network.
+ * The splitter and reader of Firehose documents: bytes in, documents out. Documents may be split over reads,
+ * glued together, padded with NULs and newlines, and followed by raw data (reference/edl.md 2.1, 8.1 to 8.3).
+ * libxml2 reads each one, without DTD, entities or network.
  *
- * A log may hold bytes that are no text, raw ampersands, brackets and quotes (8.2, 8.5): they are made harmless first, invalid
- * bytes as \xNN. A response is read strictly: what is not well-formed there is garbage, never guessed at.
+ * A log may hold bytes that are no text, raw ampersands, brackets and quotes (8.2, 8.5): they are made
+ * harmless first, invalid bytes as \xNN. A response is read strictly: what is not well-formed there is
+ * garbage, never guessed at.
  */
 
 #include <stdbool.h>
@@ -34,8 +35,9 @@ struct xml_document {
 };
 
 /*
- * A document's attribute by name, case ignored; NULL if absent. Valid UTF-8, but foreign: line ends have become blanks.
- * Attributes behind the first XML_ATTRIBUTES_MAX are dropped, as programmers do with ours (2.1).
+ * A document's attribute by name, case ignored; NULL if absent. Valid UTF-8, but foreign: line ends have
+ * become blanks. Attributes behind the first XML_ATTRIBUTES_MAX are dropped, as programmers do with ours
+ * (2.1).
  */
 const char *xml_attribute(const struct xml_document *d, const char *name);
 struct xml_document *xml_document_free(struct xml_document *d);
@@ -47,17 +49,18 @@ struct xml_splitter *xml_splitter_free(struct xml_splitter *s);
 DEFINE_CLEANUP(struct xml_splitter *, xml_splitter_free)
 
 /*
- * Appends received bytes, at most XML_DOCUMENT_MAX at once. -ENOBUFS: more than XML_DOCUMENT_MAX bytes without the end of a
- * document; all that was buffered is dropped. -ENOMEM.
+ * Appends received bytes, at most XML_DOCUMENT_MAX at once. -ENOBUFS: more than XML_DOCUMENT_MAX bytes
+ * without the end of a document; all that was buffered is dropped. -ENOMEM.
  */
 int xml_splitter_feed(struct xml_splitter *s, const void *data, size_t size);
 /*
- * The next document. -ENOMEM. 1: *ret is one (the caller frees it); a <data> with several children comes out as several. 0: more bytes are
- * needed. -EBADMSG: what is buffered is no Firehose document (garbage); it has been dropped up to the next "<?xml" if there is
- * one, and *ret_garbage_size tells how many bytes.
+ * The next document. -ENOMEM. 1: *ret is one (the caller frees it); a <data> with several children comes out
+ * as several. 0: more bytes are needed. -EBADMSG: what is buffered is no Firehose document (garbage); it has
+ * been dropped up to the next "<?xml" if there is one, and *ret_garbage_size tells how many bytes.
  */
 int xml_splitter_next(struct xml_splitter *s, struct xml_document **ret, size_t *ret_garbage_size);
-/* Takes what is buffered behind the last document as raw data (the ACK with rawmode="true" came): up to `size` bytes. */
+/* Takes what is buffered behind the last document as raw data (the ACK with rawmode="true" came): up to
+ * `size` bytes. */
 size_t xml_splitter_take_raw(struct xml_splitter *s, void *buffer, size_t size);
 /* Bytes behind the last document. */
 size_t xml_splitter_buffered(const struct xml_splitter *s);

@@ -87,6 +87,11 @@ int transport_flush(struct transport *t, usec_t deadline)
     return 0;
 }
 
+bool transport_has_input(const struct transport *t)
+{
+    return t->left > 0 || t->size > 0;
+}
+
 int transport_clear_halt(struct transport *t)
 {
     (void)t;

@@ -150,6 +150,7 @@ static void test_program(void **state)
         {LOG("ERROR: n: Line n: HANDLE_PROGRAM_FAILURE") NAK, 0, "", false, NULL},
         {ACK_RAW, 4 * PAYLOAD, LOG("ERROR: write before last_written_page not allowed") NAK, false, NULL},
         {ACK_RAW, 4 * PAYLOAD, ACK, false, NULL},
+        {ACK_RAW LOG("ERROR: at once") NAK, PAYLOAD, "", false, NULL},
         {ACK_RAW, 0, NULL, false, NULL},
         {ACK ACK_RAW, 0, NULL, false, ACK},
         {ACK_RAW, 0, NULL, false, ACK, 5 * PAYLOAD},
@@ -164,10 +165,11 @@ static void test_program(void **state)
         {"NAK at once", modem_program, &args[5], host_program},
         {"NAK in the middle", modem_program, &args[6], host_program},
         {"ACK in the middle", modem_program, &args[7], host_program},
-        {"gone behind the data", modem_program, &args[8], host_program},
-        {"a late ACK opens nothing", modem_program, &args[9], host_program},
-        {"source fails", modem_program, &args[10], host_program_source_fails},
-        {"source fails, then NAK", modem_program, &args[11], host_program_source_fails},
+        {"NAK glued to the ACK", modem_program, &args[8], host_program},
+        {"gone behind the data", modem_program, &args[9], host_program},
+        {"a late ACK opens nothing", modem_program, &args[10], host_program},
+        {"source fails", modem_program, &args[11], host_program_source_fails},
+        {"source fails, then NAK", modem_program, &args[12], host_program_source_fails},
     };
     const struct expected expected[] = {
         {0, ERROR_NONE, NULL, "262144"},
@@ -178,6 +180,7 @@ static void test_program(void **state)
         {-EPROTO, ERROR_FIREHOSE_FAILED, "HANDLE_PROGRAM_FAILURE", "0"},
         {-EPROTO, ERROR_FIREHOSE_FAILED, "write before last_written_page", NULL},
         {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, NULL},
+        {-EPROTO, ERROR_FIREHOSE_FAILED, "at once", "0"},
         {-ENODEV, ERROR_MODEM_GONE, NULL, "262144"},
         {0, ERROR_NONE, NULL, "262144"},
         {-ECANCELED, ERROR_CANCELLED, NULL, "40960"},
@@ -185,7 +188,7 @@ static void test_program(void **state)
     };
     _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
     play(cases, expected, ARRAY_SIZE(cases));
-    assert_non_null(strstr(cases[10].e.message, "the test's source ended"));
+    assert_non_null(strstr(cases[12].e.message, "the test's source ended"));
     assert_non_null(strstr(cases[11].e.message, "the test's source ended"));
 }
 
