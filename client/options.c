@@ -49,7 +49,7 @@ static void help(const struct verb *verbs, size_t n_verbs)
         else
             printf("  %s\n  %-26s %s\n", left, "", verbs[i].help);
     }
-    printf("\nMODEM is a port, kernel name, chip serial or the beginning of a model; it may be left out "
+    printf("\nMODEM is a port, kernel name, chip serial or the beginning of a model; left out "
            "where one modem fits.\n"
            "FIRMWARE is an id or name in the library, or a path to a directory, zip, 7z or tar, imported on "
            "the way.\n\n"

@@ -32,19 +32,18 @@ int plan_get(sd_bus *bus, const char *modem, const char *firmware, json_object *
     return EXIT_OK;
 }
 
-/* What the summary's own lines say already is not said again. */
-static void print_note(const char *note)
-{
-    if (strcmp(note, "no backup taken") != 0)
-        print_field("Note", note);
-}
-
+/* What the line about the backup says is not said again. */
 static void print_notes(json_object *summary)
 {
     json_object *notes;
-    if (json_object_object_get_ex(summary, "notes", &notes) && json_object_is_type(notes, json_type_array))
-        for (size_t i = 0; i < json_object_array_length(notes); i++)
-            print_note(json_object_get_string(json_object_array_get_idx(notes, i)));
+    bool none = strcmp(dict_string(summary, "backup"), "none") == 0;
+    if (!json_object_object_get_ex(summary, "notes", &notes) || !json_object_is_type(notes, json_type_array))
+        return;
+    for (size_t i = 0; i < json_object_array_length(notes); i++) {
+        const char *note = json_object_get_string(json_object_array_get_idx(notes, i));
+        if (!none || strcmp(note, "no backup taken") != 0)
+            print_field("Note", note);
+    }
 }
 
 void plan_summary(json_object *plan)

@@ -26,9 +26,13 @@ enum { LABEL_SIZE = 256 }; /* 255 bytes */
  */
 static void send_tree(char *path, int fd)
 {
+    int null = open("/dev/null", O_RDWR);
     setsid();
     signal(SIGPIPE, SIG_IGN);
-    if (dup2(fd, STDERR_FILENO + 1) < 0)
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+        _exit(EXIT_OTHER);
+    /* Not before: the pipe or the null device may sit in a slot that is closed here. */
+    if (fd != STDERR_FILENO + 1 && dup2(fd, STDERR_FILENO + 1) < 0)
         _exit(EXIT_OTHER);
     close_range(STDERR_FILENO + 2, ~0U, 0);
     _exit(tar_write(path, STDERR_FILENO + 1));
