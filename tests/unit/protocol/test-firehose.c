@@ -313,8 +313,9 @@ static void test_bounds(void **state)
     LOG("INFO: nop")                                                                                         \
     LOG("INFO: patch")                                                                                       \
     LOG("INFO: configure")                                                                                   \
-    LOG("INFO: erase") LOG("INFO: "                                                                          \
-                           "getsha256digest")
+    LOG("INFO: erase")                                                                                       \
+    LOG("INFO: "                                                                                             \
+        "getsha256digest")
 #define SDX55_HEAD                                                                                           \
     LOG("INFO: Binary build date: Apr 19 2020")                                                              \
     LOG("INFO: Binary build date: Apr 19 2020")                                                              \
