@@ -13,7 +13,7 @@ static const usec_t leave_time = 20 * USEC_PER_SEC;
 
 enum { APPEARANCES_MAX = 2 }; /* in another mode than normal: the first boot after a flash may reboot once */
 
-static int reset(struct flash *f, struct error *e)
+int boot_reset(struct flash *f, struct error *e)
 {
     struct worker *w = f->worker;
     struct error own = {0};
@@ -39,28 +39,39 @@ static int reset(struct flash *f, struct error *e)
     return r;
 }
 
-static int wait_normal(struct flash *f, const char **ret_result, struct error *e)
+int boot_wait(struct flash *f, const char **ret_result, struct error *e)
 {
     struct worker *w = f->worker;
     usec_t deadline = deadline_in(worker_option_u64(w, "boot-usec", boot_time));
 
+    /* Nothing is being written any more: whoever does not want to wait may go. A CANCEL from before is too
+     * late. */
+    w->cancel = false;
+    worker_state(w, false, true);
     worker_phase(w, "wait-normal", NULL);
+    char last[sizeof(w->appeared)] = "";
     for (unsigned appearances = 0;;) {
         if (!w->appeared[0])
             worker_tell(w, KEY_WAIT_DEVICE, "normal");
         int r = worker_wait_appeared(w, deadline, e);
         if (r == -ETIMEDOUT) {
             *ret_result = "not-returned";
-            r = error_set(
-                e, ERROR_TIMEOUT,
-                "the flash is complete and verified, but the modem did not come back in normal mode in time");
+            r = error_set(e, ERROR_TIMEOUT,
+                          "the flash is complete and verified, but the modem did not come back in normal "
+                          "mode in time%s%s",
+                          *last ? "; it was last seen in mode " : "", last);
             error_hint(e, HINT_POWER_CYCLE);
         }
+        if (r == -ECANCELED || r == -EINTR)
+            return error_set(
+                e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
+                "the flash is complete and verified and the modem was reset; its boot was not waited for");
         if (r < 0)
             return r;
         if (strcmp(w->appeared, "normal") == 0)
             return 0;
         worker_log(w, "WARN: the modem came back in mode %s", w->appeared);
+        snprintf(last, sizeof(last), "%s", w->appeared);
         if (++appearances < APPEARANCES_MAX) {
             w->appeared[0] = '\0';
             continue;
@@ -73,16 +84,6 @@ static int wait_normal(struct flash *f, const char **ret_result, struct error *e
         error_hint(e, HINT_POWER_CYCLE);
         return r;
     }
-}
-
-int boot_modem(struct flash *f, const char **ret_result, struct error *e)
-{
-    int r = reset(f, e);
-    if (r < 0)
-        return r;
-    /* Nothing is being written any more: whoever does not want to wait may go. */
-    worker_state(f->worker, false, true);
-    return wait_normal(f, ret_result, e);
 }
 
 int boot_untouched(struct flash *f)

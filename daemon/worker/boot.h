@@ -5,11 +5,13 @@
 
 #include "worker/flash.h"
 
+/* Resets the modem and waits until it has left the bus. Timeout if it does not; Interrupted. */
+int boot_reset(struct flash *f, struct error *e);
 /*
- * Resets the modem and waits (option boot-usec) until it is there in normal mode; one reboot more is allowed,
- * another port or PID too. *ret_result becomes "not-returned" when it does not come.
+ * Waits (option boot-usec) until it is there in normal mode; one reboot more is allowed, another port or PID
+ * too. *ret_result becomes "not-returned" when it does not come. Cancel and stop end only the wait.
  */
-int boot_modem(struct flash *f, const char **ret_result, struct error *e);
+int boot_wait(struct flash *f, const char **ret_result, struct error *e);
 
 /* Flash rule 11: nothing was changed, so a modem that was taken from normal mode goes back there. 0 if it was
  * told to. */

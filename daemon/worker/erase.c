@@ -109,7 +109,7 @@ static int check_blind(struct flash *f, const struct plan_step *s, uint8_t *buff
     return r < 0 ? r : nand_page_state(buffer, g->page_size, f->session->erased_fill) == NAND_PAGE_ERASED;
 }
 
-int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+static int look_at_blocks(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
 {
     _cleanup_free_ uint8_t *buffer = malloc(f->plan->geometry.page_size);
     if (!buffer)
@@ -128,6 +128,15 @@ int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block,
         return r;
     }
     return 1;
+}
+
+int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+{
+    bool quiet = f->quiet;
+    f->quiet = true;
+    int r = look_at_blocks(f, s, ret_block, e);
+    f->quiet = quiet;
+    return r;
 }
 
 int erase_ensure(struct flash *f, const struct plan_step *s, struct error *e)
@@ -190,8 +199,11 @@ int erase_read_map(struct flash *f, uint64_t first, uint64_t count, struct error
     if (!shows_bad_blocks(f))
         return 0;
     uint64_t before = erase_new_bad(f);
+    bool quiet = f->quiet;
+    f->quiet = true;
     int r = nand_read_map(f->session->firehose, &f->plan->geometry, &f->session->capabilities, first, count,
                           &f->map, e);
+    f->quiet = quiet;
     if (r < 0)
         return r;
     uint64_t now = erase_new_bad(f);

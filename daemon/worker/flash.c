@@ -3,12 +3,42 @@
 
 #include <string.h>
 
+#include "base/text.h"
+
 #define LLU(n) ((unsigned long long)(n))
 
 enum {
     PPM = 1000000,
     VERIFY_DIVISOR = 4, /* reading and hashing inside the modem against writing over the bus */
 };
+
+static void on_log(void *userdata, enum firehose_log_level level, const char *text)
+{
+    struct flash *f = userdata;
+    const char *prefix = "";
+    if (level == FIREHOSE_LOG_ERROR) {
+        prefix = "ERROR: ";
+        snprintf(f->session->last_error_log, sizeof(f->session->last_error_log), "%s", text);
+    } else if (level == FIREHOSE_LOG_WARN) {
+        prefix = "WARN: ";
+    } else if (f->quiet) {
+        return;
+    }
+    /* The programmer's own prefix gives way to the one that the job's log is sorted by. */
+    if (text_starts_with(text, prefix))
+        text += strlen(prefix);
+    worker_log(f->worker, "%smodem: %s", prefix, text);
+}
+
+void flash_listen(struct flash *f)
+{
+    firehose_on_log(f->session->firehose, on_log, f);
+}
+
+void flash_listen_no_more(struct flash *f)
+{
+    firehose_on_log(f->session->firehose, NULL, NULL);
+}
 
 void flash_note_errors(struct flash *f, const char *what)
 {

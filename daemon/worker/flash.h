@@ -41,14 +41,24 @@ struct flash {
     bool fill_known;          /* session->erased_fill was probed with this programmer */
     bool programmer_up;
     bool destructive; /* the modem's flash was changed, by this job or by the one it continues */
+    bool booted;      /* it was seen in normal mode before everything was verified */
     bool complete;    /* everything written and verified */
 
     unsigned resumed;    /* steps that the journal called done and that were found so */
     unsigned error_logs; /* ERROR logs of the programmer */
-    const char *vendor;  /* what came of the vendor check, for the report */
+    bool quiet; /* while pages are looked at one by one: INFO logs of the programmer are not passed on */
+    const char *vendor; /* what came of the vendor check, for the report */
     uint64_t work_done, work_total, bytes_written;
 };
 
+/*
+ * Takes the programmer's logs over from the session. Single-page reads go by the thousand and a programmer
+ * says two lines of INFO about each: those would fill the job's log and hide what matters. WARN and ERROR
+ * always pass.
+ */
+void flash_listen(struct flash *f);
+/* Gives the logs to nobody: the session outlives the flash (a holder). */
+void flash_listen_no_more(struct flash *f);
 /* Logs with "WARN: " what the programmer complained about during `what`, counts it (flash rule 8: an ACK with
  * ERROR logs proves nothing). */
 void flash_note_errors(struct flash *f, const char *what);

@@ -190,7 +190,9 @@ static int check_version(struct flash *f, const struct mibib_table *modem, struc
 {
     int named = 0;
     if (!f->plan->version_proven) {
+        f->quiet = true;
         named = check_project(f, modem, e);
+        f->quiet = false;
         if (named < 0)
             return named;
     }
@@ -242,6 +244,7 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
         return error_set(e, ERROR_FAILED, "out of memory");
 
     worker_phase(f->worker, "gate", NULL);
+    f->quiet = true;
     int r = prepare_map(f, e);
     if (r == 0)
         r = read_table(f, room, &modem, e);
@@ -249,6 +252,7 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
         r = read_map(f, e);
     if (r == 0)
         r = plan_judge(f->plan, f->package, &f->options, &f->session->geometry, modem, &f->map, e);
+    f->quiet = false;
     if (r == 0 && !resumed)
         r = check_version(f, modem, e);
     if (r == 0)

@@ -16,14 +16,14 @@
 #include "base/io.h"
 #include "transport/transport.h"
 #include "worker/boot.h"
-#include "worker/erase.h"
 #include "worker/gate.h"
+#include "worker/report.h"
 #include "worker/steps.h"
 
 static const usec_t wait_device = 600 * USEC_PER_SEC;
 static const usec_t leave_time = 20 * USEC_PER_SEC;
 
-enum { RECORDED_SIZE_MAX = 64 * 1024, LIST_SIZE = 2048 };
+enum { RECORDED_SIZE_MAX = 64 * 1024, OPTIONS_SIZE = 2048 };
 
 static void flash_done(struct flash *f)
 {
@@ -94,7 +94,7 @@ static int load_programmer(struct flash *f, struct error *e)
 /* All of the journal's key but the unit, which is met later. */
 static int make_key(struct flash *f, struct error *e)
 {
-    char options[LIST_SIZE];
+    char options[OPTIONS_SIZE];
     snprintf(options, sizeof(options), "allow=%x\nmodem-version=%s\nreset=%d\n", f->options.allow,
              f->options.modem_version ? f->options.modem_version : "", f->options.reset);
     memcpy(f->key.plan, f->plan->digest, SHA256_SIZE);
@@ -263,6 +263,7 @@ static int use_modem(struct flash *f, const struct detect_result *found, bool *r
     if (r < 0)
         return r;
     f->programmer_up = true;
+    flash_listen(f);
     if (s->programmer_was_running && ours)
         s->capabilities = f->package->capabilities;
     r = first ? pass_gate(f, resumed, e) : check_geometry_again(f, e);
@@ -273,20 +274,75 @@ static int use_modem(struct flash *f, const struct detect_result *found, bool *r
 
 /* ---- over all appearances ---- */
 
-static int attach(struct flash *f, struct detect_result *found, struct error *e)
+/* transport_waker: ends the wait when there is a device, or news of one. */
+static int wake_on_either(void *userdata)
+{
+    struct worker *w = userdata;
+    int r = worker_wake(w);
+    if (w->fd_device >= 0 || w->appeared[0])
+        return -EALREADY;
+    return r == -ENODEV ? 0 : r; /* that it has gone is why we wait */
+}
+
+/*
+ * A modem that was lost in the middle may come back in 9008, or, if SBL was there already (written and not
+ * yet verified, or the package has none), run its firmware. The two requests together ask for both: the
+ * service answers them in order, so one that is in 9008 now is handed over by the first, and whatever appears
+ * later is told by the second. 1: it is back in 9008; 0: it runs its firmware.
+ */
+static int await_again(struct flash *f, usec_t deadline, struct error *e)
 {
     struct worker *w = f->worker;
+    worker_phase(w, "wait-device", NULL);
     w->appeared[0] = '\0';
-    worker_state(w, false, true);
-    int r = session_attach(f->session, deadline_in(worker_option_u64(w, "wait-device-usec", wait_device)),
-                           true, found, e);
+    worker_tell(w, KEY_WAIT_DEVICE, "edl");
+    worker_tell(w, KEY_WAIT_DEVICE, "normal");
+    for (;;) {
+        int r = 0;
+        if (w->fd_device < 0 && !w->appeared[0])
+            r = transport_wait(NULL, w->link, wake_on_either, w, deadline);
+        int asked = worker_check(w, e);
+        if (asked < 0)
+            return asked;
+        if (w->fd_device >= 0 || strcmp(w->appeared, "edl") == 0 || strcmp(w->appeared, "crash-dump") == 0)
+            return 1;
+        if (strcmp(w->appeared, "normal") == 0)
+            return 0;
+        if (r == -ETIMEDOUT)
+            return error_set(e, ERROR_MODEM_GONE,
+                             "the modem went away and did not come back within the time allowed");
+        if (r < 0 && r != -EALREADY)
+            return error_set(e, ERROR_FAILED, "waiting for the modem: %s", strerror(-r));
+        w->appeared[0] = '\0';
+    }
+}
+
+/* Not a success, whatever it looks like: what was not verified is not known to be right. Its journal is void.
+ */
+static int booted_meanwhile(struct flash *f, struct error *e)
+{
+    static const struct journal_record finished = {.kind = JOURNAL_FINISHED};
+    f->booted = true;
+    int r = journal_append(&f->journal, &finished, e);
     if (r < 0)
         return r;
-    if (f->steps && f->destructive && strcmp(w->appeared, "normal") == 0) {
-        worker_log(w, "WARN: the modem ran its firmware meanwhile: everything is done again");
-        steps_forget(f);
+    r = error_set(e, ERROR_MODEM_GONE,
+                  "the modem went away in the middle of the flash and runs its firmware now, but not "
+                  "everything was verified: flash it again");
+    error_hint(e, HINT_RETRY);
+    return r;
+}
+
+static int attach(struct flash *f, struct detect_result *found, struct error *e)
+{
+    usec_t deadline = deadline_in(worker_option_u64(f->worker, "wait-device-usec", wait_device));
+    worker_state(f->worker, false, true);
+    if (f->destructive && f->session->appearances > 0) {
+        int r = await_again(f, deadline, e);
+        if (r <= 0)
+            return r < 0 ? r : booted_meanwhile(f, e);
     }
-    return 0;
+    return session_attach(f->session, deadline, true, found, e);
 }
 
 static int lost_too_often(struct error *e)
@@ -332,32 +388,37 @@ static bool can_hold(const struct flash *f)
 
 static void hold(struct flash *f, struct job_outcome *o)
 {
-    if (can_hold(f))
-        o->hold = steal_ptr(f->session);
+    if (!can_hold(f))
+        return;
+    flash_listen_no_more(f);
+    o->hold = steal_ptr(f->session);
 }
 
 static int finish(struct flash *f, struct job_outcome *o)
 {
     static const struct journal_record finished = {.kind = JOURNAL_FINISHED};
-    int r = f->options.reset ? boot_modem(f, &o->result, &o->error) : 0;
+    struct error ignored = {0};
+    int r = f->options.reset ? boot_reset(f, &o->error) : 0;
     if (r < 0) {
         worker_state(f->worker, false, true);
         hold(f, o);
         return r;
     }
-    /* A modem that has booted has changed its flash: nothing is continued from here. */
-    if (f->journal.writable)
-        r = journal_append(&f->journal, &finished, &o->error);
+    /* A modem that boots changes its flash: nothing is continued from here. */
+    if (f->journal.writable && journal_append(&f->journal, &finished, &ignored) < 0)
+        worker_log(f->worker, "WARN: the journal could not be closed: %s", ignored.message);
+    if (f->options.reset)
+        return boot_wait(f, &o->result, &o->error);
     worker_state(f->worker, false, true);
-    if (!f->options.reset)
-        hold(f, o);
-    return r;
+    hold(f, o);
+    return 0;
 }
 
 static enum error_hint default_hint(enum error_kind kind)
 {
     switch (kind) {
     case ERROR_MODEM_GONE:
+    case ERROR_WRONG_UNIT:
     case ERROR_CANCELLED:
         return HINT_REPLUG;
     case ERROR_TIMEOUT:
@@ -372,73 +433,21 @@ static void give_up(struct flash *f, struct job_outcome *o)
 {
     struct error *e = &o->error;
     worker_state(f->worker, false, true);
-    if (!f->destructive && worker_option_u64(f->worker, "came-from-normal", 0) == 1 && boot_untouched(f) == 0)
+    /* Another modem than the job's is nothing that we may reset. */
+    bool ours = e->kind != ERROR_WRONG_UNIT;
+    if (ours && !f->destructive && worker_option_u64(f->worker, "came-from-normal", 0) == 1 &&
+        boot_untouched(f) == 0)
         return;
-    if (e->hint == HINT_NONE && (f->destructive || e->kind == ERROR_MODEM_GONE || e->kind == ERROR_TIMEOUT))
+    if (e->hint == HINT_NONE &&
+        (f->destructive || !ours || e->kind == ERROR_MODEM_GONE || e->kind == ERROR_TIMEOUT))
         error_hint(e, default_hint(e->kind));
     if (f->destructive && e->kind == ERROR_MODEM_GONE)
         o->result = "interrupted";
-    if (f->destructive)
-        worker_log(f->worker,
-                   "the modem stays in emergency download mode; the same call made again continues");
+    if (f->destructive && !f->booted)
+        worker_log(f->worker, "%sthe same call made again continues",
+                   can_hold(f) ? "the modem stays in 9008 with its programmer up; " : "");
     if (e->kind != ERROR_MODEM_GONE)
         hold(f, o);
-}
-
-/* ---- report ---- */
-
-static void report_partitions(const struct flash *f, const char *key, enum plan_action action)
-{
-    char list[LIST_SIZE] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < f->plan->n_steps && used < sizeof(list); i++) {
-        const struct plan_step *s = &f->plan->steps[i];
-        if (s->action == action && f->steps[i].done)
-            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? ", " : "",
-                                     flash_step_name(s));
-    }
-    worker_report(f->worker, key, "%s", used ? list : "nothing");
-}
-
-static void report_bad_blocks(const struct flash *f)
-{
-    char list[LIST_SIZE] = "";
-    size_t used = 0;
-    uint64_t n = 0;
-    for (uint64_t b = 0; b < f->map.blocks; b++) {
-        if (!nand_map_is_known(&f->map, b) || !nand_map_is_bad(&f->map, b))
-            continue;
-        n++;
-        if (used < sizeof(list) - 1)
-            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%llu", used ? " " : ": ",
-                                     (unsigned long long)b);
-    }
-    if (f->programmer_up && !f->session->capabilities.skip_bad_block)
-        worker_report(f->worker, "bad-blocks", "not known: the programmer cannot show them");
-    else
-        worker_report(f->worker, "bad-blocks", "%llu, %llu of them new%s", (unsigned long long)n,
-                      (unsigned long long)erase_new_bad(f), list);
-}
-
-static void report(const struct flash *f)
-{
-    struct worker *w = f->worker;
-    worker_report(w, "backup", "no backup taken");
-    if (!f->steps)
-        return;
-    report_partitions(f, "erased", PLAN_ERASE);
-    report_partitions(f, "written", PLAN_WRITE);
-    report_partitions(f, "verified", PLAN_VERIFY);
-    report_bad_blocks(f);
-    worker_report(w, "bytes", "%llu", (unsigned long long)f->bytes_written);
-    worker_report(w, "resumed", "%u", f->resumed);
-    worker_report(w, "error-logs", "%u", f->error_logs);
-    worker_report(w, "vendor-check", "%s", f->vendor);
-    worker_report(w, "sbl-last", "%s", f->plan->sbl_last ? "yes" : f->plan->sbl_note);
-    if (f->complete)
-        worker_report(w, "version", "%s (not confirmed)",
-                      f->package->version_known ? f->package->version.name
-                                                : "of the package, which does not name it");
 }
 
 int job_flash(struct worker *w, struct job_outcome *o)
@@ -450,7 +459,7 @@ int job_flash(struct worker *w, struct job_outcome *o)
         return r;
     worker_ready(w);
     r = flash_modem(&f, &o->error);
-    report(&f);
+    report_flash(&f);
     if (r < 0)
         give_up(&f, o);
     else

@@ -251,12 +251,6 @@ int steps_run(struct flash *f, struct error *e)
 
 /* ---- looking again ---- */
 
-void steps_forget(struct flash *f)
-{
-    for (size_t i = 0; i < f->plan->n_steps; i++)
-        f->steps[i].done = false;
-}
-
 static int recheck_map(struct flash *f, struct error *e)
 {
     int r = 0;

@@ -24,6 +24,4 @@ int steps_recheck(struct flash *f, struct error *e);
  * steps. */
 int steps_run(struct flash *f, struct error *e);
 
-/* Nothing in the flash counts any more (the modem has run its firmware meanwhile). */
-void steps_forget(struct flash *f);
 size_t steps_count_done(const struct flash *f);
