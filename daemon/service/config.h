@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * qdld.conf and qdld.conf.d/x.conf, read once at start (inih). A bad line is logged with file and line and ignored: a typo must not keep the
- * rescue service down.
+ * qdld.conf and qdld.conf.d/x.conf, read once at start (inih). A bad line is logged with file and line and
+ * ignored: a typo must not keep the rescue service down.
  */
 
 #include <stdbool.h>
@@ -21,13 +21,15 @@ struct config {
     unsigned import_workers_max;   /* ImportWorkersMax=4 */
     unsigned pending_auth_per_uid; /* PendingAuthorizationsPerUser=16 */
     usec_t input_timeout;          /* InputTimeoutSec=60 */
-    usec_t wait_device;            /* [Flash] WaitDeviceSec=120: how long a modem that went away in a job is waited for */
-    usec_t boot_timeout;           /* BootTimeoutSec=180 (rule 10) */
-    usec_t ready_timeout;          /* PreflightSec=10 */
-    uint64_t log_bytes_max;        /* JobLogMax=4M */
-    unsigned jobs_linger;          /* JobsLinger=64 */
-    usec_t jobs_linger_time;       /* JobsLingerSec=7d in seconds */
+    usec_t
+        wait_device; /* [Flash] WaitDeviceSec=120: how long a modem that went away in a job is waited for */
+    usec_t boot_timeout;     /* BootTimeoutSec=180 (rule 10) */
+    usec_t ready_timeout;    /* PreflightSec=10 */
+    uint64_t log_bytes_max;  /* JobLogMax=4M */
+    unsigned jobs_linger;    /* JobsLinger=64 */
+    usec_t jobs_linger_time; /* JobsLingerSec=7d in seconds */
 };
 
-/* Defaults, then `path` (NULL: /etc/qdld/qdld.conf), then the *.conf of `path`.d in name order. A missing file is fine. */
+/* Defaults, then `path` (NULL: /etc/qdld/qdld.conf), then the *.conf of `path`.d in name order. A missing
+ * file is fine. */
 int config_load(struct config *c, const char *path);

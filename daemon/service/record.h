@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Small records on disk (a job, a modem, a firmware entry): KEY=VALUE lines, escaped as on the link, written whole by store_write(). A record
- * that does not parse is set aside as NAME.bad and said in the journal; it never keeps the service from starting.
+ * Small records on disk (a job, a modem, a firmware entry): KEY=VALUE lines, escaped as on the link, written
+ * whole by store_write(). A record that does not parse is set aside as NAME.bad and said in the journal; it
+ * never keeps the service from starting.
  */
 
 #include <stdint.h>
@@ -22,7 +23,8 @@ int record_set_u64(struct record *r, const char *key, uint64_t value);
 const char *record_get(const struct record *r, const char *key);
 uint64_t record_get_u64(const struct record *r, const char *key, uint64_t fallback);
 /* Every pair in order of setting. */
-void record_each(const struct record *r, void (*on_pair)(void *userdata, const char *key, const char *value), void *userdata);
+void record_each(const struct record *r, void (*on_pair)(void *userdata, const char *key, const char *value),
+                 void *userdata);
 
 int record_save(const struct record *r, int dirfd, const char *name);
 /* -ENOENT; -EBADMSG after it was set aside. */

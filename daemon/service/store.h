@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The state directory: firmware/ jobs/ modems/ (0700). A store entry is one file, made as O_TMPFILE and linked in when it is complete; its
- * record beside it (service/record.h). No name here comes from outside: ids are hex digits or decimal numbers.
+ * The state directory: firmware/ jobs/ modems/ (0700). A store entry is one file, made as O_TMPFILE and
+ * linked in when it is complete; its record beside it (service/record.h). No name here comes from outside:
+ * ids are hex digits or decimal numbers.
  */
 
 #include <stdint.h>
@@ -21,14 +22,16 @@ void store_close(struct store *s);
 
 /* An unnamed file in dirfd, O_RDWR; -errno. */
 int store_tmpfile(int dirfd);
-/* Links it in as `name`, replacing nothing (-EEXIST). The data were fdatasynced by the worker; the directory is synced lazily. */
+/* Links it in as `name`, replacing nothing (-EEXIST). The data were fdatasynced by the worker; the directory
+ * is synced lazily. */
 int store_link(int dirfd, int fd, const char *name);
 int store_open_file(int dirfd, const char *name, int flags);
 /* Writes a small file in one go: tmp + rename (a record; never torn). */
 int store_write(int dirfd, const char *name, const char *data, size_t size);
 int store_remove(int dirfd, const char *name);
 /* Calls on_name for each regular file whose name ends with suffix, sorted. */
-int store_list(int dirfd, const char *suffix, int (*on_name)(void *userdata, const char *name), void *userdata);
+int store_list(int dirfd, const char *suffix, int (*on_name)(void *userdata, const char *name),
+               void *userdata);
 /* Bytes used by all files of a directory. */
 uint64_t store_used(int dirfd);
 /* NoSpace if `bytes` more would leave less than the reserve free, or the library limit would be passed. */

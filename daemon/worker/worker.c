@@ -85,7 +85,7 @@ static void take_job(struct worker *w, const char *kind)
 {
     if (w->kind[0] || !*kind || strlen(kind) >= sizeof(w->kind))
         bad_link("an unexpected JOB", kind);
-    strcpy(w->kind, kind);
+    memcpy(w->kind, kind, strlen(kind) + 1);
 }
 
 static void take_fd(struct worker *w, const char *name)
@@ -125,7 +125,7 @@ static void take_appeared(struct worker *w, const char *mode)
     for (size_t i = 0; i < ARRAY_SIZE(appearances); i++) {
         if (strcmp(appearances[i], mode) != 0)
             continue;
-        strcpy(w->appeared, mode);
+        snprintf(w->appeared, sizeof(w->appeared), "%s", mode);
         w->vid[0] = w->pid[0] = w->product[0] = '\0';
         return;
     }
@@ -136,7 +136,7 @@ static void take_usb_id(char *id, const char *value)
 {
     if (strlen(value) != USB_ID_DIGITS || strspn(value, "0123456789abcdefABCDEF") != USB_ID_DIGITS)
         bad_link("a USB id that is none", value);
-    strcpy(id, value);
+    memcpy(id, value, USB_ID_DIGITS + 1);
 }
 
 static void take_flag(bool *flag, const char *key, const char *value)
