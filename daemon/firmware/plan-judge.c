@@ -142,6 +142,38 @@ static int check_moved(const struct plan *plan, const struct package *p, const s
     return 0;
 }
 
+/*
+ * A step in SBL or MIBIB that the package itself does not know as one of theirs (it has no table of its own,
+ * or another one). In the middle of the others it would leave a modem with SBL and without what SBL needs, or
+ * with half of SBL (flash rule 6).
+ */
+static int check_boot_chain(const struct plan *plan, const struct mibib_table *t, const char *table_name,
+                            uint64_t chip_blocks, struct error *e)
+{
+    const struct mibib_partition *sbl = partition_at(t, 0, chip_blocks), *mibib = mibib_find(t, "MIBIB");
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        const struct plan_step *s = &plan->steps[i];
+        struct block_range range = plan_range(s);
+        const struct mibib_partition *hit = NULL;
+        if (!plan_has_range(s))
+            continue;
+        if (sbl && !s->sbl && range.first < partition_end(sbl, chip_blocks))
+            hit = sbl;
+        else if (mibib && !s->mibib && range.first < partition_end(mibib, chip_blocks) &&
+                 block_range_end(&range) > mibib->first_block)
+            hit = mibib;
+        if (!hit)
+            continue;
+        return error_set(
+            e, ERROR_FIRMWARE_INVALID,
+            "The package would %s blocks %llu to %llu, where %s has %s, and has no image for all of "
+            "it that could be written in its turn",
+            s->action == PLAN_ERASE ? "erase" : "write", LLU(range.first), LLU(block_range_end(&range) - 1),
+            table_name, hit->name);
+    }
+    return 0;
+}
+
 int plan_check_tables(struct plan *plan, const struct package *p, const struct plan_options *options,
                       const struct mibib_table *modem, uint64_t chip_blocks, bool gate2, struct error *e)
 {
@@ -162,6 +194,8 @@ int plan_check_tables(struct plan *plan, const struct package *p, const struct p
         int r = tables.table[k] == &p->table || allowed
                     ? 0
                     : check_moved(plan, p, tables.table[k], tables.name[k], chip_blocks, e);
+        if (r == 0)
+            r = check_boot_chain(plan, tables.table[k], tables.name[k], chip_blocks, e);
         if (r < 0)
             return r;
     }

@@ -198,6 +198,13 @@ static bool is_mibib(const struct package *p, const struct piece *piece)
     return own && text_equal_nocase(own->name, "MIBIB");
 }
 
+/* SBL is more than sector 0: whatever lies in the partition that holds it. */
+static bool is_sbl(const struct package *p, const struct piece *piece)
+{
+    const struct mibib_partition *own = p->table_known ? partition_at(&p->table, 0, p->chip_blocks) : NULL;
+    return piece->range.first == 0 || (own && piece->range.first < partition_end(own, p->chip_blocks));
+}
+
 /* Rule 6: SBL frames everything else; MIBIB is never left erased. */
 static int mark_special(struct plan *plan, const struct package *p, struct pieces *pieces, struct error *e)
 {
@@ -205,10 +212,10 @@ static int mark_special(struct plan *plan, const struct package *p, struct piece
 
     for (size_t i = 0; i < pieces->n; i++) {
         struct piece *piece = &pieces->items[i];
-        piece->sbl = piece->range.first == 0;
+        piece->sbl = is_sbl(p, piece);
         piece->mibib = !piece->sbl && is_mibib(p, piece);
         if (piece->action == PLAN_WRITE) {
-            sbl_image |= piece->sbl;
+            sbl_image |= piece->range.first == 0;
             mibib_image |= piece->mibib;
         } else {
             mibib_erase |= piece->mibib;
@@ -232,11 +239,17 @@ static int mark_special(struct plan *plan, const struct package *p, struct piece
     snprintf(plan->sbl_note, sizeof(plan->sbl_note),
              "the package has no image for sector 0: SBL is not touched, and an interrupted flash is not "
              "certain to come back in 9008");
-    for (size_t i = 0; i < pieces->n; i++)
-        if (pieces->items[i].sbl) {
-            pieces->items[i].dropped = true;
-            plan_note(plan, "the erase of sector 0 was dropped: the package has no image for it");
+    for (size_t i = 0; i < pieces->n; i++) {
+        struct piece *piece = &pieces->items[i];
+        if (piece->sbl && piece->action == PLAN_WRITE)
+            return error_set(e, ERROR_FIRMWARE_INVALID,
+                             "The package is invalid: it writes %s into SBL and has no image for sector 0",
+                             piece->file->path);
+        if (piece->sbl) {
+            piece->dropped = true;
+            plan_note(plan, "the erase of SBL was dropped: the package has no image for sector 0");
         }
+    }
     return 0;
 }
 
