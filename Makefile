@@ -137,6 +137,10 @@ check-san:
 check-service: all
 	BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -x tests/service tests/modem
 
+# The flash rules, each by what the modem received and by what lies in its flash.
+check-rules: all
+	BUILD=$(abspath $(BUILD)) tests/rules/run
+
 check-style:
 	tests/check-style
 
@@ -153,6 +157,7 @@ check:
 	+$(MAKE) -s check-unit
 	+$(MAKE) -s check-san
 	+$(MAKE) -s check-service
+	+$(MAKE) -s check-rules
 	+$(MAKE) -s fuzz SECONDS=3
 
 bench: all $(BUILD)/bare-writer
@@ -166,7 +171,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all fuzz fuzzers bench demo check check-unit check-san check-service check-style deps clean
+.PHONY: all fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-style deps clean
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

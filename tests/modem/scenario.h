@@ -39,13 +39,20 @@ enum configure_kind { CONFIGURE_ACK, CONFIGURE_NAK_ONCE, CONFIGURE_LARGER, CONFI
 enum erase_kind { ERASE_PHYSICAL, ERASE_GOOD_ACK, ERASE_GOOD_NAK, ERASE_SPILL };
 enum fill_kind { FILL_FF, FILL_EE };
 enum digest_kind { DIGEST_AUTO, DIGEST_ON, DIGEST_OFF, DIGEST_WRONG };
-enum digest_form { DIGEST_FORM_LOG, DIGEST_FORM_BARE, DIGEST_FORM_ATTRIBUTE };
+enum digest_form {
+    DIGEST_FORM_LOG,
+    DIGEST_FORM_BARE,
+    DIGEST_FORM_ATTRIBUTE,
+    DIGEST_FORM_SHORT,
+    DIGEST_FORM_LONG,
+    DIGEST_FORM_NO_HEX
+};
 enum vendor_kind { VENDOR_CHECK, VENDOR_AGREE, VENDOR_REFUSE, VENDOR_UNKNOWN, VENDOR_NOTFOUND };
 enum knows_kind { KNOWS_AUTO, KNOWS_YES, KNOWS_NO };
 enum nak_kind { NAK_CONTINUE, NAK_HANG };
 enum power_delay_kind { POWER_DELAY_IGNORE, POWER_DELAY_HONOUR };
 enum storage_kind { STORAGE_OK, STORAGE_DEAD };
-enum info_kind { INFO_TRUE, INFO_WRONG, INFO_NONE };
+enum info_kind { INFO_TRUE, INFO_WRONG, INFO_NONE, INFO_ZERO, INFO_HUGE, INFO_NEGATIVE, INFO_GARBAGE };
 enum port_reset_kind { PORT_RESET_IGNORE, PORT_RESET_RESTART };
 enum in_zlp_kind { IN_ZLP_NO, IN_ZLP_YES, IN_ZLP_EACH };
 enum crash_id_kind { CRASH_ID_QUECTEL, CRASH_ID_QUALCOMM };
@@ -75,8 +82,8 @@ struct scenario {
     /* Its chip. */
     int64_t geometry, initial;
     char project[SCENARIO_TEXT_MAX], project_type[SCENARIO_TEXT_MAX];
-    struct number_list bad, fail_program, fail_erase, unreadable, flip;
-    int64_t flip_always, torn;
+    struct number_list bad, fail_program, fail_erase, unreadable, flip, erase_skips;
+    int64_t flip_always, erase_skips_always, program_ff, torn;
 
     /* Time. */
     int64_t program_us, erase_us, read_us, command_us, open_ms, read_data_us, programmer_start_ms;

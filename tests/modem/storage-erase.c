@@ -10,6 +10,23 @@
 
 #include "trace.h"
 
+/* A block that keeps what it has although its erase was told and ACKed (corrections: an ACK proves nothing).
+ */
+static bool skips(struct programmer *p, uint32_t block)
+{
+    struct scenario *s = p->nand->scenario;
+
+    for (size_t i = 0; i < s->erase_skips.count; i++) {
+        if (s->erase_skips.values[i] != block)
+            continue;
+        if (!s->erase_skips_always)
+            s->erase_skips.values[i] = UINT32_MAX;
+        trace("nand erase skips block=%u", block);
+        return true;
+    }
+    return false;
+}
+
 /* One good block. 0, or -ENODEV when the power went while it was at it. */
 static int erase_block(struct programmer *p, uint32_t block)
 {
@@ -20,6 +37,8 @@ static int erase_block(struct programmer *p, uint32_t block)
             nand_tear_block(p->nand, block);
         return r;
     }
+    if (skips(p, block))
+        return 0;
     if (nand_erase_block(p->nand, block) < 0)
         return speak_log(p, "ERROR: Erase of block %u failed, mark it as bad", block);
     return 0;

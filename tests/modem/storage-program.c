@@ -69,14 +69,25 @@ static void leave_bad_block(struct writer *w)
     w->index = written;
 }
 
+/* "ignoring erased page" (reference/edl.md 2.6) */
+static bool passed_over(const struct programmer *p, const uint8_t *data)
+{
+    return !p->scenario->program_ff && data[0] == 0xFF && memcmp(data, data + 1, p->nand->page_size - 1) == 0;
+}
+
 static void write_page(struct writer *w)
 {
-    struct nand *n = w->programmer->nand;
+    struct programmer *p = w->programmer;
+    struct nand *n = p->nand;
 
     if (!w->failed && (w->block == UINT32_MAX || w->index == n->pages_per_block))
         enter_block(w, w->block == UINT32_MAX ? w->range->first_block : w->block + 1);
     while (!w->failed) {
         uint32_t page = w->block * n->pages_per_block + w->index;
+        if (passed_over(p, w->page)) {
+            w->index++;
+            return;
+        }
         if (nand_program_page(n, page, w->page) == 0) {
             w->last_page = page;
             w->index++;

@@ -273,8 +273,14 @@ int storage_digest(struct programmer *p, const struct tag *t)
                          range.count);
     if (p->scenario->digest == DIGEST_WRONG)
         digest[0] ^= 1;
+    if (p->scenario->digest_form == DIGEST_FORM_SHORT)
+        length--;
+    if (p->scenario->digest_form == DIGEST_FORM_LONG)
+        digest[length++] = 0;
     for (unsigned i = 0; i < length; i++)
         snprintf(hex + 2 * i, 3, "%02X", digest[i]);
+    if (p->scenario->digest_form == DIGEST_FORM_NO_HEX)
+        memset(hex, 'x', strlen(hex));
     snprintf(attributes, sizeof(attributes), "rawmode=\"false\" Digest=\"%s\" ", hex);
     if (p->scenario->digest_form == DIGEST_FORM_ATTRIBUTE)
         return speak_response(p, true, false, attributes);
@@ -328,6 +334,20 @@ static int info_devprg(struct programmer *p, uint32_t page_size)
     return r;
 }
 
+/* Numbers that no chip has: nobody's arithmetic may follow them. */
+static int info_hostile(struct programmer *p)
+{
+    static const char *const numbers[] = {
+        [INFO_ZERO] = "\"total_blocks\":0, \"block_size\":0, \"page_size\":0",
+        [INFO_HUGE] =
+            "\"total_blocks\":18446744073709551615, \"block_size\":4294967296, \"page_size\":4294967295",
+        [INFO_NEGATIVE] = "\"total_blocks\":-2048, \"block_size\":-262144, \"page_size\":-4096",
+    };
+    if (p->scenario->storage_info == INFO_GARBAGE)
+        return speak_log(p, "INFO: {\"storage_info\": {{{{{{{{{{{{{{{{[[[[ \"total_blocks\":");
+    return speak_log(p, "INFO: {\"storage_info\": {%s}}", numbers[p->scenario->storage_info]);
+}
+
 int storage_info(struct programmer *p, const struct tag *t)
 {
     int r;
@@ -335,7 +355,9 @@ int storage_info(struct programmer *p, const struct tag *t)
     (void)t;
     if (!storage_open(p, &r))
         return r;
-    if (p->scenario->storage_info != INFO_NONE) {
+    if (p->scenario->storage_info >= INFO_ZERO) {
+        r = info_hostile(p);
+    } else if (p->scenario->storage_info != INFO_NONE) {
         uint32_t page_size = p->nand->page_size / (p->scenario->storage_info == INFO_WRONG ? 2 : 1);
         r = p->is_9x07 ? info_9x07(p, page_size) : info_devprg(p, page_size);
     }

@@ -166,6 +166,112 @@ def moved_efs2(p):
     p.files[path] = layout.mibib(p.options.page_size, partitions=table)
 
 
+def renamed_efs2(p):
+    """A table that calls the place of EFS2 otherwise, and an erase of it: only the modem knows better."""
+    p.use_table([("data" if n == "EFS2" else n, f, c) for n, f, c in layout.PARTITIONS])
+    p.add_command("erase", "EFS2")
+
+
+def without_efs2(p):
+    """A partition table that does not have EFS2 any more."""
+    p.use_table([("filler" if n == "EFS2" else n, f, c) for n, f, c in layout.PARTITIONS])
+
+
+def other_table(p):
+    """No fault: a partition table that is not the modem's (usrdata gives blocks to recoveryfs)."""
+    p.use_table([(n, f, c + 10) if n == "recoveryfs" else (n, f + 10, c - 10) if n == "usrdata" else (n, f, c)
+                 for n, f, c in layout.PARTITIONS])
+
+
+def no_table(p):
+    """No fault: a package that writes no partition table (and has none)."""
+    del p.files["update/firehose/partition_complete_%s.mbn" % p.options.geometry]
+    p.commands = [c for c in p.commands if c.attributes.get("start_sector") != str(p.pages("MIBIB")[0])]
+    p.patches = []
+
+
+def mibib_erase_only(p):
+    """An erase of the partition table and no image for it."""
+    p.commands.remove(p.command("program", "MIBIB"))
+    p.use_table(layout.PARTITIONS)
+
+
+def sbl_erase_only(p):
+    """An erase of sector 0 and no image for it."""
+    p.commands.remove(p.command("program", "SBL"))
+
+
+def sbl_tail_erase(p):
+    """No image for sector 0, and an erase of SBL from its second block on."""
+    p.commands = [c for c in p.commands if c.attributes.get("start_sector") != "0"]
+    c = p.add_command("erase", "SBL")
+    c.attributes["start_sector"] = str(layout.PAGES_PER_BLOCK)
+    c.attributes["num_partition_sectors"] = str(9 * layout.PAGES_PER_BLOCK)
+
+
+def sbl_tail_write(p):
+    """No image for sector 0, and one for the second block of SBL."""
+    sbl_tail_erase(p)
+    c = p.add_command("program", "SBL", "..\\sbl1.mbn")
+    c.attributes["start_sector"] = str(layout.PAGES_PER_BLOCK)
+    c.attributes["num_partition_sectors"] = str(layout.PAGES_PER_BLOCK)
+
+
+def sbl_in_the_middle(p):
+    """sbl_tail_erase without a partition table: only the modem knows what lies there."""
+    sbl_tail_erase(p)
+    no_table(p)
+
+
+def update_and_factory(p):
+    """No fault: a factory XML that erases EFS2 lies beside the update XML."""
+    page = p.options.page_size
+    start, count = p.pages("EFS2")
+    p.files["update/firehose/rawprogram_nand_%s_factory.xml" % p.options.geometry] = (
+        '<?xml version="1.0" ?><data><erase SECTOR_SIZE_IN_BYTES="%d" num_partition_sectors="%d" start_sector="%d"/></data>'
+        % (page, count, start)).encode()
+
+
+def two_rawprograms(p):
+    """Two update XMLs."""
+    p.files["update/firehose/rawprogram_nand_%s_b_update.xml" % p.options.geometry] = p.rawprogram_xml()
+
+
+def no_rawprogram(p):
+    """No rawprogram XML."""
+    p.rawprogram_name = "notes.xml"
+
+
+def no_geometry(p):
+    """File names that do not tell page and block."""
+    p.rawprogram_name = "rawprogram_nand_update.xml"
+    old = "partition_complete_%s.mbn" % p.options.geometry
+    p.files["update/firehose/partition_complete.mbn"] = p.files.pop("update/firehose/" + old)
+    p.command("program", "MIBIB").attributes["filename"] = "partition_complete.mbn"
+    p.patches = []
+
+
+def empty_project(p):
+    """No fault: a vendor check that names no project."""
+    p.add_vendor_tag("")
+
+
+def hostile_project(p):
+    """A project name that would end its attribute."""
+    p.add_vendor_tag("RM502QGLAA&quot; start_sector=&quot;x")
+
+
+def other_vendor(p):
+    """A vendor command of somebody else."""
+    p.add_vendor_tag(prefix_of(p.options.version))
+    next(c for c in p.commands if "vendor" in c.attributes).attributes["vendor"] = "nobody"
+
+
+def unknown_command(p):
+    """A command that no NAND package has."""
+    p.add_command("erase", "misc").tag = "poke"
+
+
 def geometry_disagrees(p):
     """A sector size that is not that of the file's name."""
     p.command("program", "TZ").attributes["SECTOR_SIZE_IN_BYTES"] = "512"
@@ -313,8 +419,10 @@ def write_bomb(out, size, claimed):
 BEFORE = {f.__name__.replace("_", "-"): f for f in (
     missing_image, truncated_image, xml_bomb, external_entity, not_xml, negative, overflow, wrap, expression, image_too_large,
     overlap, unaligned, straddle, beyond_chip, no_programmer, two_programmers, erase_no_range, erase_no_sector_size, efs2,
-    factory, disk_patch, unpatched, bad_table_crc, moved_efs2, geometry_disagrees, project_disagrees, traversal,
-    md5_garbage)}
+    factory, disk_patch, unpatched, bad_table_crc, moved_efs2, geometry_disagrees, project_disagrees, traversal, md5_garbage,
+    renamed_efs2, without_efs2, other_table, no_table, mibib_erase_only, sbl_erase_only, sbl_tail_erase, sbl_tail_write,
+    sbl_in_the_middle, update_and_factory,
+    two_rawprograms, no_rawprogram, no_geometry, empty_project, hostile_project, other_vendor, unknown_command)}
 AFTER = {f.__name__[len("after_"):].replace("_", "-"): f for f in (
     after_wrong_md5, after_half_md5, after_md5_missing, after_no_md5, after_parent_name, after_absolute_name, after_drive_name,
     after_control_name, after_long_name, after_duplicate, after_symlink, after_hardlink, after_device, after_many_entries)}

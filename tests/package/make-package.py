@@ -195,6 +195,11 @@ class Package:
         firehose = "update/firehose/"
         self.files[firehose + CHIPS[o.chip][1]] = programmer(self.rng, o)
         self.files[firehose + table] = layout.mibib(o.page_size, o.grow)
+        for where, value in o.page or []:
+            name, number = where
+            data = bytearray(self.files["update/" + name])
+            data[number * o.page_size:(number + 1) * o.page_size] = bytes([value]) * o.page_size
+            self.files["update/" + name] = bytes(data)
         self.files["update/partition.mbn"] = layout.user_table()
         self.files["update/partition_nand.xml"] = self.partition_xml()
         self.files["contents.xml"] = self.contents_xml()
@@ -205,6 +210,19 @@ class Package:
                                  "Update MIBIB partition last sector size limit"))
         self.patches.append((12, table, 4, 3, "CRC32(0,%d)" % (2 * o.page_size),
                              "Update MIBIB partition with CRC of MIBIB header sector and Syster partition sector."))
+
+    def set_attributes(self):
+        """--attribute and --drop: the words of one line of the XML."""
+        for (tag, partition, name), value in self.options.attribute or []:
+            self.command(tag, partition).attributes[name] = value
+        for tag, partition, name in self.options.drop or []:
+            self.command(tag, partition).attributes.pop(name)
+
+    def use_table(self, table):
+        """Another partition table in the package's image, otherwise whole."""
+        o = self.options
+        self.files["update/firehose/partition_complete_%s.mbn" % o.geometry] = layout.mibib(o.page_size, partitions=table)
+        self.patches = []
 
     def add_vendor_tag(self, project):
         start, count = self.pages("RAWDATA")
@@ -259,6 +277,17 @@ class Package:
         self.files["md5.txt"] = self.md5_text if self.md5_text is not None else "\r\n".join(lines).encode()
 
 
+def attribute_argument(text):
+    where, value = text.split("=", 1)
+    return tuple(where.split(":")), value
+
+
+def page_argument(text):
+    where, value = text.split("=")
+    name, number = where.split(":")
+    return (name, int(number)), int(value, 16)
+
+
 def size_argument(text):
     factor = {"K": KIB, "M": MIB, "G": 1024 * MIB}.get(text[-1:].upper())
     return int(text[:-1]) * factor if factor else int(text)
@@ -279,6 +308,12 @@ def main():
     parser.add_argument("--literals", default=LITERALS, help="what the programmer says it can (default %(default)s)")
     parser.add_argument("--signed-for", default=PK_HASH, help="first 8 bytes of the PK hash (default %(default)s)")
     parser.add_argument("--programmer-size", type=size_argument, default=None)
+    parser.add_argument("--attribute", action="append", type=attribute_argument, metavar="TAG:PARTITION:NAME=VALUE",
+                        help="an attribute of one line of the XML, in XML's own spelling; may be repeated")
+    parser.add_argument("--drop", action="append", type=lambda t: t.split(":"), metavar="TAG:PARTITION:NAME",
+                        help="a line of the XML without one of its attributes")
+    parser.add_argument("--page", action="append", type=page_argument, metavar="FILE:N=HH",
+                        help="page N of an image holds nothing but the byte HH")
     parser.add_argument("--break", dest="kind", default=None, metavar="KIND", help="one of: " + ", ".join(breaks.names()))
     parser.add_argument("--bomb-size", type=size_argument, default=10 * 1024 * MIB)
     parser.add_argument("--seed", type=int, default=1)
@@ -294,6 +329,7 @@ def main():
     package.build()
     if options.kind:
         breaks.before(package, options.kind)
+    package.set_attributes()
     package.finish()
     if options.kind:
         breaks.after(package, options.kind)
