@@ -142,7 +142,11 @@ static void print_plain(struct progress *p, json_object *job)
 
 void progress_show(struct progress *p, json_object *job)
 {
-    if (print_json(job) || options.quiet || strcmp(dict_string(job, "State"), "finished") == 0)
+    bool over = strcmp(dict_string(job, "State"), "finished") == 0;
+    /* The last line is told by its "result", for readers that know nothing of the property names. */
+    if (over)
+        json_object_object_add(job, "result", json_object_new_string(dict_string(job, "Result")));
+    if (print_json(job) || options.quiet || over)
         return;
     if (p->live)
         draw_line(p, job);

@@ -227,7 +227,7 @@ def test_a_package_and_a_modem_from_list_to_flash(service, new_modem, make_packa
     assert table.splitlines()[0].split()[0] == "JOB" and re.search(r"flash +virtual-usb-0:1.2 +done +100 %", table)
     number = [j["Id"] for j in qdlctl("jobs", "-j").json() if j["Kind"] == "flash"][0]
     followed = qdlctl("follow", number, "-j")
-    assert followed.last()["Result"] == "done" and followed.last()["Report"]["written"]
+    assert followed.last()["result"] == followed.last()["Result"] == "done" and followed.last()["Report"]["written"]
     assert "is done" in qdlctl("follow").out
     log = qdlctl("log", number).out
     assert len(log.splitlines()) > 10 and qdlctl("log", number, "-j").json()["log"] == log
