@@ -27,7 +27,7 @@ def escape(value):
 class Modem:
     """One virtual modem and the socket that it plugs itself into."""
 
-    def __init__(self, directory, flash, settings, new=True, trace=None):
+    def __init__(self, directory, flash, settings, new=True, trace=None, blocks=2048):
         self.path = os.path.join(directory, "modem.socket")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if os.path.exists(self.path):
@@ -40,10 +40,18 @@ class Modem:
         self.trace = trace or os.path.join(directory, "trace")
         argv = [os.path.join(BUILD, "virtual-modem"), "--socket", self.path, "--flash", flash, "--trace", self.trace]
         if new:
-            argv.append("--new")
+            argv += ["--new", "--blocks", str(blocks)]
         for setting in settings:
             argv += ["--set", setting]
         self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+
+    @property
+    def stopped(self):
+        """Has its process stopped (the fault `stop`) since the last question?"""
+        return os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOHANG) is not None
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def accept(self):
         self.drop()
@@ -67,11 +75,37 @@ class Modem:
 
     def close(self):
         self.drop()
+        self.go_on()
         self.process.terminate()
         self.process.wait()
         self.listener.close()
         if os.path.exists(self.path):
             os.unlink(self.path)
+
+
+class StopSignal:
+    """SIGCHLD as something to poll; the main thread of a process has one at a time."""
+
+    def __init__(self):
+        self.ours, self.theirs = socket.socketpair()
+        for s in (self.ours, self.theirs):
+            s.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.theirs.fileno(), warn_on_full_buffer=False)
+
+    def fileno(self):
+        return self.ours.fileno()
+
+    def take(self):
+        try:
+            return self.ours.recv(64)
+        except BlockingIOError:
+            return b""
+
+    def __del__(self):
+        signal.set_wakeup_fd(-1)
+        self.ours.close()
+        self.theirs.close()
 
 
 class Job:
@@ -148,17 +182,24 @@ class Job:
                 self.result = value
             self.values[key] = value
 
-    def run(self, on_message=None):
-        """Until the worker is gone or has become a holder. on_message(job) may kill it."""
+    def run(self, on_message=None, on_stop=None):
+        """Until the worker is gone or has become a holder. on_message(job) may kill it; on_stop(job) is called when the
+        modem's process has stopped and lets it go on."""
         end = time.monotonic() + LIMIT
+        wakeup = StopSignal() if on_stop else None
         while not self.holding:
-            watched = [self.link, self.modem.listener]
+            if wakeup and wakeup.take() and self.modem.stopped:
+                self.drain()
+                on_stop(self)
+            watched = [self.link, self.modem.listener] + ([wakeup] if wakeup else [])
             if self.modem.connection:
                 watched.append(self.modem.connection)
             poll = select.poll()
             for s in watched:
                 poll.register(s, select.POLLIN if s is not self.modem.connection else select.POLLRDHUP)
             ready = {fd for fd, _ in poll.poll(max(0, end - time.monotonic()) * 1000)}
+            if wakeup and wakeup.fileno() in ready:
+                continue
             if not ready:
                 self.process.kill()
                 self.process.wait()
@@ -171,7 +212,7 @@ class Job:
                 try:
                     data = self.link.recv(65536)
                 except ConnectionResetError:
-                    data = b""
+                    continue  # it left some of ours unread; its last words are still there
                 if not data:
                     break
                 self.take(data)
@@ -185,6 +226,17 @@ class Job:
         if not self.holding:
             self.process.wait()
         return self
+
+    def drain(self):
+        """Takes what has been said up to now."""
+        while select.select([self.link], [], [], 0)[0]:
+            try:
+                data = self.link.recv(65536)
+            except ConnectionResetError:
+                continue
+            if not data:
+                break
+            self.take(data)
 
     def kill(self):
         self.killed = True

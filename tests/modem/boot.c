@@ -61,10 +61,13 @@ static bool find_version(const struct nand *n, const struct partition *p, char v
 bool boot_decide(const struct nand *n, char version[BOOT_VERSION_MAX], char reason[BOOT_REASON_MAX])
 {
     static const char *const with_version[] = {"TZ", "modem", "system"};
-    const struct partition sbl = {"SBL", 0, 10};
-    struct layout l;
+    const struct partition *sbl;
+    struct layout l, made;
 
-    if (!sbl_valid(n, &sbl) || !partition_whole(n, &sbl)) {
+    /* The boot ROM has no table: it looks in sector 0. */
+    layout_default(&made, n->blocks);
+    sbl = layout_find(&made, "SBL");
+    if (!sbl_valid(n, sbl) || !partition_whole(n, sbl)) {
         snprintf(reason, BOOT_REASON_MAX, "no valid SBL");
         return false;
     }

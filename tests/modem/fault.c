@@ -7,7 +7,7 @@
 
 #include "trace.h"
 
-static const char *const kinds[] = {"none", "unplug", "hang", "nak", "garbage"};
+static const char *const kinds[] = {"none", "unplug", "hang", "nak", "garbage", "stop"};
 static const char *const points[] = {"command", "done", "byte", "out", "in"};
 
 const char *fault_kind_name(enum fault_kind k)

@@ -6,7 +6,8 @@
  * "done": after it did it and before it answers), the Nth OUT byte, a byte of the Nth OUT or IN transfer. A
  * transfer is one datagram of the socket; all counts start at 1 and go on over appearances, unless faults
  * happen always: then they start again with each. unplug and hang happen on the spot; nak and garbage turn
- * the answer that comes next.
+ * the answer that comes next. stop is no fault of a modem: its process stops (SIGSTOP) so that a test can do
+ * something to the host at this very point, and goes on with SIGCONT as if nothing had been.
  */
 
 #include <stdbool.h>
@@ -15,7 +16,7 @@
 
 #include "scenario.h"
 
-enum fault_kind { FAULT_NONE, FAULT_UNPLUG, FAULT_HANG, FAULT_NAK, FAULT_GARBAGE };
+enum fault_kind { FAULT_NONE, FAULT_UNPLUG, FAULT_HANG, FAULT_NAK, FAULT_GARBAGE, FAULT_STOP };
 enum fault_point { POINT_COMMAND, POINT_DONE, POINT_BYTE, POINT_OUT, POINT_IN };
 
 struct fault {

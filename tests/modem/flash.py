@@ -46,7 +46,12 @@ LAYOUT_SMALL = LAYOUT[:8] + [
     ("boot", 97, 6), ("recovery", 103, 6), ("modem", 109, 24), ("misc", 133, 5), ("recoveryfs", 138, 16),
     ("usrdata", 154, 16), ("system", 170, 0),
 ]
-LAYOUT_BLOCKS_FULL = 1232
+LAYOUT_TINY = [
+    ("SBL", 0, 3), ("MIBIB", 3, 3), ("EFS2", 6, 3), ("sys_rev", 9, 1), ("RAWDATA", 10, 1), ("TZ", 11, 3), ("sec", 14, 2),
+    ("cust_info", 16, 1), ("boot", 17, 1), ("recovery", 18, 1), ("modem", 19, 1), ("misc", 20, 1), ("recoveryfs", 21, 1),
+    ("usrdata", 22, 1), ("system", 23, 0),
+]
+LAYOUT_BLOCKS_FULL, LAYOUT_BLOCKS_SMALL = 1232, 192
 UNIT_DATA = ("EFS2", "RAWDATA", "sys_rev", "cust_info")
 
 
@@ -97,7 +102,7 @@ def parse_table(page, blocks):
 
 
 def default_layout(blocks):
-    table = LAYOUT if blocks >= LAYOUT_BLOCKS_FULL else LAYOUT_SMALL
+    table = LAYOUT if blocks >= LAYOUT_BLOCKS_FULL else LAYOUT_SMALL if blocks >= LAYOUT_BLOCKS_SMALL else LAYOUT_TINY
     return [Partition(n, f, c or blocks - f) for n, f, c in table]
 
 
@@ -229,6 +234,9 @@ class Snapshot:
     def is_bad(self, block):
         return self.content["content"].get(str(block), [False])[0]
 
+    def is_written(self, block):
+        return bool(self.content["content"].get(str(block), [False, []])[1])
+
     def page(self, block, index):
         """A digest, or ERASED or UNREADABLE."""
         pages = self.content["content"].get(str(block), [False, []])[1]
@@ -250,6 +258,8 @@ def where(partitions, block, page_in_block):
 def unchanged_block(flash, before, block, partitions):
     """None, or how this block differs from what it was."""
     states = flash.states(block)
+    if not any(states) and not before.is_written(block):
+        return None
     for i in range(flash.pages_per_block):
         was = before.page(block, i)
         if states[i] == WRITTEN:

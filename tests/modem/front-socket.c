@@ -258,6 +258,10 @@ int front_strike(struct front *f, enum fault_kind k)
     case FAULT_GARBAGE:
         f->garbage_next = true;
         return 0;
+    case FAULT_STOP:
+        trace_flush();
+        raise(SIGSTOP);
+        return 0;
     case FAULT_NONE:
         break;
     }
@@ -456,6 +460,10 @@ static int send_frame(struct front *f, const uint8_t *data, size_t length)
     k = faults_in(f->faults, length, &accepted);
     if (k == FAULT_GARBAGE)
         f->garbage_next = true;
+    if (k == FAULT_STOP) {
+        accepted = length;
+        front_strike(f, k);
+    }
     if (f->garbage_next) {
         f->garbage_next = false;
         memset(garbage, 0xA5, sizeof(garbage) - 1);

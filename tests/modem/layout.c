@@ -41,6 +41,12 @@ static const struct partition small[] = {
     {"recoveryfs", 138, 16}, {"usrdata", 154, 16}, {"system", 170, 0},
 };
 
+static const struct partition tiny[] = {
+    {"SBL", 0, 3},    {"MIBIB", 3, 3}, {"EFS2", 6, 3},        {"sys_rev", 9, 1},  {"RAWDATA", 10, 1},
+    {"TZ", 11, 3},    {"sec", 14, 2},  {"cust_info", 16, 1},  {"boot", 17, 1},    {"recovery", 18, 1},
+    {"modem", 19, 1}, {"misc", 20, 1}, {"recoveryfs", 21, 1}, {"usrdata", 22, 1}, {"system", 23, 0},
+};
+
 static uint32_t word(const uint8_t *p)
 {
     uint32_t v;
@@ -58,9 +64,10 @@ void layout_default(struct layout *l, uint32_t blocks)
 {
     enum { FULL = sizeof(full) / sizeof(full[0]), SMALL = sizeof(small) / sizeof(small[0]) };
 
+    _Static_assert(sizeof(tiny) == sizeof(full), "the same partitions");
     *l = (struct layout){.count = FULL};
-    memcpy(l->partitions, full, sizeof(full));
-    if (blocks < LAYOUT_BLOCKS_FULL)
+    memcpy(l->partitions, blocks < LAYOUT_BLOCKS_SMALL ? tiny : full, sizeof(full));
+    if (blocks >= LAYOUT_BLOCKS_SMALL && blocks < LAYOUT_BLOCKS_FULL)
         memcpy(l->partitions + FULL - SMALL, small, sizeof(small));
     l->partitions[FULL - 1].blocks = blocks - l->partitions[FULL - 1].first_block;
 }

@@ -13,7 +13,13 @@
 #include "nand.h"
 #include "scenario.h"
 
-enum { PARTITIONS_MAX = 48, PARTITION_NAME_MAX = 16, LAYOUT_BLOCKS_FULL = 1232, LAYOUT_BLOCKS_MIN = 192 };
+enum {
+    PARTITIONS_MAX = 48,
+    PARTITION_NAME_MAX = 16,
+    LAYOUT_BLOCKS_FULL = 1232,
+    LAYOUT_BLOCKS_SMALL = 192,
+    LAYOUT_BLOCKS_MIN = 24,
+};
 
 struct partition {
     char name[PARTITION_NAME_MAX + 1]; /* without "0:" */
@@ -26,7 +32,8 @@ struct layout {
 };
 
 /* The layout that every modem here is made with: the full one from LAYOUT_BLOCKS_FULL blocks on, below it the
-   same small partitions with small big ones. */
+   same small partitions with small big ones, below LAYOUT_BLOCKS_SMALL a chip for tests that count every
+   command: three blocks where something is written, else one. */
 void layout_default(struct layout *l, uint32_t blocks);
 
 /* Reads the table off the chip: of all copies in blocks 0 to 20 that are whole (magics, CRC) the one with the

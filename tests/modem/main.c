@@ -121,7 +121,7 @@ static bool parse_options(int argc, char **argv, struct options *o, struct scena
     if (!o->make && !o->socket && o->fd < 0)
         return complain("--socket or --fd is missing");
     if (o->fresh && (o->blocks < LAYOUT_BLOCKS_MIN || o->blocks > 65536 / 4))
-        return complain("--blocks: 192 to 16384");
+        return complain("--blocks: 24 to 16384");
     return true;
 }
 

@@ -13,6 +13,13 @@ PARTITIONS = [
     ("sec", 87, 4), ("cust_info", 91, 6), ("boot", 97, 60), ("recovery", 157, 60), ("modem", 217, 440),
     ("misc", 657, 5), ("recoveryfs", 662, 160), ("usrdata", 822, 400), ("system", 1222, None),
 ]
+# A chip for tests that count every command.
+TINY_BLOCKS = 24
+TINY_PARTITIONS = [
+    ("SBL", 0, 3), ("MIBIB", 3, 3), ("EFS2", 6, 3), ("sys_rev", 9, 1), ("RAWDATA", 10, 1), ("TZ", 11, 3), ("sec", 14, 2),
+    ("cust_info", 16, 1), ("boot", 17, 1), ("recovery", 18, 1), ("modem", 19, 1), ("misc", 20, 1), ("recoveryfs", 21, 1),
+    ("usrdata", 22, 1), ("system", 23, None),
+]
 GEOMETRIES = {"p4K_b256K": 4096, "p2K_b128K": 2048}
 
 HEADER_MAGIC = (0xFE569FAC, 0xCD7F127A)
@@ -22,6 +29,12 @@ CRC_MAGIC = (0x9D41BEA1, 0xF1DED2EA)
 GROWS = 0xFFFFFFFF
 TABLE_VERSION = 4
 ENTRY = struct.Struct("<16sII4B")
+
+
+def use_tiny():
+    """From here on the tiny chip is the one."""
+    global BLOCKS, PARTITIONS
+    BLOCKS, PARTITIONS = TINY_BLOCKS, TINY_PARTITIONS
 
 
 def blocks_of(name):

@@ -302,6 +302,7 @@ def main():
     parser.add_argument("--chip", choices=sorted(CHIPS), default="SDX55")
     parser.add_argument("--vendor-tag", action="store_true", help="with the vendor's project check (2.7)")
     parser.add_argument("--small", action="store_true", help="few partitions, few bytes: for the enumeration of faults")
+    parser.add_argument("--tiny-chip", action="store_true", help="for a chip of 24 blocks instead of 2048")
     parser.add_argument("--grow", action="store_true", help="the last partition keeps its length 0xFFFFFFFF")
     parser.add_argument("--no-sbl", action="store_true", help="no image and no erase for sector 0")
     parser.add_argument("--flat", action="store_true", help="an archive without a top directory")
@@ -325,6 +326,8 @@ def main():
     if options.kind is not None and options.kind not in breaks.names():
         parser.error("--break: one of " + ", ".join(breaks.names()))
 
+    if options.tiny_chip:
+        layout.use_tiny()
     package = Package(options)
     package.build()
     if options.kind:
