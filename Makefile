@@ -141,6 +141,10 @@ check-service: all
 check-rules: all
 	BUILD=$(abspath $(BUILD)) tests/rules/run
 
+# Every fault at every point of one flash; minutes. tests/faults/faults.py --only KIND@POINT repeats one.
+check-faults: all
+	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/faults/faults.py
+
 check-style:
 	tests/check-style
 
@@ -171,7 +175,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-style deps clean
+.PHONY: all fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-faults check-style deps clean
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
