@@ -135,7 +135,7 @@ check-san:
 	+$(MAKE) SAN=1 BUILD=$(BUILD)-san check-unit
 
 check-service: all
-	BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -x tests/service tests/modem
+	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/service/test_*.py tests/modem/test_*.py)
 
 # The flash rules, each by what the modem received and by what lies in its flash.
 check-rules: all

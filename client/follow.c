@@ -161,13 +161,16 @@ static int on_interrupt(sd_event_source *source, const struct signalfd_siginfo *
     return sd_event_add_time_relative(f->event, NULL, CLOCK_MONOTONIC, SECOND_CTRL_C_USEC, 0, on_detached, f);
 }
 
-static int run(struct follow *f)
+static void hold_interrupt(int how)
 {
     sigset_t interrupt;
     sigemptyset(&interrupt);
     sigaddset(&interrupt, SIGINT);
-    sigprocmask(SIG_BLOCK, &interrupt, NULL);
+    sigprocmask(how, &interrupt, NULL);
+}
 
+static int run(struct follow *f)
+{
     int r = sd_bus_attach_event(f->bus, f->event, SD_EVENT_PRIORITY_NORMAL);
     if (r >= 0)
         r = sd_event_add_signal(f->event, NULL, SIGINT, on_interrupt, f);
@@ -176,7 +179,6 @@ static int run(struct follow *f)
     while (r >= 0 && !f->over)
         r = sd_event_run(f->event, UINT64_MAX);
     sd_bus_detach_event(f->bus);
-    sigprocmask(SIG_UNBLOCK, &interrupt, NULL);
     if (r < 0)
         fprintf(stderr, "qdlctl: %s\n", strerror(-r));
     return r < 0 ? EXIT_OTHER : f->code;
@@ -209,9 +211,12 @@ int follow_job(sd_bus *bus, const char *path, bool result_text, json_object **re
     if (code == EXIT_OK)
         code = bus_get_all(bus, path, "org.qdld1.Job", &f.job);
     if (code == EXIT_OK) {
+        /* From the first line on Ctrl-C means "detach". */
+        hold_interrupt(SIG_BLOCK);
         progress_show(&f.progress, f.job);
         code = finished(f.job) ? report_exit_code(f.job) : run(&f);
         progress_clear(&f.progress);
+        hold_interrupt(SIG_UNBLOCK);
         if (finished(f.job) && (result_text || code != EXIT_OK))
             report_result(f.job);
     }

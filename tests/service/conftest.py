@@ -338,17 +338,31 @@ class Changes:
     """PropertiesChanged of one object, with the time of each, by a match of its own connection."""
 
     def __init__(self, address, path):
+        self.address, self.text = address, ""
         self.process = subprocess.Popen(
             ["dbus-monitor", "--address", address,
-             f"type='signal',path='{path}',interface='{PROPERTIES}',member='PropertiesChanged'"],
-            stdout=subprocess.PIPE)
-        # It says so much when it listens: its own NameAcquired.
-        assert select.select([self.process.stdout], [], [], 10)[0]
+             f"type='signal',path='{path}',interface='{PROPERTIES}',member='PropertiesChanged'",
+             "type='signal',interface='org.qdld1.Test'"], stdout=subprocess.PIPE)
+        self.reach("begin")
+
+    def reach(self, mark):
+        """Everything sent before this call has been heard: a signal of our own came back."""
+        end = time.monotonic() + 15
+        while f'"{mark}"' not in self.text:
+            assert time.monotonic() < end, self.text
+            subprocess.run(["dbus-send", f"--bus={self.address}", "--type=signal", "/", "org.qdld1.Test.Mark", f"string:{mark}"],
+                           check=True)
+            while select.select([self.process.stdout], [], [], 0.2)[0]:
+                data = os.read(self.process.stdout.fileno(), 65536)
+                assert data, self.text
+                self.text += data.decode()
 
     def end(self):
         """[(time, [names])] in order."""
+        self.reach("end")
         self.process.terminate()
-        text = self.process.communicate(timeout=10)[0].decode()
+        self.process.communicate(timeout=10)
+        text = self.text
         result = []
         for block in re.split(r"^(?=signal )", text, flags=re.M):
             if "PropertiesChanged" in block:
