@@ -156,6 +156,15 @@ static const char *why_no_vendor_check(const struct flash *f, const struct plan_
     return NULL;
 }
 
+/* Those that may not be sent at all are no steps of the plan. */
+static bool asks_for_vendor_check(const struct package *p)
+{
+    for (size_t i = 0; i < p->n_commands; i++)
+        if (p->commands[i].kind == COMMAND_VENDOR)
+            return true;
+    return false;
+}
+
 /* 1: the modem agreed; 0: it said nothing, or was not asked. */
 static int check_vendor(struct flash *f, struct error *e)
 {
@@ -179,7 +188,9 @@ static int check_vendor(struct flash *f, struct error *e)
         agreed_all = agreed_all != 0 && agreed;
     }
     if (agreed_all < 0) {
-        f->vendor = "the package asks for none";
+        f->vendor = asks_for_vendor_check(f->package)
+                        ? "not sent: the programmer does not know it, or the package names no project"
+                        : "the package asks for none";
         return 0;
     }
     f->vendor = agreed_all ? "the modem agreed" : "the modem did not object";

@@ -166,10 +166,30 @@ def moved_efs2(p):
     p.files[path] = layout.mibib(p.options.page_size, partitions=table)
 
 
+def renamed(p, name):
+    """A table that calls the place of a partition otherwise, and an erase of it: only the modem knows better."""
+    p.use_table([("data" if n == name else n, f, c) for n, f, c in layout.PARTITIONS])
+    p.add_command("erase", name)
+
+
 def renamed_efs2(p):
-    """A table that calls the place of EFS2 otherwise, and an erase of it: only the modem knows better."""
-    p.use_table([("data" if n == "EFS2" else n, f, c) for n, f, c in layout.PARTITIONS])
-    p.add_command("erase", "EFS2")
+    """A table that calls EFS2 otherwise, and an erase of it."""
+    renamed(p, "EFS2")
+
+
+def renamed_rawdata(p):
+    """A table that calls RAWDATA otherwise, and an erase of it."""
+    renamed(p, "RAWDATA")
+
+
+def renamed_sys_rev(p):
+    """A table that calls sys_rev otherwise, and an erase of it."""
+    renamed(p, "sys_rev")
+
+
+def renamed_cust_info(p):
+    """A table that calls cust_info otherwise, and an erase of it."""
+    renamed(p, "cust_info")
 
 
 def without_efs2(p):
@@ -420,7 +440,7 @@ BEFORE = {f.__name__.replace("_", "-"): f for f in (
     missing_image, truncated_image, xml_bomb, external_entity, not_xml, negative, overflow, wrap, expression, image_too_large,
     overlap, unaligned, straddle, beyond_chip, no_programmer, two_programmers, erase_no_range, erase_no_sector_size, efs2,
     factory, disk_patch, unpatched, bad_table_crc, moved_efs2, geometry_disagrees, project_disagrees, traversal, md5_garbage,
-    renamed_efs2, without_efs2, other_table, no_table, mibib_erase_only, sbl_erase_only, sbl_tail_erase, sbl_tail_write,
+    renamed_efs2, renamed_rawdata, renamed_sys_rev, renamed_cust_info, without_efs2, other_table, no_table, mibib_erase_only, sbl_erase_only, sbl_tail_erase, sbl_tail_write,
     sbl_in_the_middle, update_and_factory,
     two_rawprograms, no_rawprogram, no_geometry, empty_project, hostile_project, other_vendor, unknown_command)}
 AFTER = {f.__name__[len("after_"):].replace("_", "-"): f for f in (

@@ -8,6 +8,7 @@ make a modem do, every erase and program complete and inside its own partition, 
 import importlib.util
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -197,24 +198,7 @@ def packages():
 # ---- jobs ----
 
 class Job(driver.Job):
-    """With what the service does and the driver of the faults need not: it also tells a worker that waits for EDL what
-    else appeared, and hands over a crash dump, which is at the same interface."""
-
-    def offer(self):
-        m = self.modem
-        if m.connection is None or self.waits is None:
-            return
-        ids = ["VID=" + m.plug["VID"], "PID=" + m.plug["PID"], "PRODUCT=" + driver.escape(m.plug.get("PRODUCT", ""))]
-        if self.waits == "edl" and self.came_back and m.normal:
-            self.came_back = False
-            self.waits = None
-            self.send(["APPEARED=normal"] + ids)
-            self.waits = "edl"
-            return
-        super().offer()
-
-    def worker_is_silent(self):
-        return not self.messages
+    """With the words of its end by name."""
 
     def log_has(self, text):
         return any(text in line for line in self.log)
@@ -268,6 +252,24 @@ class Bench:
             f.write(data.ljust(size, b"\xff"))
             f.seek(records + block * flashfile.RECORD.size)
             f.write(flashfile.RECORD.pack(flags, max(next_page, page % PAGES + 1), 0, count))
+
+    def poke_table(self, partitions, block=10, age=9, names=None, spoil=None):
+        """The modem's own partition table; names: raw bytes in place of a name; spoil(pages) bends it behind the CRC."""
+        pages = bytearray(layout.mibib(PAGE, partitions=partitions, age=age))
+        for i, (name, _, _) in enumerate(partitions):
+            if names and name in names:
+                pages[PAGE + 16 + 28 * i:PAGE + 32 + 28 * i] = names[name].ljust(16, b"\0")
+        struct.pack_into("<I", pages, 3 * PAGE + 12, layout.mibib_crc(pages[:2 * PAGE]))
+        if spoil:
+            spoil(pages)
+        self.wipe(block)
+        for i in range(4):
+            self.poke(block * PAGES + i, bytes(pages[i * PAGE:(i + 1) * PAGE]))
+
+    def wipe(self, *blocks):
+        for b in blocks:
+            for i in range(PAGES):
+                self.poke(b * PAGES + i, b"", flashfile.ERASED)
 
     def start(self, *settings):
         """Plugs a modem with this flash in (a new one the first time)."""
@@ -428,3 +430,19 @@ def bench(packages):
         b = Bench(directory, packages)
         yield b
         b.close()
+
+
+@pytest.fixture(scope="session")
+def rehearsal(packages):
+    """The trace of a flash without faults, for tests that need the number of a command."""
+    made = {}
+
+    def get(*arguments, settings=()):
+        if (arguments, settings) not in made:
+            with tempfile.TemporaryDirectory(prefix="qdld-rules.") as directory:
+                b = Bench(directory, packages)
+                b.start(*settings)
+                made[arguments, settings] = b.assert_done(b.flash(arguments))
+                b.close()
+        return made[arguments, settings]
+    return get

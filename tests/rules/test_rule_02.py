@@ -194,9 +194,10 @@ def test_other_unit(bench, option, value):
     assert bench.trace().commands == [], "a programmer was started on a modem that is not the job's"
 
 
-def test_other_unit_in_the_middle(bench):
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_other_unit_in_the_middle(bench, rehearsal, after):
     """The card is swapped while the job waits: nothing is written to the other one."""
-    bench.start("fault=unplug@command:130", "swap_at=2")
+    bench.start("fault=unplug@command:%d" % rehearsal().changes[after].number, "swap_at=2")
     job = bench.flash()
     bench.assert_error(job, "WrongUnit", "5eed0001")
     trace = bench.trace()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Flash rule 6: SBL goes first and comes last, MIBIB directly behind the first, and in between the modem comes back in 9008."""
+import tempfile
+
 import pytest
 
-from conftest import blocks_of
+from conftest import PAGES, Bench, blocks_of
 
 
 def story(trace):
@@ -83,3 +85,74 @@ def test_package_without_a_table(bench):
     bench.start()
     trace = bench.assert_done(bench.flash(("--break", "no-table")))
     assert all(c.partition != "MIBIB" for c in trace.changes)
+
+
+# ---- power loss ----
+
+def run_with_power_loss(packages, arguments, fault, settings=()):
+    """A working modem that loses its power for good at this point of the flash; in which mode does it come up, and
+    does the same call finish what was begun?"""
+    with tempfile.TemporaryDirectory(prefix="qdld-rules.") as directory:
+        b = Bench(directory, packages)
+        b.start("initial=working", "start=sahara", "fault=" + fault, "replug_ms=-1", *settings)
+        job = b.flash(arguments, wait_device_usec=30000)
+        assert job.result != "done", (fault, job.words)
+        mode = b.boots()
+        if mode == "edl":
+            b.start(*settings)
+            b.assert_done(b.flash(arguments))
+        b.close()
+        return mode
+
+
+WITH_TABLE = ("--break", "other-table")
+
+
+def test_power_loss_at_every_change_leaves_9008(packages, rehearsal):
+    trace = rehearsal(*WITH_TABLE)
+    first, last = trace.changes[0], trace.changes[-1]
+    assert (first.tag, first.partition, last.tag, last.partition) == ("erase", "SBL", "program", "SBL")
+    assert run_with_power_loss(packages, WITH_TABLE, "unplug@command:%d" % first.number) == "normal", "nothing was changed yet"
+    for c in trace.changes[1:]:
+        assert run_with_power_loss(packages, WITH_TABLE, "unplug@command:%d" % c.number) == "edl", c
+    for c in trace.changes[:-1]:
+        assert run_with_power_loss(packages, WITH_TABLE, "unplug@done:%d" % c.number) == "edl", c
+
+
+def test_power_loss_while_writing_leaves_9008(packages, rehearsal):
+    """In the middle of each image, SBL's own included."""
+    trace = rehearsal(*WITH_TABLE)
+    points, out, tag = [], 0, ""
+    for line in trace.lines:
+        if line.startswith("command "):
+            tag = line.split()[2]
+        elif line.startswith("out transfer="):
+            out = int(line.split("transfer=")[1].split()[0])
+            length = int(line.split("length=")[1].split()[0])
+            if tag == "program" and length >= 4096:
+                points.append(out)
+    assert len(points) >= 6, points
+    for n in points:
+        assert run_with_power_loss(packages, WITH_TABLE, "unplug@out:%d+100" % n) == "edl", n
+
+
+def test_no_reset_before_the_last_proof(bench):
+    """One flipped bit in any image, and the modem is not reset."""
+    for page in (blocks_of("TZ")[0] * PAGES + 3, 1):
+        bench.made = False
+        bench.start("flip=%d" % page)
+        job = bench.flash()
+        bench.assert_error(job, "DigestMismatch")
+        assert bench.trace().resets == []
+
+
+def test_image_changed_in_the_middle_is_found_before_sbl(bench, rehearsal):
+    """Away for a while in front of the SBL write: all is verified again first (rule 9), SBL last."""
+    sbl = rehearsal().programs[-1]
+    bench.start("fault=unplug@command:%d" % sbl.number)
+    trace = bench.assert_done(bench.flash())
+    tags = story(trace)
+    again = len(tags) - 1 - tags[::-1].index(("program", "SBL"))
+    at = trace.lines.index(next(line for line in trace.lines if "fault unplug" in line))
+    assert [t for t in tags[:again] if t[0] == "verify"].count(("verify", "TZ")) == 2, tags
+    assert at < len(trace.lines)
