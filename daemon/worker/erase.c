@@ -176,7 +176,12 @@ int erase_probe_fill(struct flash *f, const struct plan_step *s, struct error *e
     for (uint64_t b = s->first_block; b < s->first_block + s->n_blocks; b++) {
         if (nand_map_is_bad(&f->map, b))
             continue;
-        int r = session_probe_fill(f->session, b * f->plan->geometry.pages_per_block, e);
+        /* The erase may have made it a bad one, of which no page can be read. */
+        int r = erase_read_map(f, b, 1, e);
+        if (r == 0 && nand_map_is_bad(&f->map, b))
+            continue;
+        if (r == 0)
+            r = session_probe_fill(f->session, b * f->plan->geometry.pages_per_block, e);
         f->fill_known = r == 0;
         return r;
     }
