@@ -131,8 +131,8 @@ def test_hostile_name_never_gets_there(bench):
 
 
 def test_asked_again_as_long_as_nothing_was_erased(bench, rehearsal):
-    """Unplugged in front of the first erase: the same call asks again."""
-    bench.start("fault=unplug@command:%d" % rehearsal("--vendor-tag").changes[0].number, "replug_ms=-1")
+    """Unplugged before the answer: the same call asks again."""
+    bench.start("fault=unplug@done:%d" % rehearsal("--vendor-tag").vendors[0].number, "replug_ms=-1")
     job = bench.flash(("--vendor-tag",), wait_device_usec=100000)
     assert job.result != "done"
     first = bench.trace()

@@ -94,7 +94,7 @@ def run_with_power_loss(packages, arguments, fault, settings=()):
     does the same call finish what was begun?"""
     with tempfile.TemporaryDirectory(prefix="qdld-rules.") as directory:
         b = Bench(directory, packages)
-        b.start("initial=working", "start=sahara", "fault=" + fault, "replug_ms=-1", *settings)
+        b.start(*WORKING, "fault=" + fault, "replug_ms=-1", *settings)
         job = b.flash(arguments, wait_device_usec=30000)
         assert job.result != "done", (fault, job.words)
         mode = b.boots()
@@ -105,11 +105,12 @@ def run_with_power_loss(packages, arguments, fault, settings=()):
         return mode
 
 
+WORKING = ("initial=working", "start=sahara")
 WITH_TABLE = ("--break", "other-table")
 
 
 def test_power_loss_at_every_change_leaves_9008(packages, rehearsal):
-    trace = rehearsal(*WITH_TABLE)
+    trace = rehearsal(*WITH_TABLE, settings=WORKING)
     first, last = trace.changes[0], trace.changes[-1]
     assert (first.tag, first.partition, last.tag, last.partition) == ("erase", "SBL", "program", "SBL")
     assert run_with_power_loss(packages, WITH_TABLE, "unplug@command:%d" % first.number) == "normal", "nothing was changed yet"
@@ -121,7 +122,7 @@ def test_power_loss_at_every_change_leaves_9008(packages, rehearsal):
 
 def test_power_loss_while_writing_leaves_9008(packages, rehearsal):
     """In the middle of each image, SBL's own included."""
-    trace = rehearsal(*WITH_TABLE)
+    trace = rehearsal(*WITH_TABLE, settings=WORKING)
     points, out, tag = [], 0, ""
     for line in trace.lines:
         if line.startswith("command "):
