@@ -130,11 +130,25 @@ static int look_at_blocks(struct flash *f, const struct plan_step *s, uint64_t *
     return 1;
 }
 
+static int look_with_new_map(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+{
+    int r = erase_read_map(f, s->first_block, s->n_blocks, e);
+    return r < 0 ? r : look_at_blocks(f, s, ret_block, e);
+}
+
+/*
+ * The map is not read anew after every write: that is a command for each block, up to 75 ms on some modems.
+ * It need not be, because a block that goes bad under a program command hands its data on, and the image ends
+ * one block further: the block behind it, erased by the map that we have, holds data then. That is the moment
+ * to look again, and always before that block is taken for a stale one and erased.
+ */
 int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
 {
     bool quiet = f->quiet;
     f->quiet = true;
     int r = look_at_blocks(f, s, ret_block, e);
+    if (r == 0 && has_finished_write(f, s))
+        r = look_with_new_map(f, s, ret_block, e);
     f->quiet = quiet;
     return r;
 }

@@ -12,18 +12,21 @@
 
 /* ---- chip ---- */
 
+/* Names without their decoration: "MDM9607" is "9607". SDX20 was an MDM9x6x first and programmers still say
+   so (reference/edl.md 4: "07D0E1 MDM9x60/SDX20"). */
 static const char *chip_core(const char *name)
 {
-    return strncasecmp(name, "mdm", 3) == 0 ? name + 3 : name;
+    if (strncasecmp(name, "sdx20", strlen("sdx20")) == 0)
+        return "9x6x";
+    return strncasecmp(name, "mdm", strlen("mdm")) == 0 ? name + strlen("mdm") : name;
 }
 
 bool gate_chips_agree(const char *a, const char *b)
 {
+    if (!*a || !*b)
+        return true;
     a = chip_core(a);
     b = chip_core(b);
-    /* A series by name ("SDX20") and one by number ("9x65") may be the same: nothing can be said. */
-    if (!*a || !*b || !isdigit((unsigned char)*a) != !isdigit((unsigned char)*b))
-        return true;
     for (; *a && *b; a++, b++) {
         int x = tolower((unsigned char)*a), y = tolower((unsigned char)*b);
         bool wildcard = (x == 'x' && isdigit(y)) || (y == 'x' && isdigit(x));

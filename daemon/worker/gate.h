@@ -20,6 +20,8 @@ int gate_chip(struct flash *f, struct error *e);
  */
 int gate_storage(struct flash *f, bool resumed, struct error *e);
 
-/* Do "sdx6x" and "SDX62", "9x07" and "MDM9607", "SDX55" and "SDX55M" mean the same chip? True where nothing
- * can be said. */
+/*
+ * Do two names mean the same chip: "SDX6x" and "SDX62", "MDM9x07" and "MDM9607", "SDX55" and "SDX55M",
+ * "SDX20" and "MDM9x65"? True if one of them is empty: then nothing can be said.
+ */
 bool gate_chips_agree(const char *a, const char *b);

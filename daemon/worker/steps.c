@@ -129,7 +129,10 @@ static int run_erase(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
     worker_phase(f->worker, "erase", flash_step_name(s));
-    int r = begin_change(f, i, e);
+    /* Done again: what was begun here may have cost a block. */
+    int r = f->steps[i].touched ? erase_read_map(f, s->first_block, s->n_blocks, e) : 0;
+    if (r == 0)
+        r = begin_change(f, i, e);
     if (r == 0)
         r = erase_range(f, s, e);
     if (r == 0)
@@ -145,7 +148,7 @@ static int run_erase(struct flash *f, size_t i, struct error *e)
    out to be the image's after all, the verification says so. */
 static int check_behind(struct flash *f, const struct plan_step *write, struct error *e)
 {
-    int r = erase_read_map(f, write->first_block, write->n_blocks, e);
+    int r = 0;
     for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++) {
         const struct plan_step *s = &f->plan->steps[i];
         if (s->action == PLAN_ERASE && flash_contains(s, write) && !has_write(f, s, true))
@@ -251,17 +254,6 @@ int steps_run(struct flash *f, struct error *e)
 
 /* ---- looking again ---- */
 
-static int recheck_map(struct flash *f, struct error *e)
-{
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++) {
-        const struct plan_step *s = &f->plan->steps[i];
-        if (s->action == PLAN_ERASE && f->steps[i].touched)
-            r = erase_read_map(f, s->first_block, s->n_blocks, e);
-    }
-    return r;
-}
-
 /* Before anything is judged erased: how does this programmer show it? Asked where nothing was written since
  * the erase. */
 static int recheck_fill(struct flash *f, struct error *e)
@@ -353,9 +345,7 @@ int steps_recheck(struct flash *f, struct error *e)
 {
     worker_state(f->worker, true, false);
     f->resumed = 0;
-    int r = recheck_map(f, e);
-    if (r == 0)
-        r = recheck_fill(f, e);
+    int r = recheck_fill(f, e);
     for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++)
         if (f->plan->steps[i].action == PLAN_WRITE && f->steps[i].done)
             r = recheck_write(f, i, e);

@@ -13,10 +13,10 @@ void steps_from_journal(struct flash *f);
 
 /*
  * Looks again at everything that was done, after any appearance of the modem but the first one of a fresh
- * flash: finished writes by digest or read-back, erased ranges by their first and last pages, the bad-block
- * map of all of them. What is not there any more is to be done again, from the erase of its partition on. So
- * the digest of every partition is taken again before SBL is written (flash rule 9), always, and not only if
- * the modem was away for longer than its loop.
+ * flash: finished writes by digest or read-back, erased blocks by their first and last pages. What is not
+ * there any more is to be done again, from the erase of its partition on. So every partition is verified
+ * again before SBL is written (flash rule 9), always, and not only if the modem was away for longer than its
+ * loop.
  */
 int steps_recheck(struct flash *f, struct error *e);
 

@@ -28,7 +28,7 @@ static char fix_phases[FIX_LOG_SIZE];
 static int fix_check_result; /* what worker_check() says */
 static bool fix_unsafe, fix_cancelable, fix_told_destructive;
 
-static void fix_append(char *to, const char *text)
+static inline void fix_append(char *to, const char *text)
 {
     size_t used = strlen(to);
     snprintf(to + used, FIX_LOG_SIZE - used, "%s\n", text);
@@ -92,7 +92,7 @@ int session_probe_fill(struct session *s, uint64_t page, struct error *e)
 
 /* ---- images: the file's offset is its seed ---- */
 
-static uint8_t fix_byte(const struct package_file *file, uint64_t at)
+static inline uint8_t fix_byte(const struct package_file *file, uint64_t at)
 {
     uint64_t x = (at + 1) * 0x9e3779b97f4a7c15u + file->offset * 0x632be59bd9b4e019u;
     /* Page 2 of every image holds nothing but ones, as real ones do. */
@@ -126,8 +126,8 @@ struct fixture {
     struct flash flash;
 };
 
-static void fix_step(struct fixture *x, enum plan_action action, const char *name, uint64_t first, uint64_t n,
-                     const struct package_file *file)
+static inline void fix_step(struct fixture *x, enum plan_action action, const char *name, uint64_t first,
+                            uint64_t n, const struct package_file *file)
 {
     struct plan_step *s = &x->plan.steps[x->plan.n_steps++];
     *s = (struct plan_step){.action = action, .first_block = first, .n_blocks = n, .file = file};
@@ -140,7 +140,7 @@ static void fix_step(struct fixture *x, enum plan_action action, const char *nam
         x->plan.bytes_to_write += s->pages * FIX_PAGE;
 }
 
-static void fix_plan(struct fixture *x)
+static inline void fix_plan(struct fixture *x)
 {
     static const uint64_t sizes[] = {7 * FIX_PAGE - 100, 4 * FIX_PAGE, 13 * FIX_PAGE, 9 * FIX_PAGE + 1,
                                      5 * FIX_PAGE};
@@ -166,7 +166,7 @@ static void fix_plan(struct fixture *x)
 }
 
 /* What gate 2 leaves behind: the map, and empty steps. */
-static void fix_gate(struct fixture *x)
+static inline void fix_gate(struct fixture *x)
 {
     struct flash *f = &x->flash;
     nand_map_done(&f->map);
@@ -182,7 +182,7 @@ static void fix_gate(struct fixture *x)
 }
 
 /* A new process with the same journal, or the first one. Returns whether there is something to continue. */
-static bool fix_start(struct fixture *x)
+static inline bool fix_start(struct fixture *x)
 {
     struct flash *f = &x->flash;
     const char *why = NULL;
@@ -198,7 +198,7 @@ static bool fix_start(struct fixture *x)
     return true;
 }
 
-static void fix_stop(struct fixture *x)
+static inline void fix_stop(struct fixture *x)
 {
     journal_done(&x->flash.journal);
     nand_map_done(&x->flash.map);
@@ -208,7 +208,7 @@ static void fix_stop(struct fixture *x)
 }
 
 /* A modem that ran something else until now: every page holds old data. */
-static struct fixture *fix_new(void)
+static inline struct fixture *fix_new(void)
 {
     struct fixture *x = calloc(1, sizeof(*x));
     assert_non_null(x);
@@ -233,7 +233,7 @@ static struct fixture *fix_new(void)
     return x;
 }
 
-static void fix_free(struct fixture *x)
+static inline void fix_free(struct fixture *x)
 {
     fix_stop(x);
     fake_free(x->nand);
@@ -244,7 +244,8 @@ static void fix_free(struct fixture *x)
 /* ---- what has to be there ---- */
 
 /* Does the flash hold this image, by the walk over good blocks, with nothing behind it? */
-static bool fix_holds(const struct fixture *x, const struct package_file *file, uint64_t first, uint64_t n)
+static inline bool fix_holds(const struct fixture *x, const struct package_file *file, uint64_t first,
+                             uint64_t n)
 {
     struct firehose_range range = nand_range(&x->nand->g, first, n);
     uint64_t pages = DIV_ROUND_UP(file->size, FIX_PAGE);
@@ -261,7 +262,7 @@ static bool fix_holds(const struct fixture *x, const struct package_file *file, 
     return true;
 }
 
-static bool fix_is_erased(const struct fixture *x, uint64_t first, uint64_t n)
+static inline bool fix_is_erased(const struct fixture *x, uint64_t first, uint64_t n)
 {
     for (uint64_t b = first; b < first + n; b++)
         for (uint64_t i = 0; !x->nand->bad[b] && i < FIX_PAGES_PER_BLOCK; i++)
@@ -270,7 +271,7 @@ static bool fix_is_erased(const struct fixture *x, uint64_t first, uint64_t n)
     return true;
 }
 
-static bool fix_is_untouched(const struct fixture *x, uint64_t first, uint64_t n)
+static inline bool fix_is_untouched(const struct fixture *x, uint64_t first, uint64_t n)
 {
     for (uint64_t page = first * FIX_PAGES_PER_BLOCK; page < (first + n) * FIX_PAGES_PER_BLOCK; page++) {
         const uint8_t *data = fake_at(x->nand, page);
@@ -280,7 +281,7 @@ static bool fix_is_untouched(const struct fixture *x, uint64_t first, uint64_t n
     return true;
 }
 
-static void fix_assert_complete(const struct fixture *x)
+static inline void fix_assert_complete(const struct fixture *x)
 {
     assert_true(fix_holds(x, &x->files[0], SBL, 4));
     assert_true(fix_holds(x, &x->files[1], MIBIB, 4));
@@ -293,7 +294,7 @@ static void fix_assert_complete(const struct fixture *x)
 }
 
 /* Flash rule 6: an SBL is there only with everything else behind it. */
-static void fix_assert_safe(const struct fixture *x)
+static inline void fix_assert_safe(const struct fixture *x)
 {
     assert_true(fix_is_untouched(x, EFS2, BOOT - EFS2));
     assert_true(fix_is_untouched(x, FIX_END, FIX_BLOCKS - FIX_END));
