@@ -33,6 +33,7 @@ struct firehose {
     bool *stubborn; /* an erase of it is ACKed and does nothing */
     uint8_t erased_fill;
     bool no_digest, no_skip_bad_block;
+    bool no_auto_erase; /* a page that is not erased cannot be programmed (9x07, as far as is known) */
     bool vendor_agrees, vendor_refuses;
     uint64_t garble_page; /* this page is programmed wrongly, once per garble_times */
     unsigned garble_times;
@@ -295,8 +296,10 @@ int firehose_program(struct firehose *f, const struct firehose_range *range, fir
             return error_set(e, ERROR_FIREHOSE_FAILED, "out of good blocks");
         if (f->unplug_after_pages && --f->unplug_after_pages == 0)
             return error_set(e, ERROR_MODEM_GONE, "the modem went away in the middle");
-        if (page % ppb == 0)
+        if (!f->no_auto_erase && page % ppb == 0)
             fake_erase_block(f, page / ppb);
+        if (f->pages[page] != FAKE_ERASED)
+            return error_set(e, ERROR_FIREHOSE_FAILED, "page %llu is not erased", (unsigned long long)page);
         fake_put(f, page, buffer, size);
         if (page == f->garble_page && f->garble_times) {
             f->garble_times--;

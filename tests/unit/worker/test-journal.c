@@ -225,6 +225,24 @@ static void test_other_keys(void **state)
     assert_string_equal(why, "nothing was done yet");
 }
 
+/* Started again for the same unit and plan: the records of the first start would fit, and must not come back.
+ */
+static void test_started_again(void **state)
+{
+    (void)state;
+    struct journal_key key = a_key();
+    struct journal j;
+    _cleanup_close_ int fd = file_of();
+    fill(fd, &key, RECORDS);
+    assert_int_equal(journal_load(&j, fd, &key, NULL, NULL), 0);
+    assert_int_equal(journal_start(&j, NULL), 0);
+    assert_int_equal(size_of(fd), JOURNAL_HEADER_SIZE);
+    struct journal_record first = record(0);
+    assert_int_equal(journal_append(&j, &first, NULL), 0);
+    journal_done(&j);
+    assert_int_equal(count(fd, &key, NULL), 1);
+}
+
 static void test_unknown_unit(void **state)
 {
     (void)state;
@@ -278,7 +296,8 @@ int main(void)
         cmocka_unit_test(test_replay),          cmocka_unit_test(test_torn_tails),
         cmocka_unit_test(test_tail_of_garbage), cmocka_unit_test(test_every_byte_counts),
         cmocka_unit_test(test_other_keys),      cmocka_unit_test(test_unknown_unit),
-        cmocka_unit_test(test_finished),        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_finished),        cmocka_unit_test(test_started_again),
+        cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -128,6 +128,61 @@ static void test_unplugged_inside_a_program(void **state)
     }
 }
 
+/* Two images in one erased range, the second one half written: neither may be written over what is there. */
+static void test_half_an_image_on_strict_flash(void **state)
+{
+    (void)state;
+    static const unsigned total = 7 + 4 + 13 + 10 + 5;
+    for (int blind = 0; blind < 2; blind++)
+        for (unsigned page = 1; page <= total; page++) {
+            struct fixture *x = fix_new();
+            struct error e;
+            x->nand->no_auto_erase = true;
+            x->session.capabilities.skip_bad_block = !blind;
+            fix_start(x);
+            x->nand->unplug_after_pages = page;
+            assert_int_equal(run(x, &e), -ENODEV);
+            fix_stop(x);
+            assert_true(fix_start(x));
+            assert_int_equal(run(x, &e), 0);
+            fix_assert_complete(x);
+            fix_free(x);
+        }
+}
+
+/* Flash rule 6 hangs on it: an SBL erase that was only ACKed stops the job before anything else is touched.
+ */
+static void test_sbl_that_is_not_erased(void **state)
+{
+    (void)state;
+    for (uint64_t block = SBL; block < MIBIB; block++) {
+        struct fixture *x = fix_new();
+        struct error e;
+        fix_start(x);
+        x->nand->stubborn[block] = true;
+        assert_int_equal(run(x, &e), -EPROTO);
+        assert_true(fix_is_untouched(x, MIBIB, FIX_BLOCKS - MIBIB));
+        fix_free(x);
+    }
+}
+
+/* What lay behind an image survives an erase that was only ACKed: it must be found. */
+static void test_stale_blocks_behind_an_image(void **state)
+{
+    (void)state;
+    static const uint64_t behind[] = {SBL + 2,    SBL + 3,    MIBIB + 1,  BOOT + 4,   BOOT + 7,
+                                      SYSTEM + 3, SYSTEM + 6, SYSTEM + 9, SYSTEM + 13};
+    for (size_t i = 0; i < ARRAY_SIZE(behind); i++) {
+        struct fixture *x = fix_new();
+        struct error e;
+        fix_start(x);
+        x->nand->stubborn[behind[i]] = true;
+        assert_int_equal(run(x, &e), -EPROTO);
+        assert_int_equal(e.hint, HINT_CONTACT_VENDOR);
+        fix_free(x);
+    }
+}
+
 static void test_done_is_not_trusted(void **state)
 {
     (void)state;
@@ -296,6 +351,9 @@ int main(void)
         cmocka_unit_test(test_bad_blocks),
         cmocka_unit_test(test_unplugged_at_every_command),
         cmocka_unit_test(test_unplugged_inside_a_program),
+        cmocka_unit_test(test_half_an_image_on_strict_flash),
+        cmocka_unit_test(test_sbl_that_is_not_erased),
+        cmocka_unit_test(test_stale_blocks_behind_an_image),
         cmocka_unit_test(test_done_is_not_trusted),
         cmocka_unit_test(test_nothing_to_do_again),
         cmocka_unit_test(test_wrong_sbl),
