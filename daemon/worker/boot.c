@@ -94,8 +94,8 @@ int boot_untouched(struct flash *f)
         return -ENODEV;
     worker_state(f->worker, false, false);
     worker_phase(f->worker, "reset", NULL);
-    int r = f->programmer_up && s->firehose ? firehose_power(s->firehose, FIREHOSE_POWER_RESET, &e)
-                                            : sahara_reset(s->transport, &e);
+    int r = s->programmer_runs && s->firehose ? firehose_power(s->firehose, FIREHOSE_POWER_RESET, &e)
+                                              : sahara_reset(s->transport, &e);
     if (r == -ENODEV)
         r = 0;
     if (r == 0)

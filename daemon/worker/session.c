@@ -36,6 +36,7 @@ static void let_go(struct session *s)
 {
     s->firehose = firehose_free(s->firehose);
     s->transport = transport_free(s->transport);
+    s->programmer_runs = false;
 }
 
 struct session *session_free(struct session *s)
@@ -189,6 +190,7 @@ static int upload(struct session *s, const struct detect_result *found, const vo
     int r = sahara_upload(s->transport, &found->hello, programmer, size, NULL, NULL, e);
     if (r < 0)
         return explain(r, "uploading the programmer", e);
+    s->programmer_runs = true;
     nand_capabilities_read(programmer, size, &s->capabilities);
     r = firehose_await_banner(s->firehose, e);
     if (r < 0)
@@ -244,7 +246,7 @@ static int start_programmer(struct session *s, const struct detect_result *found
     if (!s->firehose)
         return error_set(e, ERROR_FAILED, "no memory for the Firehose session");
     firehose_on_log(s->firehose, on_log, s);
-    s->programmer_was_running = found->state == DETECT_FIREHOSE;
+    s->programmer_runs = s->programmer_was_running = found->state == DETECT_FIREHOSE;
     s->capabilities = (struct nand_capabilities){0};
     s->last_error_log[0] = '\0';
     int r = 0;

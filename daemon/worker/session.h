@@ -24,6 +24,8 @@ struct session {
 
     /* Found in Firehose: uploaded by somebody else, and its capabilities are not those of our file. */
     bool programmer_was_running;
+    /* The modem speaks Firehose in this appearance, whether or not it could be configured. */
+    bool programmer_runs;
     /* Literals of the programmer that we uploaded, minus what its banner lacks. */
     struct nand_capabilities capabilities;
     struct firehose_storage storage;
