@@ -376,7 +376,8 @@ int plan_judge(struct plan *plan, const struct package *p, const struct plan_opt
     if (r < 0)
         return r;
 
-    if (modem_table && p->table_known && tables_equal(modem_table, &p->table, geometry->blocks))
+    if (!options->mibib_begun && modem_table && p->table_known &&
+        tables_equal(modem_table, &p->table, geometry->blocks))
         drop_mibib(plan);
     if (plan_set_keep(plan, p, options, modem_table, geometry->blocks) < 0)
         return error_set(e, ERROR_FAILED, "Out of memory");

@@ -51,6 +51,9 @@ struct plan_options {
     const char *known_version; /* what the service remembers of this unit, NULL */
     bool known_confirmed;
     bool reset;
+    /* Its write was begun by an earlier run: a table that reads as equal says nothing of the pages beside it.
+     */
+    bool mibib_begun;
     const struct mibib_table *recorded; /* tables recorded for this unit, may be NULL */
 };
 

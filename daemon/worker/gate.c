@@ -250,6 +250,21 @@ static int prepare_steps(struct flash *f, struct error *e)
     return 0;
 }
 
+/* Has the flash that we continue begun to write the partition table? */
+static bool mibib_begun(const struct flash *f)
+{
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        const struct journal_record step = {.action = (uint8_t)s->action,
+                                            .first_block = s->first_block,
+                                            .n_blocks = s->n_blocks,
+                                            .pages = s->pages};
+        if (s->mibib && journal_find(&f->journal, &step))
+            return true;
+    }
+    return false;
+}
+
 int gate_storage(struct flash *f, bool resumed, struct error *e)
 {
     _cleanup_free_ struct mibib_table *room = malloc(sizeof(*room));
@@ -259,6 +274,7 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
 
     worker_phase(f->worker, "gate", NULL);
     f->quiet = true;
+    f->options.mibib_begun = resumed && mibib_begun(f);
     int r = prepare_map(f, e);
     if (r == 0)
         r = read_table(f, room, &modem, e);
