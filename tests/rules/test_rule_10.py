@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Flash rule 10: reset only after success; then the modem must come back by itself."""
+import pytest
+
+from conftest import VERSION
+
+WAIT = 400000  # microseconds that a modem gets to boot here
+
+
+def test_comes_back(bench):
+    bench.start()
+    job = bench.flash()
+    bench.assert_done(job)
+    assert job.phases[-1] == "wait-normal"
+    assert "not confirmed" in job.report["version"] and VERSION in job.report["version"], job.report
+
+
+@pytest.mark.parametrize("settings", [("port_normal=virtual-usb-1:4.1", "kernel_normal=2-4.1"), ("product=Qualcomm HS-USB",),
+                                      ("reboot_ms=300",), ("boots=once-more",), ("boots=other-version",), ("max_packet_normal=1024",)])
+def test_comes_back_in_another_way(bench, settings):
+    """At another port, with another name, late, or after one more reboot."""
+    bench.start(*settings)
+    job = bench.flash()
+    assert job.result == "done", job.words
+    assert len(bench.trace().resets) == 1
+
+
+def test_does_not_come_back(bench):
+    """It came back in 9008: complete and verified, and yet no success."""
+    bench.start("boots=no")
+    job = bench.flash(boot_usec=WAIT)
+    assert job.result == "not-returned", job.words
+    bench.assert_error(job, "Timeout", "complete and verified", "normal", hint="power-cycle")
+
+
+def test_comes_back_in_9008_again_and_again(bench):
+    bench.start("boots=no", "loop=hard", "window_ms=3000", "gap_ms=10")
+    job = bench.flash(boot_usec=20000000)
+    assert job.result == "not-returned", job.words
+    assert job.error in ("WrongMode", "Timeout") and "edl" in job.message and job.hint == "power-cycle", job.words
+
+
+def test_never_comes_back(bench):
+    bench.start("reboot_ms=30000")
+    job = bench.flash(boot_usec=WAIT)
+    assert job.result == "not-returned" and job.hint == "power-cycle", job.words
+    assert "complete and verified" in job.message
+
+
+def test_resets_late(bench):
+    """The ACK of a reset is no reset: it is waited for."""
+    bench.start("power_delay=honour")
+    bench.assert_done(bench.flash())
+
+
+def test_without_reset(bench):
+    """reset=0: verified, and left in 9008 with its programmer up."""
+    bench.start()
+    job = bench.flash(reset=0)
+    assert job.result == "done" and job.holding, job.words
+    trace = bench.trace()
+    assert trace.resets == [] and not trace.having("boot normal")
+    assert bench.boots() == "normal"
+
+
+def test_reset_is_the_last_command(bench):
+    bench.start()
+    trace = bench.assert_done(bench.flash())
+    assert trace.commands[-1].tag == "power" and trace.commands[-1].attributes["value"] == "reset"
+    assert len(trace.resets) == 1
+
+
+@pytest.mark.parametrize("settings,known", [(("vendor=refuse",), VERSION), (("project=RM502QAEAA",), None), (("flip=1",), VERSION),
+                                            (("fail_erase=1,2,77,78",), VERSION)])
+def test_no_reset_without_success(bench, settings, known):
+    bench.start(*settings)
+    job = bench.flash(("--vendor-tag",), known=known)
+    assert job.result == "failed", job.words
+    assert bench.trace().resets == []
+
+
+def test_done_twice(bench):
+    """A flash that is complete is not continued by the next call: it is done again from its start."""
+    bench.start()
+    bench.assert_done(bench.flash())
+    bench.start("start=sahara")
+    job = bench.flash()
+    trace = bench.assert_done(job)
+    assert job.log_has("starting from the beginning"), job.log
+    assert [c.partition for c in trace.programs][-1] == "SBL" and len(trace.programs) == 3
+
+
+def test_result_names(bench, rehearsal):
+    """not-returned, failed and interrupted are three different things."""
+    bench.start("fault=unplug@command:%d" % rehearsal().programs[0].number, "replug_ms=-1")
+    job = bench.flash(wait_device_usec=30000)
+    assert job.result == "interrupted" and job.error == "ModemGone" and job.hint, job.words
