@@ -175,8 +175,29 @@ int nand_read_page(struct firehose *f, const struct nand_geometry *g, uint64_t b
 }
 
 /*
- * Bad is a block that reads as the bad fill from its first page to its last: a single page of an image may
- * happen to hold nothing but 0xBD.
+ * What shows the bad fill may be data that happen to be 0xBD. A logical read that ends with the block tells:
+ * on a bad block it is out of good ones and refused, or, by a programmer that does not know last_sector,
+ * answered with what lies behind. Only data that are the same in both are the block's own.
+ */
+static int confirm_bad(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint8_t *page,
+                       bool *ret, struct error *e)
+{
+    struct error own = {0};
+    int r = nand_read_page(f, g, block, 0, false, page, &own);
+    if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
+        if (e)
+            *e = own;
+        return r;
+    }
+    if (r < 0)
+        firehose_clear_errors(f); /* we asked for them */
+    *ret = r < 0 || nand_page_state(page, g->page_size, FILL_ERASED) != NAND_PAGE_BAD;
+    return 0;
+}
+
+/*
+ * Bad is a block that reads as the bad fill from its first page to its last, and that a logical read does not
+ * find either: whole blocks of an image may hold nothing but 0xBD.
  */
 static int look_at(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint8_t *page,
                    bool *ret, struct error *e)
@@ -189,7 +210,9 @@ static int look_at(struct firehose *f, const struct nand_geometry *g, uint64_t b
             return r;
         bad = nand_page_state(page, g->page_size, FILL_ERASED) == NAND_PAGE_BAD;
     }
-    *ret = bad;
+    if (bad)
+        return confirm_bad(f, g, block, page, ret, e);
+    *ret = false;
     return 0;
 }
 

@@ -65,7 +65,9 @@ uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t c
 
 /*
  * Looks at `count` blocks from `first`: reads the first page of each with skip_bad_block, and the last one
- * too where the first shows the bad fill. -EOPNOTSUPP if the programmer cannot show bad blocks
+ * too where the first shows the bad fill; where both do, the first again without it, since an image may hold
+ * blocks of nothing but 0xBD. The programmer's ERROR logs of that last read are dropped. -EOPNOTSUPP if the
+ * programmer cannot show bad blocks
  * (!caps->skip_bad_block).
  */
 int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,

@@ -131,6 +131,37 @@ static void test_read_map(void **state)
     caps.skip_bad_block = true;
     f->fail_at = (unsigned)f->n_commands + 1;
     assert_int_equal(nand_read_map(f, &f->g, &caps, 0, 1, &m, &e), -EPROTO);
+    assert_int_equal(firehose_error_count(f), 0);
+    nand_map_done(&m);
+    fake_free(f);
+}
+
+/* Blocks of nothing but 0xBD, as an image may hold them, are not bad; only they cost one read more. */
+static void test_read_map_of_such_data(void **state)
+{
+    (void)state;
+    struct firehose *f = fake_new(512, 4, 16);
+    struct nand_capabilities caps = {.skip_bad_block = true, .last_sector = true};
+    struct nand_map m;
+    struct error e;
+    uint8_t bd[512];
+    memset(bd, 0xbd, sizeof(bd));
+    for (uint64_t page = 6 * 4; page < 8 * 4; page++)
+        fake_put(f, page, bd, sizeof(bd));
+    f->bad[8] = true;
+    assert_int_equal(nand_map_init(&m, 16), 0);
+    assert_int_equal(nand_read_map(f, &f->g, &caps, 0, 16, &m, &e), 0);
+    assert_false(nand_map_is_bad(&m, 6) || nand_map_is_bad(&m, 7));
+    assert_true(nand_map_is_bad(&m, 8));
+    assert_int_equal(nand_map_count_bad(&m, 0, 16), 1);
+    assert_int_equal(f->n_commands, 16 + 3 * 2);
+    /* A modem that goes away at the last look has no bad block for that. */
+    f->n_commands = 0;
+    f->fail_at = 3;
+    f->fail_with = -ENODEV;
+    nand_map_set(&m, 8, false);
+    assert_int_equal(nand_read_map(f, &f->g, &caps, 8, 1, &m, &e), -ENODEV);
+    assert_false(nand_map_is_bad(&m, 8));
     nand_map_done(&m);
     fake_free(f);
 }
@@ -152,7 +183,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_geometry_names), cmocka_unit_test(test_capabilities),
         cmocka_unit_test(test_page_states),    cmocka_unit_test(test_map),
-        cmocka_unit_test(test_read_map),       cmocka_unit_test(test_range),
+        cmocka_unit_test(test_read_map),       cmocka_unit_test(test_read_map_of_such_data),
+        cmocka_unit_test(test_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
