@@ -80,13 +80,30 @@ static bool has_range(const struct plan_step *s)
     return s->action == PLAN_ERASE || s->action == PLAN_WRITE || s->action == PLAN_VERIFY;
 }
 
+/*
+ * A programmer that cannot show bad blocks may at least tell them (9x07). The list is a hint: it serves to
+ * refuse what has no room and to address no bad block with an erase, and nothing is believed erased or good
+ * because of it.
+ */
+static void take_told_list(struct flash *f)
+{
+    const struct firehose_storage *told = &f->session->storage;
+    if (!told->bad_block_list)
+        return;
+    for (size_t i = 0; i < told->n_bad_blocks; i++)
+        nand_map_set(&f->map, told->bad_blocks[i], true);
+    worker_log(f->worker, "the programmer cannot show bad blocks; it tells of %zu", told->n_bad_blocks);
+}
+
 /* Every block that a step addresses and nobody looked at yet. Ranges beyond the chip are the judgement's to
  * refuse. */
 static int read_map(struct flash *f, struct error *e)
 {
     struct session *s = f->session;
-    if (!s->capabilities.skip_bad_block)
+    if (!s->capabilities.skip_bad_block) {
+        take_told_list(f);
         return 0;
+    }
     for (size_t i = 0; i < f->plan->n_steps; i++) {
         const struct plan_step *step = &f->plan->steps[i];
         if (!has_range(step))
@@ -101,6 +118,52 @@ static int read_map(struct flash *f, struct error *e)
             if (r < 0)
                 return r;
         }
+    }
+    return 0;
+}
+
+static const struct mibib_partition *unit_data_at(const struct mibib_table *t, uint64_t block)
+{
+    for (size_t i = 0; t && i < t->n_partitions; i++) {
+        const struct mibib_partition *p = &t->partitions[i];
+        if (mibib_is_unit_data(p->name) && block >= p->first_block &&
+            (p->n_blocks == 0 || block < p->first_block + p->n_blocks))
+            return p;
+    }
+    return NULL;
+}
+
+/*
+ * Without last_sector a program command walks over bad blocks into whatever follows. Where the bad blocks are
+ * known, the judgement has counted them; where nobody tells them, an image that needs every block of its
+ * partition may not lie in front of what only this unit has.
+ */
+static int check_spill(struct flash *f, const struct mibib_table *modem, struct error *e)
+{
+    const struct session *session = f->session;
+    const struct nand_capabilities *can = &session->capabilities;
+    const struct mibib_table *tables[] = {modem, f->options.recorded,
+                                          f->package->table_known ? &f->package->table : NULL};
+    if (can->last_sector || can->skip_bad_block || session->storage.bad_block_list ||
+        f->options.allow & ALLOW_ERASE_CALIBRATION)
+        return 0;
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        if (s->action != PLAN_WRITE ||
+            DIV_ROUND_UP(s->pages, f->plan->geometry.pages_per_block) < s->n_blocks)
+            continue;
+        const struct mibib_partition *next = NULL;
+        for (size_t k = 0; !next && k < ARRAY_SIZE(tables); k++)
+            next = unit_data_at(tables[k], s->first_block + s->n_blocks);
+        if (!next)
+            continue;
+        int r = error_set(e, ERROR_ERASE_CALIBRATION,
+                          "%s fills all %llu blocks of %s, and %s follows, which only this unit has: this "
+                          "programmer neither tells bad blocks nor knows where a partition ends, so a single "
+                          "bad block would push the image into it (--allow=EraseCalibration to do it anyway)",
+                          s->file->path, LLU(s->n_blocks), flash_step_name(s), next->name);
+        error_hint(e, HINT_CONTACT_VENDOR);
+        return r;
     }
     return 0;
 }
@@ -282,6 +345,8 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
         r = read_map(f, e);
     if (r == 0)
         r = plan_judge(f->plan, f->package, &f->options, &f->session->geometry, modem, &f->map, e);
+    if (r == 0)
+        r = check_spill(f, modem, e);
     f->quiet = false;
     if (r == 0 && !resumed)
         r = check_version(f, modem, e);
