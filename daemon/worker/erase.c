@@ -33,7 +33,7 @@ int erase_range(struct flash *f, const struct plan_step *s, struct error *e)
      * blocks, some good ones and run into the next partition or out of blocks. Block by block it means the
      * same to all (reference/edl.md, corrections).
      */
-    if (!shows_bad_blocks(f) || nand_map_count_bad(&f->map, s->first_block, s->n_blocks) == 0)
+    if (nand_map_count_bad(&f->map, s->first_block, s->n_blocks) == 0)
         return erase_command(f, s->first_block, s->n_blocks, name, e);
     for (uint64_t b = s->first_block; b < s->first_block + s->n_blocks; b++) {
         if (nand_map_is_bad(&f->map, b))

@@ -157,18 +157,74 @@ static int check_behind(struct flash *f, const struct plan_step *write, struct e
     return r;
 }
 
-static int run_write(struct flash *f, size_t i, struct error *e)
+static int erase_again(struct flash *f, size_t i, struct error *e)
+{
+    const struct plan_step *s = &f->plan->steps[i];
+    struct error ignored = {0};
+    f->steps[i].done = false;
+    /* A journal that cannot be written is no reason to leave it: that the erase is to be done is true anyway.
+     */
+    (void)begin_change(f, i, &ignored);
+    int r = erase_range(f, s, e);
+    if (r == 0)
+        r = erase_ensure(f, s, e);
+    if (r == 0)
+        (void)end_change(f, i, &ignored);
+    return r;
+}
+
+/* The first error stays what it is; what matters more now is said behind it. */
+static void tell_sbl_is_there(const struct error *second, struct error *e)
+{
+    struct error first = *e;
+    error_set(
+        e, first.kind,
+        "%s; and SBL, which is in the flash unverified, could not be erased again (%s): switched off and "
+        "on, the modem may boot it instead of coming back in emergency download",
+        first.message, second->message);
+    error_words(e, first.words);
+    error_hint(e, HINT_BRIDGE_USB_BOOT);
+}
+
+/*
+ * An SBL that is not known to be right must not be there at all: without it the modem comes back in 9008
+ * (flash rules 6 and 9). So whatever failed since its first page was sent, it is erased again. Only a modem
+ * that went away cannot be asked; it is looked at when it is back. Returns the error that the job ends with.
+ */
+static int drop_sbl(struct flash *f, const struct plan_step *bad, int error, struct error *e)
+{
+    if (error == -ENODEV)
+        return error;
+    for (size_t i = 0; i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].action == PLAN_WRITE && same_image(&f->plan->steps[i], bad))
+            f->steps[i].done = false;
+    for (size_t i = 0; i < f->plan->n_steps; i++) {
+        const struct plan_step *s = &f->plan->steps[i];
+        struct error second = {0};
+        if (s->action != PLAN_ERASE || !flash_contains(s, bad))
+            continue;
+        int r = erase_again(f, i, &second);
+        if (r == -ENODEV) {
+            *e = second;
+            return r;
+        }
+        if (r < 0)
+            tell_sbl_is_there(&second, e);
+        else
+            worker_log(f->worker, "%s is not known to be right and was erased again", flash_step_name(s));
+    }
+    recount(f);
+    return error;
+}
+
+static int write_image(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
     struct firehose_range range = nand_range(&f->plan->geometry, s->first_block, s->n_blocks);
     struct image image;
     range.count = s->pages;
 
-    worker_phase(f->worker, "program", flash_step_name(s));
-    int r = begin_change(f, i, e);
-    if (r < 0)
-        return r;
-    r = image_begin(&image, f, s, e);
+    int r = image_begin(&image, f, s, e);
     if (r < 0)
         return r;
     r = firehose_program(f->session->firehose, &range, image_source, image_progress, &image, e);
@@ -185,46 +241,28 @@ static int run_write(struct flash *f, size_t i, struct error *e)
     return r < 0 ? r : end_change(f, i, e);
 }
 
-/* An SBL that is not right must not be there at all: without it the modem comes back in 9008 (flash rules 6
- * and 9). */
-static void erase_bad_sbl(struct flash *f, const struct plan_step *bad)
+static int run_write(struct flash *f, size_t i, struct error *e)
 {
-    struct error ignored = {0};
-    for (size_t i = 0; i < f->plan->n_steps; i++) {
-        const struct plan_step *s = &f->plan->steps[i];
-        if (s->action == PLAN_WRITE && same_image(s, bad))
-            f->steps[i].done = false;
-        if (s->action != PLAN_ERASE || !flash_contains(s, bad))
-            continue;
-        int r = begin_change(f, i, &ignored);
-        if (r == 0)
-            r = erase_range(f, s, &ignored);
-        if (r == 0)
-            r = erase_ensure(f, s, &ignored);
-        if (r == 0)
-            r = end_change(f, i, &ignored);
-        worker_log(f->worker,
-                   r < 0 ? "ERROR: the wrong %s could not be erased again: %s"
-                         : "%s was not right and was erased again%s",
-                   flash_step_name(s), r < 0 ? ignored.message : "");
-    }
+    const struct plan_step *s = &f->plan->steps[i];
+    worker_phase(f->worker, "program", flash_step_name(s));
+    int r = begin_change(f, i, e);
+    if (r < 0)
+        return r;
+    r = write_image(f, i, e);
+    return r < 0 && s->sbl ? drop_sbl(f, s, r, e) : r;
 }
 
 static int run_verify(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
     ssize_t write = partner(f, i, PLAN_WRITE);
-    struct error own = {0};
-    e = e ? e : &own;
     worker_phase(f->worker, "verify", flash_step_name(s));
     int r = verify_image(f, s, &f->steps[write >= 0 ? (size_t)write : i], e);
-    if (r < 0 && e->kind == ERROR_DIGEST_MISMATCH && s->sbl)
-        erase_bad_sbl(f, s);
     if (r < 0) {
         /* What is not right is not done; the same call made again writes it anew. */
         if (write >= 0 && e->kind == ERROR_DIGEST_MISMATCH)
             f->steps[write].done = false;
-        return r;
+        return s->sbl ? drop_sbl(f, s, r, e) : r;
     }
     f->steps[i].done = true;
     recount(f);
@@ -233,12 +271,15 @@ static int run_verify(struct flash *f, size_t i, struct error *e)
 
 int steps_run(struct flash *f, struct error *e)
 {
+    struct error own = {0};
+    e = e ? e : &own;
     recount(f);
     for (size_t i = 0; i < f->plan->n_steps; i++) {
         const struct plan_step *s = &f->plan->steps[i];
         if (!is_executed(s) || f->steps[i].done)
             continue;
-        int r = worker_check(f->worker, e);
+        /* Between an SBL and its verification nobody stops: it would stay there, not known to be right. */
+        int r = s->sbl && s->action == PLAN_VERIFY ? 0 : worker_check(f->worker, e);
         if (r < 0)
             return r;
         if (s->action == PLAN_ERASE)
@@ -282,7 +323,8 @@ static int recheck_write(struct flash *f, size_t i, struct error *e)
     struct error own = {0};
     worker_phase(f->worker, "verify", flash_step_name(s));
     int r = verify_image(f, s, &f->steps[i], &own);
-    if (r < 0 && own.kind != ERROR_DIGEST_MISMATCH) {
+    /* A programmer that refuses to read it back (an ECC error, for one) does not have it either. */
+    if (r < 0 && own.kind != ERROR_DIGEST_MISMATCH && own.kind != ERROR_FIREHOSE_FAILED) {
         if (e)
             *e = own;
         return r;
@@ -292,8 +334,8 @@ static int recheck_write(struct flash *f, size_t i, struct error *e)
         f->steps[verify].done = r == 0;
     f->resumed += r == 0;
     if (r < 0)
-        worker_log(f->worker, "%s was written and is not there any more, it is written again",
-                   flash_step_name(s));
+        worker_log(f->worker, "%s was written and is not there any more, it is written again: %s",
+                   flash_step_name(s), own.message);
     return 0;
 }
 

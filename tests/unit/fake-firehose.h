@@ -41,6 +41,7 @@ struct firehose {
     bool goes_bad_armed;
     unsigned fail_at; /* the command with this number (from 1) fails with fail_with */
     int fail_with;
+    unsigned fail_from;          /* and this one and all behind it, too */
     unsigned unplug_after_pages; /* programmed from now on, once */
     unsigned n_changing;         /* erase and program commands so far */
     struct fake_command commands[FAKE_COMMANDS_MAX];
@@ -112,7 +113,7 @@ static inline int fake_begin(struct firehose *f, enum fake_verb verb, const stru
     }
     f->n_commands++;
     f->n_changing += verb == FAKE_ERASE || verb == FAKE_PROGRAM;
-    if (f->fail_at && f->n_commands == f->fail_at) {
+    if ((f->fail_at && f->n_commands == f->fail_at) || (f->fail_from && f->n_commands >= f->fail_from)) {
         if (f->fail_with == -ENODEV)
             return error_set(e, ERROR_MODEM_GONE, "the modem went away");
         return error_set(e, ERROR_FIREHOSE_FAILED, "fake NAK");

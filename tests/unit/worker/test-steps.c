@@ -249,6 +249,170 @@ static void test_wrong_sbl(void **state)
     fix_free(x);
 }
 
+/* Nothing but what was verified stays in SBL: whatever fails from its program command on, it is erased again.
+ */
+static void test_sbl_is_dropped(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    assert_int_equal(run(x, &e), 0);
+    unsigned total = (unsigned)x->nand->n_commands, program = 0;
+    for (unsigned i = 0; i < total; i++)
+        if (x->nand->commands[i].verb == FAKE_PROGRAM && x->nand->commands[i].range.start == 0)
+            program = i + 1;
+    assert_true(program > 0 && program < total);
+    fix_free(x);
+    for (unsigned n = program; n <= total; n++) {
+        x = fix_new();
+        fix_start(x);
+        x->nand->fail_at = n;
+        x->nand->fail_with = -EPROTO;
+        assert_int_equal(run(x, &e), -EPROTO);
+        assert_true(fix_is_erased(x, SBL, 4));
+        assert_null(strstr(e.message, "could not be erased"));
+        fix_stop(x);
+        assert_true(fix_start(x));
+        assert_int_equal(run(x, &e), 0);
+        fix_assert_complete(x);
+        fix_free(x);
+    }
+}
+
+static struct fixture *refuse_from;
+
+/* From here on everything is refused, the erase too. */
+static void refuse_all(struct firehose *f, enum fake_verb verb, const struct firehose_range *range)
+{
+    if (verb == FAKE_DIGEST && range->start == 0)
+        refuse_from->nand->fail_from = (unsigned)f->n_commands + 1;
+}
+
+static void test_sbl_cannot_be_dropped(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    refuse_from = x;
+    x->nand->before = refuse_all;
+    x->nand->fail_with = -EPROTO;
+    assert_int_equal(run(x, &e), -EPROTO);
+    assert_false(fix_is_erased(x, SBL, 1));
+    assert_int_equal(e.kind, ERROR_FIREHOSE_FAILED);
+    assert_int_equal(e.hint, HINT_BRIDGE_USB_BOOT);
+    assert_non_null(strstr(e.message, "could not be erased again"));
+    /* The same call made again finds what is there. */
+    x->nand->before = NULL;
+    x->nand->fail_from = 0;
+    fix_stop(x);
+    assert_true(fix_start(x));
+    assert_int_equal(run(x, &e), 0);
+    fix_assert_complete(x);
+    fix_free(x);
+}
+
+static bool sbl_was_written;
+
+static void stop_behind_sbl(struct firehose *f, enum fake_verb verb, const struct firehose_range *range)
+{
+    (void)f;
+    if (verb == FAKE_PROGRAM && range->start == 0) {
+        sbl_was_written = true;
+        fix_check_result = -EINTR;
+    }
+}
+
+/* STOP waits for the verification of an SBL. */
+static void test_no_stop_behind_sbl(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    sbl_was_written = false;
+    x->nand->before = stop_behind_sbl;
+    assert_int_equal(run(x, &e), 0);
+    assert_true(sbl_was_written && x->flash.complete);
+    fix_assert_complete(x);
+    fix_free(x);
+}
+
+static unsigned erases_of_sbl;
+
+/* Its first block goes bad in the very erase that the fill is learned from. */
+static void go_bad_at_erase(struct firehose *f, enum fake_verb verb, const struct firehose_range *range)
+{
+    if (verb == FAKE_ERASE && range->start == 0)
+        erases_of_sbl++;
+    if (verb == FAKE_READ && erases_of_sbl == 1)
+        f->bad[0] = true;
+}
+
+static void test_goes_bad_in_probed_erase(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    fix_start(x);
+    erases_of_sbl = 0;
+    x->nand->erased_fill = 0xee;
+    x->nand->before = go_bad_at_erase;
+    assert_int_equal(run(x, &e), 0);
+    assert_true(nand_map_is_bad(&x->flash.map, 0));
+    assert_int_equal(x->session.erased_fill, 0xee);
+    fix_assert_complete(x);
+    fix_free(x);
+}
+
+/* What cannot be read back when the job goes on is not there: it is written again. */
+static void test_recheck_is_refused(void **state)
+{
+    (void)state;
+    for (int digest = 0; digest < 2; digest++)
+        for (unsigned n = 0; n < 5; n++) {
+            struct fixture *x = fix_new();
+            struct error e;
+            x->session.capabilities.digest = digest;
+            fix_start(x);
+            assert_int_equal(run(x, &e), 0);
+            fix_stop(x);
+            assert_true(fix_start(x));
+            x->nand->n_commands = 0;
+            unsigned maps = 4 + 4 + 8 + 4 + 14; /* one look at each erased block */
+            x->nand->fail_at = maps + 2 /* the fill */ + 1 + n;
+            x->nand->fail_with = -EPROTO;
+            assert_int_equal(run(x, &e), 0);
+            assert_true(x->flash.resumed < 10);
+            fix_assert_complete(x);
+            fix_free(x);
+        }
+}
+
+/* A list that a programmer told is enough not to address a bad block with an erase. */
+static void test_told_bad_blocks(void **state)
+{
+    (void)state;
+    struct fixture *x = fix_new();
+    struct error e;
+    x->session.capabilities = (struct nand_capabilities){0};
+    x->nand->no_skip_bad_block = x->nand->no_digest = true;
+    x->nand->bad[BOOT + 2] = true;
+    fix_start(x);
+    nand_map_set(&x->flash.map, BOOT + 2, true);
+    assert_int_equal(run(x, &e), 0);
+    fix_assert_complete(x);
+    assert_int_equal(x->flash.error_logs, 0);
+    for (size_t i = 0; i < x->nand->n_commands; i++) {
+        const struct fake_command *c = &x->nand->commands[i];
+        uint64_t first = c->range.start / FIX_PAGES_PER_BLOCK;
+        assert_false(c->verb == FAKE_ERASE && first <= BOOT + 2 &&
+                     BOOT + 2 < first + c->range.count / FIX_PAGES_PER_BLOCK);
+    }
+    fix_free(x);
+}
+
 static void test_wrong_partition(void **state)
 {
     (void)state;
@@ -357,6 +521,12 @@ int main(void)
         cmocka_unit_test(test_done_is_not_trusted),
         cmocka_unit_test(test_nothing_to_do_again),
         cmocka_unit_test(test_wrong_sbl),
+        cmocka_unit_test(test_sbl_is_dropped),
+        cmocka_unit_test(test_sbl_cannot_be_dropped),
+        cmocka_unit_test(test_no_stop_behind_sbl),
+        cmocka_unit_test(test_goes_bad_in_probed_erase),
+        cmocka_unit_test(test_recheck_is_refused),
+        cmocka_unit_test(test_told_bad_blocks),
         cmocka_unit_test(test_wrong_partition),
         cmocka_unit_test(test_stop_between_steps),
         cmocka_unit_test(test_journal_full),
