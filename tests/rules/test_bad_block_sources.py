@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Flash rule 8 where bad blocks are told and not shown, and where what is shown only looks like one."""
+import pytest
+
+import conftest
+from conftest import PAGES, blocks_of
+
+SEC = blocks_of("sec")
+TZ = blocks_of("TZ")
+OLD = ("--chip", "MDM9x07", "--literals", "PAGES_PER_BLOCK", "--version", "EG25GGBR07A07M2G_01.001.01.001")
+MODEM = ("geometry=p2K_b128K", "hwid=000480e100000000", "version=EG25GGBR07A07M2G", "project=EG25GGB")
+BLOCK = 2048 * PAGES
+
+
+def package(tmp_path, monkeypatch, images, *arguments, content=None):
+    """A small package with other images; content(name, data) may bend them."""
+    made = conftest.MAKER.image
+    monkeypatch.setattr(conftest.MAKER, "SMALL_IMAGES", images)
+    if content:
+        monkeypatch.setattr(conftest.MAKER, "image", lambda rng, name, *a: content(name, bytearray(made(rng, name, *a))))
+    p = conftest.Package(str(tmp_path), ["--small", *arguments])
+    assert p.directory  # while the images are these
+    return p
+
+
+def sized(sec):
+    return [("sbl1.mbn", ["SBL"], 12288), ("tz.mbn", ["TZ"], 20480), ("sec.dat", ["sec"], sec)]
+
+
+def flash(bench, p, **options):
+    return bench.flash(p, known="EG25GGBR07A07M2G", **options)
+
+
+@pytest.mark.parametrize("kind", ["physical", "good-ack", "good-nak"])
+def test_told_block_leaves_no_room(bench, tmp_path, monkeypatch, kind):
+    p = package(tmp_path, monkeypatch, sized(len(SEC) * BLOCK), *OLD)
+    bench.start(*MODEM, "bad=%d" % SEC[1], "erase_kind=" + kind)
+    bench.assert_refused(flash(bench, p), "FirmwareInvalid", "sec", "1 are bad")
+
+
+@pytest.mark.parametrize("kind", ["physical", "good-ack", "good-nak"])
+def test_told_block_is_never_in_an_erase(bench, tmp_path, monkeypatch, kind):
+    """Without last_sector an erase that counts good blocks would run into the next partition."""
+    p = package(tmp_path, monkeypatch, sized(BLOCK), *OLD)
+    bench.start(*MODEM, "bad=%d" % SEC[1], "erase_kind=" + kind)
+    trace = bench.assert_done(flash(bench, p))
+    assert all(SEC[1] not in c.blocks for c in trace.erases), trace.erases
+    assert [b for c in trace.erases for b in c.blocks if b in SEC] == [b for b in SEC if b != SEC[1]]
+
+
+def test_told_none_fills_a_partition(bench, tmp_path, monkeypatch):
+    p = package(tmp_path, monkeypatch, sized(len(SEC) * BLOCK), *OLD)
+    bench.start(*MODEM)
+    bench.assert_done(flash(bench, p))
+
+
+def test_nobody_tells_and_unit_data_follow(bench, tmp_path, monkeypatch):
+    """sec fills its partition; behind it lies cust_info. A single bad block that nobody knows would be enough."""
+    p = package(tmp_path, monkeypatch, sized(len(SEC) * 2 * BLOCK), "--literals", "PAGES_PER_BLOCK")
+    bench.start()
+    bench.assert_refused(bench.flash(p), "EraseCalibration", "sec", "cust_info", "--allow=EraseCalibration",
+                         hint="contact-vendor")
+
+
+@pytest.mark.parametrize("blocks", [1, 5])
+def test_data_that_look_bad(bench, tmp_path, monkeypatch, blocks):
+    """Whole blocks of 0xBD in an image are data: they are verified, and erased by the next flash."""
+    block = 2 * BLOCK
+
+    def content(name, data):
+        if name == "tz.mbn":
+            data[block:(1 + blocks) * block] = b"\xbd" * (blocks * block)
+        return bytes(data)
+    images = [("sbl1.mbn", ["SBL"], 12288), ("tz.mbn", ["TZ"], (blocks + 2) * block), ("sec.dat", ["sec"], 4096)]
+    p = package(tmp_path, monkeypatch, images, content=content)
+    bench.start("bad=%d" % TZ[-1])
+    job = bench.flash(p)
+    bench.assert_done(job)
+    assert job.report["bad-blocks"].startswith("1, 0 of them new"), job.report
+    bench.before = None
+    bench.start("force_edl=yes")
+    job = bench.flash()
+    assert job.result == "done", job.words
+    assert job.report["bad-blocks"].startswith("1, 0 of them new"), job.report
+    bench.stop()
+    for b in list(TZ)[1:-1]:
+        assert not any(bench.block_state(b)), b
