@@ -229,12 +229,13 @@ int sahara_identify(struct transport *t, struct sahara_hello *hello, struct saha
         r = -EPROTO;
     if (r == 0)
         r = ask(t, &identity);
-
-    *ret = identity;
+    identity.complete = r == 0;
 
     struct sahara_hello fresh;
     if (r == 0)
         r = leave(t, &fresh);
+    identity.persuaded = r < 0 && !is_final(r);
+    *ret = identity;
     if (is_final(r))
         return sahara_io_error(r, ASKING, e);
     if (r < 0) {

@@ -53,6 +53,11 @@ struct sahara_identity {
     uint64_t hwid;   /* MSM_ID << 32 | OEM_ID << 16 | MODEL_ID, printed as %016llx */
     uint8_t pk_hash[SAHARA_PK_HASH_MAX];
     size_t pk_hash_size; /* 0, 32, 48 or 64 */
+    /* Every command was answered or refused: what is missing is not told by this modem. */
+    bool complete;
+    /* The conversation broke off, or was refused: the ladder had to bring the modem back to a hello. One that
+     * is gone then went because of it. */
+    bool persuaded;
     uint32_t sahara_version;
 };
 

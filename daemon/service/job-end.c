@@ -153,9 +153,10 @@ void job_finish(struct job *j)
     j->modem = NULL;
     if (m) {
         modem_update_interrupted(m);
-        object_flush(&m->object);
         if (m->job == j)
             modem_set_job(m, NULL);
+        modem_void_journals(m);
+        object_flush(&m->object);
     }
     job_forget_old(manager);
     manager_update(manager);

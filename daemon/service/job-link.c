@@ -132,9 +132,9 @@ static int take_identity(struct job *j, const char *key, const char *value)
 static int take_wait(struct job *j, const char *value)
 {
     if (strcmp(value, "edl") == 0)
-        j->wants = WANTS_EDL;
+        j->wants |= WANTS_EDL;
     else if (strcmp(value, "normal") == 0)
-        j->wants = WANTS_NORMAL;
+        j->wants |= WANTS_NORMAL;
     else
         return -EBADMSG;
     progress_pause(&j->progress);

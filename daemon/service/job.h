@@ -38,7 +38,8 @@ enum {
     JOB_REPORT_MAX = 64,
 };
 
-enum job_wants { WANTS_NOTHING, WANTS_EDL, WANTS_NORMAL };
+/* What a worker waits for. Its requests stand together until one of them is answered: then none stands. */
+enum job_wants { WANTS_NOTHING = 0, WANTS_EDL = 1 << 0, WANTS_NORMAL = 1 << 1 };
 
 struct job {
     struct manager *manager;
@@ -80,7 +81,7 @@ struct job {
     uint64_t log_size;
     bool log_full;
     struct job *resumes; /* until READY: the interrupted job whose journal it continues */
-    enum job_wants wants;
+    unsigned wants; /* enum job_wants */
     bool device_given;             /* a device was handed out at least once */
     char *device_key;              /* the last appearance that was handed out */
     bool destructive;              /* the flash is, or was in the job that it resumes, being changed */

@@ -21,6 +21,12 @@ static bool is_kind(const struct modem *m, const char *kind)
     return strcmp(modem_kind(m), kind) == 0;
 }
 
+/* A crash dump is at the same interface, and the worker's way out of it. */
+static bool is_edl(const struct modem *m)
+{
+    return is_kind(m, "edl") || is_kind(m, "crash-dump");
+}
+
 /* ---- handing over ---- */
 
 static void add_ids(const struct modem *m, struct link_message *message)
@@ -103,13 +109,12 @@ void modem_serve(struct modem *m)
     struct job *j = m->job;
     if (!j || !j->process || !m->appearance)
         return;
-    /* A crash dump is at the same interface, and the worker's way out of it. */
-    bool edl = is_kind(m, "edl") || is_kind(m, "crash-dump");
-    if (j->wants == WANTS_EDL && edl && m->holder)
+    bool edl = j->wants & WANTS_EDL && is_edl(m);
+    if (edl && m->holder)
         release_holder(m);
-    else if (j->wants == WANTS_EDL && edl)
+    else if (edl)
         hand_over(m);
-    else if (j->wants == WANTS_NORMAL && is_kind(m, "normal"))
+    else if (j->wants & WANTS_NORMAL && is_kind(m, "normal"))
         tell_appeared(j, m);
 }
 
@@ -174,7 +179,7 @@ static struct job *job_without_modem(struct manager *manager)
 {
     struct job *found = NULL;
     for (struct job *j = manager->jobs; j; j = j->next) {
-        if (!j->modem || !j->process || j->wants != WANTS_NORMAL || j->modem->appearance)
+        if (!j->modem || !j->process || !(j->wants & WANTS_NORMAL) || j->modem->appearance)
             continue;
         if (found)
             return NULL;
@@ -190,18 +195,17 @@ static void tell_job(struct modem *m)
         j = job_without_modem(m->manager);
     if (!j || !j->process)
         return;
-    if (j->wants == WANTS_NORMAL)
+    /* One that waits for both gets the modem in EDL itself, and of anything else the news. */
+    if (j->wants & WANTS_NORMAL && !(j->wants & WANTS_EDL && is_edl(m)))
         tell_appeared(j, m);
     else
         modem_serve(m);
     job_flush(j);
 }
 
-/* Working again, and not by our doing: what a journal says of its flash may not be true any more (flash rule
- * 9). */
-static void void_journals(struct modem *m)
+void modem_void_journals(struct modem *m)
 {
-    if (m->job || !m->interrupted)
+    if (m->job || !m->interrupted || !is_kind(m, "normal"))
         return;
     job_void_journal(m->interrupted);
     modem_update_interrupted(m);
@@ -249,8 +253,7 @@ static void on_appeared(void *userdata, const struct appearance *a)
     identify(m, a);
     if (a->vid == QUECTEL_VID && !m->remembered)
         modem_save(m);
-    if (is_kind(m, "normal"))
-        void_journals(m);
+    modem_void_journals(m);
 
     if (!m->object.slot)
         object_add(&m->object);

@@ -96,6 +96,11 @@ int modem_open_tables(const struct modem *m);
 extern const struct watch_handler modem_watch_handler; /* userdata: the manager */
 /* The job waits for the modem: hands it over, now or when it can be. */
 void modem_serve(struct modem *m);
+/*
+ * Runs its firmware, and no job has it: what a journal says of its flash may not be true any more (flash rule
+ * 9). Asked when it appears, and when the job that had it meanwhile has ended.
+ */
+void modem_void_journals(struct modem *m);
 /* A job ended with the modem in EDL: its worker stays. Takes the process. */
 void modem_hold(struct modem *m, struct process *p);
 /* "normal", "edl", ...; "absent". */

@@ -23,6 +23,13 @@ struct flash_step {
     uint8_t digest[SHA256_SIZE]; /* WRITE, VERIFY: of the pages as sent */
 };
 
+/* What gate 2 saw of a unit that tells no serial number: by this it is known again. */
+struct gate_facts {
+    char *table;                    /* as mibib_print() tells it; NULL: there was none */
+    struct mibib_partition rawdata; /* n_blocks 0: no table names it */
+    char *project;                  /* in RAWDATA; NULL: it says nothing */
+};
+
 struct flash {
     struct worker *worker;
     struct session *session;
@@ -38,6 +45,7 @@ struct flash {
     struct flash_step *steps; /* NULL until gate 2 has passed */
     struct nand_map map;      /* blocks 0 until gate 2 */
     struct nand_map at_gate;  /* what was known to be bad before anything was done */
+    struct gate_facts facts;  /* empty for a unit that tells its serial */
     bool fill_known;          /* session->erased_fill was probed with this programmer */
     bool programmer_up;
     bool destructive; /* the modem's flash was changed, by this job or by the one it continues */

@@ -52,9 +52,8 @@ int gate_chip(struct flash *f, struct error *e)
 
 /* ---- table and map ---- */
 
-/* *ret: the modem's own table in `room`, or NULL if it has none. */
-static int read_table(struct flash *f, struct mibib_table *room, const struct mibib_table **ret,
-                      struct error *e)
+int gate_read_table(struct flash *f, struct mibib_table *room, const struct mibib_table **ret,
+                    struct error *e)
 {
     uint64_t block;
     struct session *s = f->session;
@@ -179,15 +178,21 @@ static int copy_map(struct nand_map *to, const struct nand_map *from)
 
 /* ---- whose modem is it? (rules 2 and 3) ---- */
 
-/* 1: RAWDATA names the modem that the package is for; 0: it says nothing. */
-static int check_project(struct flash *f, const struct mibib_table *modem, struct error *e)
+const struct mibib_partition *gate_rawdata(const struct flash *f, const struct mibib_table *modem)
 {
     const struct mibib_table *tables[] = {modem, f->options.recorded,
                                           f->package->table_known ? &f->package->table : NULL};
-    const struct mibib_partition *rawdata = NULL;
+    const struct mibib_partition *found = NULL;
+    for (size_t i = 0; !found && i < ARRAY_SIZE(tables); i++)
+        found = tables[i] ? mibib_find(tables[i], "RAWDATA") : NULL;
+    return found;
+}
+
+/* 1: RAWDATA names the modem that the package is for; 0: it says nothing. */
+static int check_project(struct flash *f, const struct mibib_table *modem, struct error *e)
+{
+    const struct mibib_partition *rawdata = gate_rawdata(f, modem);
     char name[PROJECT_NAME_SIZE];
-    for (size_t i = 0; !rawdata && i < ARRAY_SIZE(tables); i++)
-        rawdata = tables[i] ? mibib_find(tables[i], "RAWDATA") : NULL;
     if (!rawdata)
         return 0;
     int r = project_read(f, rawdata, name, e);
@@ -340,7 +345,7 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
     f->options.mibib_begun = resumed && mibib_begun(f);
     int r = prepare_map(f, e);
     if (r == 0)
-        r = read_table(f, room, &modem, e);
+        r = gate_read_table(f, room, &modem, e);
     if (r == 0)
         r = read_map(f, e);
     if (r == 0)
@@ -350,6 +355,8 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
     f->quiet = false;
     if (r == 0 && !resumed)
         r = check_version(f, modem, e);
+    if (r == 0)
+        r = gate_remember(f, modem, e);
     if (r == 0)
         r = flash_safe_point(f, e);
     return r < 0 ? r : prepare_steps(f, e);

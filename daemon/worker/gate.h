@@ -20,6 +20,24 @@ int gate_chip(struct flash *f, struct error *e);
  */
 int gate_storage(struct flash *f, bool resumed, struct error *e);
 
+/* RAWDATA by the modem's own table (NULL: none), the recorded one, the package's; NULL if none names it. */
+const struct mibib_partition *gate_rawdata(const struct flash *f, const struct mibib_table *modem);
+/* The modem's own table in `room`, or *ret NULL if it has none. */
+int gate_read_table(struct flash *f, struct mibib_table *room, const struct mibib_table **ret,
+                    struct error *e);
+
+/* ---- gate-again.c ---- */
+
+/* The last part of gate_storage(): fills f->facts for a unit whose serial says nothing. */
+int gate_remember(struct flash *f, const struct mibib_table *modem, struct error *e);
+/*
+ * A unit that does not tell who it is came back in the middle: table, project and bad blocks are read again
+ * and must be those that the gate saw, but for what this flash itself has changed. WrongUnit, nothing
+ * written.
+ */
+int gate_again(struct flash *f, struct error *e);
+void gate_facts_done(struct gate_facts *facts);
+
 /*
  * Do two names mean the same chip: "SDX6x" and "SDX62", "MDM9x07" and "MDM9607", "SDX55" and "SDX55M",
  * "SDX20" and "MDM9x65"? True if one of them is empty: then nothing can be said.

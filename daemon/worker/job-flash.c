@@ -31,6 +31,7 @@ static void flash_done(struct flash *f)
     free(f->steps);
     nand_map_done(&f->map);
     nand_map_done(&f->at_gate);
+    gate_facts_done(&f->facts);
     journal_done(&f->journal);
     f->session = session_free(f->session);
     f->plan = plan_free(f->plan);
@@ -235,6 +236,19 @@ static int check_geometry_again(const struct flash *f, struct error *e)
         (unsigned long long)a->blocks);
 }
 
+/* With a programmer up again: is it the modem that the gate let through? */
+static int check_unit_again(struct flash *f, struct error *e)
+{
+    int r = check_geometry_again(f, e);
+    if (r < 0 || f->session->recognized)
+        return r;
+    bool critical = f->worker->critical;
+    f->worker->critical = true;
+    r = gate_again(f, e);
+    f->worker->critical = critical;
+    return r;
+}
+
 /* Programmer up, gate, what is left to do. -ENODEV: the modem went away; -EAGAIN: it was sent back to Sahara.
  */
 static int use_modem(struct flash *f, const struct detect_result *found, bool *replaced, struct error *e)
@@ -266,7 +280,7 @@ static int use_modem(struct flash *f, const struct detect_result *found, bool *r
     flash_listen(f);
     if (s->programmer_was_running && ours)
         s->capabilities = f->package->capabilities;
-    r = first ? pass_gate(f, resumed, e) : check_geometry_again(f, e);
+    r = first ? pass_gate(f, resumed, e) : check_unit_again(f, e);
     if (r == 0 && (resumed || f->destructive))
         r = steps_recheck(f, e);
     return r < 0 ? r : steps_run(f, e);

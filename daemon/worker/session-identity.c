@@ -132,15 +132,20 @@ static void learn(struct session *s, const struct sahara_identity *now)
 int session_check_identity(struct session *s, const struct sahara_identity *now, bool asked, struct error *e)
 {
     const unsigned any = MISSING_NOW | MISSING_BEFORE;
+    bool named = now->have_serial && now->serial != 0,
+         known = s->identity.have_serial || s->expected.have_serial;
+    s->recognized = false;
     int r = compare(&s->expected, now, any, any, e);
     if (r == 0 && (s->identity_known || s->asked)) {
         /* A modem that was asked twice says the same twice; one that could not be asked has its serial at
          * least. */
-        unsigned before = asked && s->asked ? MISSING_NEITHER : MISSING_BEFORE;
-        r = compare(&s->identity, now, before, asked ? before : before | MISSING_NOW, e);
+        unsigned before = asked && s->asked ? MISSING_NEITHER : MISSING_BEFORE,
+                 rest = asked ? before : before | MISSING_NOW;
+        r = compare(&s->identity, now, s->leaves_when_asked ? rest : before, rest, e);
     }
     if (r < 0)
         return r;
+    s->recognized = named && known;
     s->asked |= asked;
     learn(s, now);
     return 0;

@@ -121,6 +121,18 @@ static int ask_identity(struct session *s, struct detect_result *found, struct s
     return r < 0 ? explain(r, "asking the modem who it is", e) : worker_check(s->worker, e);
 }
 
+/*
+ * An old PBL refuses command mode, and the way back to a hello restarts it: asked again it would go again,
+ * for ever. One that was asked to the end before is another matter: it can be asked.
+ */
+static void note_departure(struct session *s, const struct sahara_identity *told)
+{
+    if (!told->persuaded || s->asked)
+        return;
+    s->leaves_when_asked = true;
+    worker_log(s->worker, "the modem restarts when it is asked who it is: it is not asked again");
+}
+
 static int look(struct session *s, bool fresh, bool identify, struct detect_result *ret, struct error *e)
 {
     struct sahara_identity now = {0};
@@ -131,16 +143,19 @@ static int look(struct session *s, bool fresh, bool identify, struct detect_resu
     if (r < 0)
         return explain(r, "finding out what the modem speaks", e);
     tell_mode(s, &found);
-    bool ask = identify && found.state == DETECT_SAHARA;
+    s->recognized = false;
+    bool ask = identify && found.state == DETECT_SAHARA && !s->leaves_when_asked;
     if (ask)
         r = ask_identity(s, &found, &now, e);
+    if (r == -ENODEV)
+        note_departure(s, &now);
     if (r < 0)
         return r;
     if (!now.have_serial)
         now.have_serial = session_product_serial(s->worker->product, &now.serial);
     /* An appearance that we could not ask and whose product string says nothing is as unknown as it was. */
     if (ask || now.have_serial || found.state == DETECT_FIREHOSE)
-        r = session_check_identity(s, &now, ask, e);
+        r = session_check_identity(s, &now, now.complete, e);
     if (r < 0)
         return r;
     *ret = found;

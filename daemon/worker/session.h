@@ -18,7 +18,11 @@ struct session {
     /* What any appearance told; a later one must not contradict it. Parts that nobody told stay missing. */
     struct sahara_identity identity;
     bool identity_known; /* at least one part is there */
-    bool asked; /* in Sahara's command mode, so that a missing part is one that the modem does not tell */
+    bool asked; /* in Sahara's command mode to its end, so that a missing part is one that the modem does not
+                   tell */
+    bool recognized; /* this appearance told a serial that names somebody, and it is the one of before (or of
+                        the options). False in the first one of a job that names no unit. */
+    bool leaves_when_asked; /* it refused command mode and was gone on the way back: not asked any more */
     /* Options serial, hwid, pkhash: the unit that the job is for; empty if none was named. */
     struct sahara_identity expected;
 
@@ -73,9 +77,10 @@ int session_hold(struct session *s);
 
 /*
  * Compares what this appearance told with the earlier ones and with the unit of the options, remembers and
- * tells (SERIAL= HWID= PKHASH= CHIP=) what is new. asked: command mode was gone through, what is missing is
- * not told by this modem. What an earlier appearance told this one must tell too: always the serial, the rest
- * if it was asked; and of two that were asked none tells more than the other. WrongUnit.
+ * tells (SERIAL= HWID= PKHASH= CHIP=) what is new. asked: command mode was gone through to its end, what is
+ * missing is not told by this modem. What an earlier appearance told this one must tell too: always the
+ * serial (but for a unit that is not asked because it would leave), the rest if it was asked; and of two that
+ * were asked none tells more than the other. Sets s->recognized. WrongUnit.
  */
 int session_check_identity(struct session *s, const struct sahara_identity *now, bool asked, struct error *e);
 /* The serial of "QUSB_BULK_CID:0410_SN:49CBD7EF"; false if there is none. */

@@ -120,7 +120,7 @@ class Job:
         self.phases = []
         self.result = None
         self.holding = False
-        self.waits = None
+        self.waits = set()
         self.killed = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link = ours
@@ -149,16 +149,16 @@ class Job:
     def offer(self):
         """Gives the modem to the worker if it waits for what is there."""
         m = self.modem
-        if m.connection is None or self.waits is None:
+        if m.connection is None or not self.waits:
             return
         ids = ["VID=" + m.plug["VID"], "PID=" + m.plug["PID"], "PRODUCT=" + escape(m.plug.get("PRODUCT", ""))]
-        if self.waits == "edl" and m.in_edl:
-            self.waits = None
+        if "edl" in self.waits and m.in_edl:
+            self.waits.clear()
             self.send(["DEVICE=1"] + ids, [m.connection.fileno()])
-        elif self.waits == "normal" and m.normal:
-            self.waits = None
+        elif "normal" in self.waits and m.normal:
+            self.waits.clear()
             self.send(["APPEARED=normal"] + ids)
-        elif self.waits == "normal" and m.in_edl and self.came_back:
+        elif "normal" in self.waits and m.in_edl and self.came_back:
             self.came_back = False
             self.send(["APPEARED=edl"] + ids)
 
@@ -173,7 +173,7 @@ class Job:
             elif key == "PHASE":
                 self.phases.append(value)
             elif key == "WAIT_DEVICE":
-                self.waits = value
+                self.waits.add(value)
             elif key.startswith("REPORT."):
                 self.report[key[7:]] = value
             elif key == "HOLDING":

@@ -236,3 +236,52 @@ def test_errors_of_a_flash_before_anything_is_sent(service, new_modem, make_pack
         service.call(modem, MODEM, "Plan", dbus.ObjectPath(wrong), word(modem_version="EC25EFAR06A01M4G"))
     assert service.paths(JOB) == [p for p in service.paths(JOB) if service.get(p, JOB, "Kind") == "import"]
     assert not service.get(modem, MODEM, "Held")
+
+
+# ---- a modem that boots in the middle ----
+
+def take_away(service, process):
+    process.terminate()
+    process.wait(10)
+    wait_until(lambda: service.get(service.paths(MODEM)[0], MODEM, "Mode") == "absent")
+
+
+def boot(service, plug):
+    plug(service, vid="2c7c", pid="0800", product="RM502Q-GL", interfaces=5)
+
+
+def flash_in_its_middle(service, new_modem, make_package):
+    firmware = import_package(service, make_package("--small"))
+    process = new_modem(service, "program_us=20000")
+    modem = service.modem()
+    job = flash(service, firmware)
+    wait_until(in_phase(service, job, "program"))
+    return process, modem, job
+
+
+def test_lost_in_the_middle_and_back_in_normal_mode(service, new_modem, make_package, plug):
+    process, modem, job = flash_in_its_middle(service, new_modem, make_package)
+    take_away(service, process)
+    wait_until(in_phase(service, job, "wait-device"))
+    begin = time.monotonic()
+    boot(service, plug)
+    assert service.wait_job(job) == "interrupted"
+    assert time.monotonic() - begin < 5
+    assert service.get(job, JOB, "ErrorName") == error("ModemGone")
+    assert "runs its firmware now" in service.get(job, JOB, "ErrorMessage")
+    assert service.get(job, JOB, "RecoveryHint") == "retry"
+    assert service.get(modem, MODEM, "Interrupted") == "/" and service.get(modem, MODEM, "Mode") == "normal"
+
+
+def test_it_boots_while_the_worker_looks_away(service, new_modem, make_package, plug):
+    """What the modem does between its loss and the worker's end voids the journal, too."""
+    process, modem, job = flash_in_its_middle(service, new_modem, make_package)
+    worker = service.workers()[0]
+    os.kill(worker, signal.SIGSTOP)
+    take_away(service, process)
+    boot(service, plug)
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal")
+    os.kill(worker, signal.SIGKILL)
+    assert service.wait_job(job) == "failed"
+    assert service.get(modem, MODEM, "Interrupted") == "/"
+    assert not list((service.state / "jobs").glob("*.journal"))

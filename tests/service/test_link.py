@@ -672,3 +672,67 @@ while True:
     assert len(service.log(job)) <= 4 << 20
     os.kill(service.workers()[0], signal.SIGKILL)
     assert service.wait_job(job) == "failed"
+
+
+# ---- waiting for a modem ----
+
+WAITS = """
+order = begin()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("DEVICE")
+say("PHASE=away")
+hear_until("DEVICE_GONE")
+for want in %r:
+    say("WAIT_DEVICE=" + want)
+say("PHASE=again")
+while True:
+    fields, fds = hear()
+    if fds or "APPEARED" in dict(fields):
+        say("REPORT.came=" + dict(fields).get("APPEARED", "device"))
+        finish()
+"""
+
+SHAPES = {"edl": {}, "normal": {"vid": "2c7c", "pid": "0800", "product": "RM502Q-GL", "interfaces": 5}}
+
+
+@pytest.mark.parametrize("wants", [("edl", "normal"), ("normal", "edl")])
+@pytest.mark.parametrize("shape, came", [("edl", "device"), ("normal", "normal")])
+@pytest.mark.parametrize("early", [False, True])
+def test_both_requests_stand_together(new_service, forge, plug, wants, shape, came, early):
+    """Whichever appears first is the answer, whichever was asked for last; also one that is there already."""
+    source = WAITS % (wants,)
+    if early:
+        source = source.replace("for want", "hear_until('CANCEL')\nfor want")
+    service = new_service().start(worker=forge(source))
+    first = plug(service)
+    modem = service.modem()
+    job = service.call(modem, MODEM, "Identify", service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Phase") == "away")
+    first.unplug()
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "absent")
+    if early:
+        plug(service, **SHAPES[shape])
+        wait_until(lambda: service.get(modem, MODEM, "Mode") != "absent")
+        service.call(job, JOB, "Cancel", service.no_options())
+    else:
+        wait_until(lambda: service.get(job, JOB, "Phase") == "again")
+        plug(service, **SHAPES[shape])
+    assert service.wait_job(job) in ("done", "cancelled")
+    assert service.get(job, JOB, "Report")["came"] == came
+
+
+def test_who_waits_for_edl_hears_of_nothing_else(new_service, forge, plug):
+    service = new_service().start(worker=forge(WAITS % (("edl",),)))
+    first = plug(service)
+    modem = service.modem()
+    job = service.call(modem, MODEM, "Identify", service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Phase") == "away")
+    first.unplug()
+    wait_until(lambda: service.get(job, JOB, "Phase") == "again")
+    normal = plug(service, **SHAPES["normal"])
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal")
+    normal.unplug()
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "absent")
+    plug(service)
+    assert service.wait_job(job) == "done"
+    assert service.get(job, JOB, "Report")["came"] == "device"

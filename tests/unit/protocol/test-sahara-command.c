@@ -246,6 +246,8 @@ static void test_identify(void **state)
         assert_int_equal(o[i].identity.hwid, 0x000cf0e100040000);
         assert_int_equal(o[i].identity.pk_hash_size, 32);
         assert_memory_equal(o[i].identity.pk_hash, modems[i].hash, 32);
+        assert_true(o[i].identity.complete);
+        assert_false(o[i].identity.persuaded);
         assert_int_equal(modems[i].asked[10], 0);
         assert_true(cases[i].took < USEC_PER_SEC);
     }
@@ -360,6 +362,7 @@ static void test_missing_parts(void **state)
         assert_int_equal(o[i].identity.have_serial, told[i].serial);
         assert_int_equal(o[i].identity.have_hwid, told[i].hwid);
         assert_int_equal(o[i].identity.pk_hash_size, told[i].hash ? 32 : 0);
+        assert_true(o[i].identity.complete);
         /* Every question is asked once, whatever became of the one before. */
         assert_int_equal(modems[i].asked[1], 1);
         assert_int_equal(modems[i].asked[3], 1);
@@ -387,6 +390,8 @@ static void test_back_to_hello(void **state)
         bool left_late = modems[i].trouble == SILENT_LEAVE || modems[i].trouble == REFUSES_LEAVE;
         assert_int_equal(o[i].identity.have_serial, left_late);
         assert_int_equal(o[i].identity.have_hwid, left_late);
+        assert_int_equal(o[i].identity.complete, left_late);
+        assert_true(o[i].identity.persuaded);
         assert_true(cases[i].took < 3 * USEC_PER_SEC);
     }
 }
@@ -427,6 +432,7 @@ static void test_restart_on_the_way_back(void **state)
     memcpy(&o, c.bytes, sizeof(o));
     assert_int_equal(c.e.kind, ERROR_MODEM_GONE);
     assert_int_equal(o.identity.sahara_version, 2);
+    assert_true(o.identity.persuaded); /* told also with the error: that is why it went */
     assert_true(c.took < USEC_PER_SEC);
 }
 

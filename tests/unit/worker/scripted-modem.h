@@ -26,6 +26,8 @@ struct scripted_modem {
     bool running;     /* a programmer runs already: no HELLO, XML only */
     bool crashed;     /* HELLO with mode 2 */
     bool leaves;      /* unplugs itself as soon as it is opened */
+    bool refuses;     /* command mode; the way back to a HELLO restarts it */
+    bool breaks;      /* answers the serial and is silent to the next command */
     bool stays;       /* answers RESET with the next HELLO and never leaves */
     unsigned chatter; /* logs behind the last ACK, nobody asked for them */
     pid_t pid;
@@ -107,7 +109,9 @@ static inline void modem_sahara(int fd, struct scripted_modem *m, const uint32_t
 {
     switch (w[0]) {
     case 0x02: /* HELLO_RESP */
-        if (w[5] == 3)
+        if (w[5] == 3 && m->refuses)
+            modem_words(fd, 4, (const uint32_t[]){0x04, 0x10, 0, 1});
+        else if (w[5] == 3)
             modem_words(fd, 2, (const uint32_t[]){0x0b, 8});
         else
             modem_words(fd, 5, (const uint32_t[]){0x03, 0x14, 13, 0, 64});
@@ -128,7 +132,8 @@ static inline void modem_sahara(int fd, struct scripted_modem *m, const uint32_t
         break;
     case 0x0d: /* EXECUTE, EXECUTE_DATA */
     case 0x0f:
-        modem_execute(fd, m, w[2], w[0] == 0x0f);
+        if (!m->breaks || w[2] == 1)
+            modem_execute(fd, m, w[2], w[0] == 0x0f);
         break;
     default: /* the 64 bytes of the programmer */
         modem_words(fd, 4, (const uint32_t[]){0x04, 0x10, 13, 0});

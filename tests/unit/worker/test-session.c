@@ -249,6 +249,93 @@ static void test_identity_parts(void **state)
     assert_int_equal(session_check_identity(f->session, &serial, true, &e), 0);
     assert_int_equal(session_check_identity(f->session, &all, true, &e), -EPERM);
     assert_int_equal(session_check_identity(f->session, &serial, true, &e), 0);
+    f->session = session_free(f->session);
+
+    /* Asked, and broken off behind the serial: the rest is learned, and from then on it must be that. */
+    const struct sahara_identity other = {.have_serial = true, .serial = 1, .have_hwid = true, .hwid = 3};
+    f->session = session_new(&f->w);
+    assert_int_equal(session_check_identity(f->session, &serial, false, &e), 0);
+    assert_int_equal(session_check_identity(f->session, &all, true, &e), 0);
+    assert_int_equal(f->session->identity.hwid, 2);
+    assert_int_equal(session_check_identity(f->session, &other, false, &e), -EPERM);
+    assert_int_equal(session_check_identity(f->session, &other, true, &e), -EPERM);
+    assert_int_equal(session_check_identity(f->session, &serial, false, &e), 0);
+}
+
+/* By its serial, told before and told now; zeros are no name. */
+static void test_recognized(void **state)
+{
+    struct fixture *f = *state;
+    const struct sahara_identity one = {.have_serial = true, .serial = 1}, zero = {.have_serial = true},
+                                 none = {.have_hwid = true, .hwid = 2};
+    struct error e;
+
+    f->session = session_new(&f->w);
+    assert_int_equal(session_check_identity(f->session, &none, false, &e), 0);
+    assert_int_equal(session_check_identity(f->session, &one, false, &e), 0);
+    assert_false(f->session->recognized); /* told for the first time */
+    assert_int_equal(session_check_identity(f->session, &one, false, &e), 0);
+    assert_true(f->session->recognized);
+    assert_int_equal(session_check_identity(f->session, &zero, false, &e), -EPERM);
+    assert_false(f->session->recognized);
+    f->session = session_free(f->session);
+
+    f->session = session_new(&f->w);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(session_check_identity(f->session, &zero, true, &e), 0);
+        assert_false(f->session->recognized);
+    }
+    f->session = session_free(f->session);
+
+    say(f, "JOB=flash\nOPTION.serial=00000001\n");
+    assert_int_equal(worker_receive_job(&f->w), 1);
+    f->session = session_new(&f->w);
+    assert_int_equal(session_check_identity(f->session, &one, true, &e), 0);
+    assert_true(f->session->recognized);
+}
+
+/* The conversation of the first appearance breaks off, that of the second does not. */
+static void test_first_conversation_breaks_off(void **state)
+{
+    struct fixture *f = *state;
+    struct scripted_modem hasty = the_unit;
+    struct detect_result found;
+    struct error e;
+
+    hasty.breaks = true;
+    hasty.stays = true;
+    f->session = session_new(&f->w);
+    plug(f, &hasty, PRODUCT);
+    assert_ok(attach(f, true, &found, &e), &e);
+    assert_false(f->session->asked);
+    assert_false(f->session->identity.have_hwid);
+    session_detach(f->session);
+    plug(f, &the_unit, PRODUCT);
+    assert_ok(attach(f, true, &found, &e), &e);
+    assert_true(f->session->asked && f->session->recognized);
+    assert_int_equal(f->session->identity.hwid, the_unit.hwid);
+}
+
+/* Asked once, and then taken as it is. */
+static void test_leaves_when_it_is_asked(void **state)
+{
+    struct fixture *f = *state;
+    struct scripted_modem old = the_unit;
+    struct detect_result found;
+    struct error e = {0};
+
+    old.refuses = true;
+    f->session = session_new(&f->w);
+    plug(f, &old, "QUSB_BULK");
+    assert_int_equal(session_attach(f->session, deadline_in(3 * USEC_PER_SEC), true, &found, &e), -ENODEV);
+    assert_true(f->session->leaves_when_asked);
+    for (unsigned i = 0; i < 2; i++) {
+        plug(f, &old, "QUSB_BULK");
+        assert_ok(attach(f, true, &found, &e), &e);
+        assert_int_equal(found.state, DETECT_SAHARA);
+        assert_int_equal(f->session->appearances, 2 + i);
+        assert_false(f->session->recognized);
+    }
 }
 
 static void expected_unit(struct fixture *f, const char *options)
@@ -624,6 +711,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_product_serial),
         TEST(test_identity_parts),
+        TEST(test_recognized),
+        TEST(test_first_conversation_breaks_off),
+        TEST(test_leaves_when_it_is_asked),
         TEST(test_identify),
         TEST(test_same_unit_again),
         TEST(test_other_serial),
