@@ -133,9 +133,35 @@ static int read_rawprogram(struct package *p, char *base, size_t base_size)
 
 /* ---- the partition table, and the patches that were to be applied to it ---- */
 
-static bool is_partition_image(const struct package_file *file)
+/* By its content, whatever it is called; and by its name, so that one which is no table is told. 1, 0, or the
+ * errno of the read. */
+static int is_partition_image(const struct package *p, const struct package_file *file)
 {
-    return strncasecmp(base_name(file->path), "partition_complete", strlen("partition_complete")) == 0;
+    uint8_t head[MIBIB_MAGIC_SIZE];
+    if (strncasecmp(base_name(file->path), "partition_complete", strlen("partition_complete")) == 0)
+        return 1;
+    int r = package_read(p, file, 0, head, sizeof(head));
+    return r < 0 ? r : mibib_is_image(head, sizeof(head));
+}
+
+static int find_partition_image(struct package *p)
+{
+    for (size_t i = 0; i < p->n_commands; i++) {
+        const struct package_file *file = p->commands[i].file;
+        if (p->commands[i].kind != COMMAND_PROGRAM || file == p->partition_image)
+            continue;
+        int r = is_partition_image(p, file);
+        if (r < 0)
+            return r;
+        if (r == 0)
+            continue;
+        if (p->partition_image)
+            package_problem(p, "it writes two partition tables, %s and %s (line %u)",
+                            p->partition_image->path, file->path, p->commands[i].line);
+        else
+            p->partition_image = file;
+    }
+    return 0;
 }
 
 static int read_partition_image(struct package *p)
@@ -143,9 +169,9 @@ static int read_partition_image(struct package *p)
     struct error why = {0};
     struct nand_geometry named;
 
-    for (size_t i = 0; i < p->n_commands && !p->partition_image; i++)
-        if (p->commands[i].kind == COMMAND_PROGRAM && is_partition_image(p->commands[i].file))
-            p->partition_image = p->commands[i].file;
+    int r = find_partition_image(p);
+    if (r < 0)
+        return r;
     if (!p->partition_image) {
         package_note(p, "the package writes no partition table");
         return 0;
@@ -161,15 +187,16 @@ static int read_partition_image(struct package *p)
     _cleanup_free_ char *pages = malloc(size);
     if (!pages)
         return -ENOMEM;
-    int r = package_read(p, p->partition_image, 0, pages, size);
+    r = package_read(p, p->partition_image, 0, pages, size);
     if (r < 0)
         return r;
     if (mibib_parse(pages, p->geometry.page_size, 0, &p->table, &why) < 0) {
         package_problem(p, "%s: %s", p->partition_image->path, why.message);
         return 0;
     }
-    if (p->table.crc_present && !p->table.crc_valid)
-        package_problem(p, "%s: the CRC of its partition table is wrong", p->partition_image->path);
+    if (!p->table.crc_valid)
+        package_problem(p, "%s: the CRC of its partition table is %s", p->partition_image->path,
+                        p->table.crc_present ? "wrong" : "missing");
     p->table_known = true;
     return 0;
 }

@@ -122,8 +122,13 @@ static int check_moved(const struct plan *plan, const struct package *p, const s
     bool writes_table = false;
     for (size_t i = 0; i < plan->n_steps; i++)
         writes_table |= plan->steps[i].mibib && plan->steps[i].action == PLAN_WRITE;
-    if (!writes_table || !p->table_known)
+    if (!writes_table)
         return 0;
+    if (!p->table_known)
+        return error_set(e, ERROR_ERASE_CALIBRATION,
+                         "The package writes a partition table that cannot be read: nobody can tell whether "
+                         "%s would still be right (%s to do it anyway)",
+                         table_name, ALLOW_HINT);
     for (size_t i = 0; i < t->n_partitions; i++) {
         const struct mibib_partition *now = &t->partitions[i];
         if (!mibib_is_unit_data(now->name))
@@ -138,6 +143,35 @@ static int check_moved(const struct plan *plan, const struct package *p, const s
                          "(%s to do it anyway)",
                          then ? "moves" : "does not have", now->name, table_name, LLU(now->first_block),
                          LLU(partition_end(now, chip_blocks) - 1), ALLOW_HINT);
+    }
+    return 0;
+}
+
+/*
+ * What is written as MIBIB is the package's partition image, whole, and into MIBIB; the image goes nowhere
+ * else. A table that the modem's loaders refuse, and SBL behind it, would be a modem that does not come back.
+ */
+static int check_table_image(const struct plan *plan, const struct package *p, const struct mibib_table *t,
+                             const char *table_name, uint64_t chip_blocks, struct error *e)
+{
+    const struct mibib_partition *mibib = mibib_find(t, "MIBIB");
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        const struct plan_step *s = &plan->steps[i];
+        bool image = s->file && s->file == p->partition_image;
+        if (s->action != PLAN_WRITE || (!s->mibib && !image))
+            continue;
+        bool whole = image && p->table_known && p->table.crc_valid;
+        bool inside = !mibib || (s->first_block >= mibib->first_block &&
+                                 s->first_block < partition_end(mibib, chip_blocks));
+        const char *why = !image    ? "where the partition table lies, and it is none"
+                          : !whole  ? "and it is no whole partition table with a valid CRC"
+                          : !inside ? "and it is a partition table, which belongs into MIBIB"
+                                    : NULL;
+        if (!why)
+            continue;
+        return error_set(e, ERROR_FIRMWARE_INVALID,
+                         "The package would write %s to blocks %llu to %llu, %s (by %s)", s->file->path,
+                         LLU(s->first_block), LLU(s->first_block + s->n_blocks - 1), why, table_name);
     }
     return 0;
 }
@@ -194,6 +228,8 @@ int plan_check_tables(struct plan *plan, const struct package *p, const struct p
         int r = tables.table[k] == &p->table || allowed
                     ? 0
                     : check_moved(plan, p, tables.table[k], tables.name[k], chip_blocks, e);
+        if (r == 0)
+            r = check_table_image(plan, p, tables.table[k], tables.name[k], chip_blocks, e);
         if (r == 0)
             r = check_boot_chain(plan, tables.table[k], tables.name[k], chip_blocks, e);
         if (r < 0)
@@ -315,8 +351,14 @@ static int check_geometry(const struct plan *plan, const struct package *p,
     return 0;
 }
 
+/*
+ * A table without a CRC protects what it names, and is no table that may stay: power may have gone in the
+ * middle of its pages.
+ */
 static bool tables_equal(const struct mibib_table *a, const struct mibib_table *b, uint64_t chip_blocks)
 {
+    if (!a->crc_valid || !b->crc_valid)
+        return false;
     if (a->n_partitions != b->n_partitions || a->version != b->version)
         return false;
     for (size_t i = 0; i < a->n_partitions; i++) {
@@ -368,6 +410,8 @@ int plan_judge(struct plan *plan, const struct package *p, const struct plan_opt
                const struct nand_geometry *geometry, const struct mibib_table *modem_table,
                const struct nand_map *map, struct error *e)
 {
+    if (plan_unjudge(plan) < 0)
+        return error_set(e, ERROR_FAILED, "Out of memory");
     int r = check_geometry(plan, p, options, geometry, e);
     if (r == 0)
         r = check_room(plan, map, e);

@@ -17,6 +17,7 @@ struct plan *plan_free(struct plan *p)
         return NULL;
     for (size_t i = 0; i < p->n_notes; i++)
         free(p->notes[i]);
+    free(p->made.steps);
     free(p->steps);
     free(p);
     return NULL;
@@ -365,6 +366,41 @@ static int digest_steps(struct plan *plan)
     return 0;
 }
 
+/* ---- as it was made ---- */
+
+static struct plan_step *copy_steps(const struct plan_step *steps, size_t n)
+{
+    struct plan_step *copy = calloc(n + 1, sizeof(*copy));
+    if (copy && n > 0)
+        memcpy(copy, steps, n * sizeof(*copy));
+    return copy;
+}
+
+static int remember(struct plan *plan)
+{
+    plan->made.steps = copy_steps(plan->steps, plan->n_steps);
+    if (!plan->made.steps)
+        return -ENOMEM;
+    plan->made.n_steps = plan->n_steps;
+    plan->made.n_notes = plan->n_notes;
+    plan->made.bytes_to_write = plan->bytes_to_write;
+    return 0;
+}
+
+int plan_unjudge(struct plan *plan)
+{
+    struct plan_step *steps = copy_steps(plan->made.steps, plan->made.n_steps);
+    if (!steps)
+        return -ENOMEM;
+    free(plan->steps);
+    plan->steps = steps;
+    plan->n_steps = plan->made.n_steps;
+    plan->bytes_to_write = plan->made.bytes_to_write;
+    while (plan->n_notes > plan->made.n_notes)
+        free(plan->notes[--plan->n_notes]);
+    return 0;
+}
+
 int plan_new(const struct package *p, const struct plan_options *options, struct plan **ret, struct error *e)
 {
     int r = package_check(p, e);
@@ -401,7 +437,7 @@ int plan_new(const struct package *p, const struct plan_options *options, struct
     r = plan_check_tables(plan, p, options, NULL, p->chip_blocks, false, e);
     if (r < 0)
         return r;
-    if (plan_set_keep(plan, p, options, NULL, p->chip_blocks) < 0)
+    if (plan_set_keep(plan, p, options, NULL, p->chip_blocks) < 0 || remember(plan) < 0)
         return error_set(e, ERROR_FAILED, "Out of memory");
     *ret = steal_ptr(plan);
     return 0;

@@ -72,6 +72,11 @@ struct plan {
     uint8_t digest[SHA256_SIZE]; /* over the executable steps as plan_new() made them: identifies the plan in
                                     a journal. plan_judge() leaves it alone, or a MIBIB that is already
                                     written would void the journal of its own job */
+    struct {
+        struct plan_step *steps;
+        size_t n_steps, n_notes;
+        uint64_t bytes_to_write;
+    } made; /* as plan_new() left it: what plan_unjudge() goes back to */
 };
 
 /*
@@ -91,13 +96,18 @@ DEFINE_CLEANUP(struct plan *, plan_free)
  * Gate 2's part of the judgement: the modem's own table (NULL: none found), its geometry and its bad blocks.
  * Steps get their names from it; GeometryDiffers, EraseCalibration (union of the tables; a range that
  * straddles a partition; a new table that moves unit data; no table at all), FirmwareInvalid (an image does
- * not fit the good blocks; map may be NULL). Another page or block size is refused whatever is allowed. On an
- * error the plan is as before. mibib_differs: the modem's table is not the package's: the MIBIB steps stay;
- * equal: they are dropped (rule 6).
+ * not fit the good blocks; map may be NULL; a step in a MIBIB of any table that is not the package's own
+ * whole partition image). Another page or block size is refused whatever is allowed. On an error the plan is
+ * as plan_new() made it. The MIBIB steps are dropped (rule 6) only if the modem's table has a valid CRC and
+ * equals the package's, and MIBIB was not begun. Judges from the beginning: what another modem's
+ * table dropped is there again.
  */
 int plan_judge(struct plan *plan, const struct package *p, const struct plan_options *options,
                const struct nand_geometry *geometry, const struct mibib_table *modem_table,
                const struct nand_map *map, struct error *e);
+
+/* Forgets what plan_judge() made of it; steps may be more again. -ENOMEM. */
+int plan_unjudge(struct plan *plan);
 
 /*
  * One record a step: ACTION= PARTITION= FIRST_BLOCK= BLOCKS= PAGES= BYTES= FILE= RISK= plus a first record

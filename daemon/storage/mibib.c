@@ -2,6 +2,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/text.h"
 #include "link/link.h"
@@ -81,51 +82,60 @@ static bool name_is_good(const char *name)
     return true;
 }
 
-/*
- * Appends a partition behind the ones that are there; length GROWS, or in blocks. Everything downstream
- * (ranges of erase and program commands) trusts that partitions are in order, disjoint and on the chip.
- */
+/* Appends a partition, length in blocks; settle() judges them all. One of length 0 is in no block and is left
+ * out: tables have such entries for what a model does not have. */
 static int add_partition(struct mibib_table *t, const char *name, uint64_t first, uint64_t length, bool grows,
-                         uint64_t chip_blocks, struct error *e)
+                         struct error *e)
 {
+    if (!grows && length == 0)
+        return 0;
     if (t->n_partitions == MIBIB_PARTITIONS_MAX)
         return error_set(e, ERROR_FIRMWARE_INVALID, "partition table: more than %d partitions",
                          MIBIB_PARTITIONS_MAX);
     if (!name_is_good(name) || strlen(name) >= MIBIB_NAME_SIZE)
         return error_set(e, ERROR_FIRMWARE_INVALID, "partition table: entry %zu has no printable name",
                          t->n_partitions);
-
-    if (t->n_partitions > 0) {
-        const struct mibib_partition *before = &t->partitions[t->n_partitions - 1];
-        if (before->grows)
-            return error_set(e, ERROR_FIRMWARE_INVALID,
-                             "partition table: %s lies behind %s, which takes the rest of the chip", name,
-                             before->name);
-        if (first < before->first_block + before->n_blocks)
-            return error_set(
-                e, ERROR_FIRMWARE_INVALID,
-                "partition table: %s begins at block %llu inside or in front of %s, which ends at block %llu",
-                name, (unsigned long long)first, before->name,
-                (unsigned long long)(before->first_block + before->n_blocks));
-        if (mibib_find(t, name))
-            return error_set(e, ERROR_FIRMWARE_INVALID, "partition table: two partitions are called %s",
-                             name);
-    }
-    if (!grows && length == 0)
-        return error_set(e, ERROR_FIRMWARE_INVALID, "partition table: %s is empty", name);
-
-    uint64_t end = chip_blocks ? chip_blocks : UINT32_MAX;
-    if (first >= end || (!grows && length > end - first))
-        return error_set(e, ERROR_FIRMWARE_INVALID,
-                         "partition table: %s (block %llu, %llu blocks) ends beyond the chip's %llu blocks",
-                         name, (unsigned long long)first, (unsigned long long)length,
-                         (unsigned long long)end);
-    if (grows)
-        length = chip_blocks ? chip_blocks - first : 0;
+    if (mibib_find(t, name))
+        return error_set(e, ERROR_FIRMWARE_INVALID, "partition table: two partitions are called %s", name);
 
     struct mibib_partition *p = &t->partitions[t->n_partitions++];
     *p = (struct mibib_partition){.first_block = first, .n_blocks = length, .grows = grows};
     snprintf(p->name, sizeof(p->name), "%s", name);
+    return 0;
+}
+
+static int by_first_block(const void *a, const void *b)
+{
+    const struct mibib_partition *x = a, *y = b;
+    return x->first_block < y->first_block ? -1 : x->first_block > y->first_block;
+}
+
+/*
+ * Everything downstream (ranges of erase and program commands) trusts that partitions are in order, disjoint
+ * and on the chip. The modem's loaders find them by name, so a table may list them in any order.
+ */
+static int settle(struct mibib_table *t, uint64_t chip_blocks, struct error *e)
+{
+    uint64_t chip_end = chip_blocks ? chip_blocks : UINT32_MAX;
+    qsort(t->partitions, t->n_partitions, sizeof(t->partitions[0]), by_first_block);
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        const struct mibib_partition *p = &t->partitions[i], *before = i > 0 ? p - 1 : NULL;
+        if (before && before->grows)
+            return error_set(e, ERROR_FIRMWARE_INVALID,
+                             "partition table: %s lies behind %s, which takes the rest of the chip", p->name,
+                             before->name);
+        if (before && p->first_block < before->first_block + before->n_blocks)
+            return error_set(e, ERROR_FIRMWARE_INVALID,
+                             "partition table: %s begins at block %llu inside %s, which ends at block %llu",
+                             p->name, (unsigned long long)p->first_block, before->name,
+                             (unsigned long long)(before->first_block + before->n_blocks));
+        if (p->first_block >= chip_end || (!p->grows && p->n_blocks > chip_end - p->first_block))
+            return error_set(
+                e, ERROR_FIRMWARE_INVALID,
+                "partition table: %s (block %llu, %llu blocks) ends beyond the chip's %llu blocks", p->name,
+                (unsigned long long)p->first_block, (unsigned long long)p->n_blocks,
+                (unsigned long long)chip_end);
+    }
     return 0;
 }
 
@@ -145,12 +155,38 @@ static int parse_entries(const uint8_t *page, size_t page_size, uint64_t chip_bl
         char name[ENTRY_NAME_SIZE + 1] = {0};
         memcpy(name, entry, ENTRY_NAME_SIZE);
         uint32_t length = get_u32(entry + ENTRY_LENGTH);
-        int r = add_partition(t, plain_name(name), get_u32(entry + ENTRY_FIRST), length, length == GROWS,
-                              chip_blocks, e);
+        int r = add_partition(t, plain_name(name), get_u32(entry + ENTRY_FIRST), length, length == GROWS, e);
         if (r < 0)
             return r;
     }
+    if (t->n_partitions == 0)
+        return error_set(e, ERROR_FIRMWARE_INVALID, "partition table: all of its %u partitions are empty",
+                         count);
+    int r = settle(t, chip_blocks, e);
+    if (r < 0)
+        return r;
+    struct mibib_partition *last = &t->partitions[t->n_partitions - 1];
+    if (last->grows)
+        last->n_blocks = chip_blocks ? chip_blocks - last->first_block : 0;
     return 0;
+}
+
+bool mibib_is_image(const void *data, size_t size)
+{
+    return size >= sizeof(HEADER_MAGIC) && has_magic(data, HEADER_MAGIC);
+}
+
+/* Everything but the partitions. */
+static void read_header(const uint8_t *pages, size_t page_size, struct mibib_table *ret)
+{
+    const uint8_t *crc = pages + CRC_PAGE * page_size;
+    *ret = (struct mibib_table){
+        .version = get_u32(pages + OFFSET_VERSION),
+        .age = get_u32(pages + OFFSET_AGE),
+        .crc_present = has_magic(crc, CRC_MAGIC),
+    };
+    if (ret->crc_present)
+        ret->crc_valid = get_u32(crc + OFFSET_CRC) == mibib_crc(pages, CRC_COVERS_PAGES * page_size);
 }
 
 int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struct mibib_table *ret,
@@ -158,7 +194,6 @@ int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struc
 {
     const uint8_t *header = (const uint8_t *)pages + HEADER_PAGE * page_size;
     const uint8_t *system = (const uint8_t *)pages + SYSTEM_PAGE * page_size;
-    const uint8_t *crc = (const uint8_t *)pages + CRC_PAGE * page_size;
 
     if (page_size < PAGE_SIZE_MIN)
         return error_set(e, ERROR_FIRMWARE_INVALID, "partition table: pages of %zu bytes cannot hold one",
@@ -175,13 +210,8 @@ int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struc
                          "partition table: the system table begins with %08x %08x instead of %08x %08x",
                          get_u32(system), get_u32(system + 4), SYSTEM_MAGIC[0], SYSTEM_MAGIC[1]);
 
-    struct mibib_table t = {
-        .version = get_u32(header + OFFSET_VERSION),
-        .age = get_u32(header + OFFSET_AGE),
-        .crc_present = has_magic(crc, CRC_MAGIC),
-    };
-    if (t.crc_present)
-        t.crc_valid = get_u32(crc + OFFSET_CRC) == mibib_crc(pages, CRC_COVERS_PAGES * page_size);
+    struct mibib_table t;
+    read_header(pages, page_size, &t);
     int r = parse_entries(system, page_size, chip_blocks, &t, e);
     if (r < 0)
         return r;
@@ -204,9 +234,17 @@ static int read_first_pages(struct firehose *f, const struct nand_geometry *g, b
     return firehose_read_pages(f, &range, skip_bad_block, pages, e);
 }
 
+/* A copy of the table in a block of the modem. */
+struct copy {
+    struct mibib_table table;
+    bool refused; /* the modem goes by it (its CRC is right), and we cannot read it: the table has no
+                     partitions */
+    struct error why;
+};
+
 /* 1: this block holds a copy that counts, in *ret; 0: it does not. */
 static int read_copy(struct firehose *f, const struct nand_geometry *g, bool skip_bad_block, uint64_t block,
-                     uint8_t *pages, struct mibib_table *ret, struct error *e)
+                     uint8_t *pages, struct copy *ret, struct error *e)
 {
     int r = read_first_pages(f, g, skip_bad_block, block, 1, pages, e);
     if (r < 0)
@@ -216,9 +254,13 @@ static int read_copy(struct firehose *f, const struct nand_geometry *g, bool ski
     r = read_first_pages(f, g, skip_bad_block, block, MIBIB_PAGES, pages, e);
     if (r < 0)
         return r;
+    *ret = (struct copy){0};
+    read_header(pages, g->page_size, &ret->table);
     /* A copy that is damaged is no copy; the modem's loaders pass it over too. */
-    return mibib_parse(pages, g->page_size, g->blocks, ret, NULL) == 0 &&
-           (ret->crc_valid || !ret->crc_present);
+    if (ret->table.crc_present && !ret->table.crc_valid)
+        return 0;
+    ret->refused = mibib_parse(pages, g->page_size, g->blocks, &ret->table, &ret->why) < 0;
+    return !ret->refused || ret->table.crc_valid;
 }
 
 static bool is_known_place(uint64_t block)
@@ -229,10 +271,12 @@ static bool is_known_place(uint64_t block)
     return false;
 }
 
-/* A checked CRC beats none at all, then the higher age wins. */
-static bool is_better(const struct mibib_table *a, const struct mibib_table *b)
+/* A checked CRC beats none at all, then the higher age wins; of two that are as old the one that refuses. */
+static bool is_better(const struct copy *a, const struct copy *b)
 {
-    return a->crc_valid != b->crc_valid ? a->crc_valid : a->age > b->age;
+    if (a->table.crc_valid != b->table.crc_valid)
+        return a->table.crc_valid;
+    return a->table.age != b->table.age ? a->table.age > b->table.age : a->refused && !b->refused;
 }
 
 int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
@@ -242,7 +286,7 @@ int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct n
         return error_set(e, ERROR_UNSUPPORTED, "erase blocks of %u pages cannot hold a partition table",
                          g->pages_per_block);
     _cleanup_free_ uint8_t *pages = malloc((size_t)g->page_size * MIBIB_PAGES);
-    _cleanup_free_ struct mibib_table *copy = malloc(sizeof(*copy)), *best = malloc(sizeof(*best));
+    _cleanup_free_ struct copy *copy = malloc(sizeof(*copy)), *best = malloc(sizeof(*best));
     if (!pages || !copy || !best)
         return error_set(e, ERROR_FAILED, "out of memory");
 
@@ -264,7 +308,14 @@ int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct n
     }
     if (!found)
         return -ENOENT;
-    *ret = *best;
+    if (best->refused)
+        return error_set(
+            e, ERROR_ERASE_CALIBRATION,
+            "the modem's partition table in block %llu is whole (its CRC is right) and cannot be "
+            "understood (%s): nobody can tell where the calibration lies "
+            "(--allow=EraseCalibration to go on without it)",
+            (unsigned long long)found_block, best->why.message);
+    *ret = best->table;
     *ret_block = found_block;
     return 0;
 }
@@ -362,10 +413,9 @@ static int scan_record(void *userdata)
     struct scan *s = userdata;
     if (!s->have_first || !s->have_blocks)
         return -EBADMSG;
-    if (add_partition(&s->table, s->name, s->first, s->blocks, s->grows, 0, NULL) < 0)
+    if ((!s->grows && s->blocks == 0) ||
+        add_partition(&s->table, s->name, s->first, s->blocks, s->grows, NULL) < 0)
         return -EBADMSG;
-    /* The chip's size is not in the text: what a growing partition had is taken as it was. */
-    s->table.partitions[s->table.n_partitions - 1].n_blocks = s->blocks;
     s->name[0] = '\0';
     s->have_first = s->have_blocks = s->grows = false;
     return 0;
@@ -379,7 +429,8 @@ int mibib_scan(const char *text, size_t size, struct mibib_table *ret)
     int r = link_parse_text(text, size, scan_field, scan_record, s, NULL);
     if (r < 0)
         return r;
-    if (s->table.n_partitions == 0)
+    /* The chip's size is not in the text: what a growing partition had is taken as it was. */
+    if (s->table.n_partitions == 0 || settle(&s->table, 0, NULL) < 0)
         return -EBADMSG;
     *ret = s->table;
     return 0;

@@ -9,7 +9,13 @@
 
 #include "storage/nand.h"
 
-enum { MIBIB_PARTITIONS_MAX = 128, MIBIB_NAME_SIZE = 17, MIBIB_PAGES = 4, MIBIB_SCAN_BLOCKS = 32 };
+enum {
+    MIBIB_PARTITIONS_MAX = 128,
+    MIBIB_NAME_SIZE = 17,
+    MIBIB_PAGES = 4,
+    MIBIB_SCAN_BLOCKS = 32,
+    MIBIB_MAGIC_SIZE = 8
+};
 
 struct mibib_partition {
     char name[MIBIB_NAME_SIZE];     /* without "0:"; bytes outside printable ASCII refused */
@@ -26,11 +32,15 @@ struct mibib_table {
 
 /*
  * pages: MIBIB_PAGES pages of page_size as they lie in flash. chip_blocks resolves a growing partition (0:
- * unknown, n_blocks stays 0). -EBADMSG with FirmwareInvalid: magic, count, overlap, order, empty, beyond the
- * chip, name (empty, unprintable, twice). A wrong CRC is told in crc_valid and is the caller's to judge.
+ * unknown, n_blocks stays 0). The partitions are sorted by their first block, entries of length 0 left out.
+ * -EBADMSG with FirmwareInvalid: magic, count, overlap, nothing but empty ones, beyond the chip, name (empty,
+ * unprintable, twice). A wrong CRC is told in crc_valid and is the caller's to judge.
  */
 int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struct mibib_table *ret,
                 struct error *e);
+
+/* Does a file or a block with this beginning hold such a table, right or wrong? */
+bool mibib_is_image(const void *data, size_t size);
 
 /* The CRC of 2.8 (poly 0x04C11DB7, init 0, not reflected, no final xor). */
 uint32_t mibib_crc(const void *data, size_t size);
@@ -39,7 +49,8 @@ uint32_t mibib_crc(const void *data, size_t size);
  * Finds the modem's own: page 0 of the blocks in its known places, then of the first MIBIB_SCAN_BLOCKS
  * blocks; several copies: the highest age with a valid CRC. A copy without a CRC page counts only if none has
  * one; with a wrong CRC it never counts. *ret_block is its block. -ENOENT (and *e untouched) if there is
- * none. Needs g->blocks.
+ * none. EraseCalibration if the one that counts has a valid CRC and does not parse: the modem goes by it, and
+ * an older copy would tell wrong. Needs g->blocks.
  */
 int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
                struct mibib_table *ret, uint64_t *ret_block, struct error *e);

@@ -58,6 +58,12 @@ int gate_read_table(struct flash *f, struct mibib_table *room, const struct mibi
     uint64_t block;
     struct session *s = f->session;
     int r = mibib_read(s->firehose, &s->geometry, &s->capabilities, room, &block, e);
+    if (r < 0 && e->kind == ERROR_ERASE_CALIBRATION && f->options.allow & ALLOW_ERASE_CALIBRATION) {
+        worker_log(f->worker, "WARN: %s", e->message);
+        *e = (struct error){0};
+        *ret = NULL;
+        return 0;
+    }
     if (r < 0 && r != -ENOENT)
         return r;
     if (r == -ENOENT) {
@@ -309,6 +315,16 @@ static int prepare_map(struct flash *f, struct error *e)
                : 0;
 }
 
+/* Another modem may have been here before, whose table took steps out of the plan. */
+static int forget_last_gate(struct flash *f, struct error *e)
+{
+    free(f->steps);
+    f->steps = NULL;
+    if (plan_unjudge(f->plan) < 0)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    return 0;
+}
+
 static int prepare_steps(struct flash *f, struct error *e)
 {
     free(f->steps);
@@ -341,9 +357,11 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
         return error_set(e, ERROR_FAILED, "out of memory");
 
     worker_phase(f->worker, "gate", NULL);
+    int r = forget_last_gate(f, e);
     f->quiet = true;
     f->options.mibib_begun = resumed && mibib_begun(f);
-    int r = prepare_map(f, e);
+    if (r == 0)
+        r = prepare_map(f, e);
     if (r == 0)
         r = gate_read_table(f, room, &modem, e);
     if (r == 0)

@@ -210,6 +210,45 @@ def no_table(p):
     p.patches = []
 
 
+def nameless_table(p):
+    """No fault: a partition image whose name does not say so."""
+    p.files["update/firehose/table.mbn"] = p.files.pop("update/firehose/partition_complete_%s.mbn" % p.options.geometry)
+    p.command("program", "MIBIB").attributes["filename"] = "table.mbn"
+    p.patches = []
+
+
+def nameless_moved_efs2(p):
+    """The same, and it puts EFS2 where usrdata was."""
+    places = {"EFS2": layout.blocks_of("usrdata"), "usrdata": layout.blocks_of("EFS2")}
+    p.use_table([(n,) + places.get(n, (f, c)) for n, f, c in layout.PARTITIONS])
+    nameless_table(p)
+
+
+def table_without_crc(p):
+    """A partition table without its CRC page."""
+    nameless_table(p)
+    p.files["update/firehose/table.mbn"] = p.files["update/firehose/table.mbn"][:3 * p.options.page_size]
+
+
+def two_tables(p):
+    """A second partition table, where misc is."""
+    p.files["update/misc.img"] = layout.mibib(p.options.page_size, age=9)
+    p.add_command("erase", "misc")
+    p.add_command("program", "misc", "..\\misc.img")
+
+
+def table_elsewhere(p):
+    """The partition table goes to misc as well."""
+    p.add_command("erase", "misc")
+    p.add_command("program", "misc", p.command("program", "MIBIB").attributes["filename"])
+
+
+def not_a_table(p):
+    """What is written to MIBIB is no partition table, and the package has none: only the modem knows what lies there."""
+    nameless_table(p)
+    p.files["update/firehose/table.mbn"] = b"\x5a" * 4 * p.options.page_size
+
+
 def mibib_erase_only(p):
     """An erase of the partition table and no image for it."""
     p.commands.remove(p.command("program", "MIBIB"))
@@ -441,7 +480,8 @@ BEFORE = {f.__name__.replace("_", "-"): f for f in (
     overlap, unaligned, straddle, beyond_chip, no_programmer, two_programmers, erase_no_range, erase_no_sector_size, efs2,
     factory, disk_patch, unpatched, bad_table_crc, moved_efs2, geometry_disagrees, project_disagrees, traversal, md5_garbage,
     renamed_efs2, renamed_rawdata, renamed_sys_rev, renamed_cust_info, without_efs2, other_table, no_table, mibib_erase_only, sbl_erase_only, sbl_tail_erase, sbl_tail_write,
-    sbl_in_the_middle, update_and_factory,
+    sbl_in_the_middle, nameless_table, nameless_moved_efs2, table_without_crc, two_tables, table_elsewhere, not_a_table,
+    update_and_factory,
     two_rawprograms, no_rawprogram, no_geometry, empty_project, hostile_project, other_vendor, unknown_command)}
 AFTER = {f.__name__[len("after_"):].replace("_", "-"): f for f in (
     after_wrong_md5, after_half_md5, after_md5_missing, after_no_md5, after_parent_name, after_absolute_name, after_drive_name,

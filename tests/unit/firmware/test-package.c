@@ -131,6 +131,10 @@ static void test_broken(void **state)
         {"disk-patch", ERROR_FIRMWARE_INVALID, "aims at the disk"},
         {"unpatched", ERROR_FIRMWARE_INVALID, "lacks what the patch"},
         {"bad-table-crc", ERROR_FIRMWARE_INVALID, "the CRC of its partition table is wrong"},
+        {"table-without-crc", ERROR_FIRMWARE_INVALID, "table.mbn: the CRC of its partition table is missing"},
+        {"two-tables", ERROR_FIRMWARE_INVALID,
+         "it writes two partition tables, update/firehose/partition_complete_p4K_b256K.mbn and "
+         "update/misc.img"},
         {"geometry-disagrees", ERROR_FIRMWARE_INVALID,
          "has sectors of 512 bytes, the package's pages have 4096"},
         {"project-disagrees", ERROR_FIRMWARE_INVALID,

@@ -469,6 +469,109 @@ static void test_judge_equal_table(void **state)
     judge_end(&j);
 }
 
+/* A table that may have been cut by power stays in the plan, whatever it says. */
+static void test_judge_doubtful_table(void **state)
+{
+    (void)state;
+    struct error e;
+    for (unsigned i = 0; i < 3; i++) {
+        struct judged j = judge_begin(NULL);
+        uint64_t bytes = j.plan->bytes_to_write;
+        if (i == 0) /* page 3 is not there */
+            j.modem.crc_present = j.modem.crc_valid = false;
+        else if (i == 1)
+            j.modem.crc_valid = false;
+        else
+            j.options.mibib_begun = true;
+        assert_int_equal(judge(&j, NULL, &e), 0);
+        assert_non_null(find_step(j.plan, PLAN_ERASE, "MIBIB"));
+        assert_non_null(find_step(j.plan, PLAN_WRITE, "MIBIB"));
+        assert_non_null(find_step(j.plan, PLAN_VERIFY, "MIBIB"));
+        assert_int_equal(j.plan->bytes_to_write, bytes);
+        judge_end(&j);
+    }
+}
+
+/* One modem's table takes MIBIB out of the plan; for the next modem it is there again. */
+static void test_judge_again(void **state)
+{
+    (void)state;
+    struct error e;
+    struct judged j = judge_begin(NULL);
+    size_t steps = j.plan->n_steps, notes = j.plan->n_notes;
+    uint64_t bytes = j.plan->bytes_to_write;
+    struct mibib_table equal = j.modem;
+
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    assert_null(find_step(j.plan, PLAN_WRITE, "MIBIB"));
+    assert_int_equal(j.plan->n_notes, notes + 1);
+    snprintf(j.modem.partitions[11].name, MIBIB_NAME_SIZE, "other");
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    assert_string_equal(
+        order_of(j.plan),
+        "erase:SBL erase:MIBIB write:MIBIB verify:MIBIB erase:sec erase:TZ write:TZ write:sec "
+        "verify:TZ verify:sec write:SBL verify:SBL reset");
+    assert_int_equal(j.plan->bytes_to_write, bytes);
+    assert_int_equal(j.plan->n_notes, notes);
+    j.modem = equal;
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    assert_null(find_step(j.plan, PLAN_WRITE, "MIBIB"));
+    assert_int_equal(plan_unjudge(j.plan), 0);
+    assert_int_equal(j.plan->n_steps, steps);
+    assert_int_equal(j.plan->n_notes, notes);
+    judge_end(&j);
+}
+
+/* What is written as MIBIB is a partition image, known by what is in it, and it goes nowhere else. */
+static void test_table_image(void **state)
+{
+    (void)state;
+    struct error e;
+    struct plan_options o = plain_options();
+    struct judged j = judge_begin("nameless-table");
+    assert_true(j.p->table_known);
+    assert_string_equal(j.p->partition_image->path, "update/firehose/table.mbn");
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    assert_null(find_step(j.plan, PLAN_WRITE, "MIBIB"));
+    /* Without what it says nobody knows where it puts EFS2. */
+    j.p->table_known = false;
+    j.p->partition_image = NULL;
+    assert_int_equal(judge(&j, NULL, &e), -EPERM);
+    assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
+    assert_non_null(strstr(e.message, "cannot be read"));
+    j.options.allow = ALLOW_ERASE_CALIBRATION;
+    assert_int_equal(judge(&j, NULL, &e), -EBADMSG);
+    assert_non_null(strstr(e.message, "where the partition table lies, and it is none"));
+    judge_end(&j);
+
+    j = judge_begin("nameless-table");
+    j.p->table.crc_valid = false;
+    assert_int_equal(judge(&j, NULL, &e), -EBADMSG);
+    assert_int_equal(e.kind, ERROR_FIRMWARE_INVALID);
+    assert_non_null(strstr(e.message, "no whole partition table"));
+    judge_end(&j);
+
+    j = judge_begin("nameless-moved-efs2");
+    assert_int_equal(judge(&j, NULL, &e), -EPERM);
+    assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
+    assert_non_null(strstr(e.message, "moves EFS2"));
+    judge_end(&j);
+
+    j = judge_begin("not-a-table");
+    assert_null(j.p->partition_image);
+    assert_int_equal(judge(&j, NULL, &e), -EBADMSG);
+    assert_int_equal(e.kind, ERROR_FIRMWARE_INVALID);
+    judge_end(&j);
+
+    struct package *p =
+        support_open(support_make("elsewhere.zip", "--small", "--break", "table-elsewhere", NULL));
+    assert_int_equal(p->n_problems, 0);
+    e = refused(p, &o);
+    assert_int_equal(e.kind, ERROR_FIRMWARE_INVALID);
+    assert_non_null(strstr(e.message, "belongs into MIBIB"));
+    support_close(p);
+}
+
 static void test_judge_tables(void **state)
 {
     (void)state;
@@ -659,6 +762,9 @@ int main(void)
         cmocka_unit_test(test_vendor_check),
         cmocka_unit_test(test_unit_data),
         cmocka_unit_test(test_judge_equal_table),
+        cmocka_unit_test(test_judge_doubtful_table),
+        cmocka_unit_test(test_judge_again),
+        cmocka_unit_test(test_table_image),
         cmocka_unit_test(test_judge_tables),
         cmocka_unit_test(test_judge_geometry),
         cmocka_unit_test(test_judge_bad_blocks),

@@ -126,9 +126,11 @@ static void refuse(const struct entry *entries, uint32_t n, uint64_t blocks, con
 static void test_refused(void **state)
 {
     (void)state;
-    refuse((struct entry[]){{"A", 0, 10}, {"B", 9, 1}}, 2, BLOCKS, "inside or in front of A");
-    refuse((struct entry[]){{"A", 5, 10}, {"B", 0, 5}}, 2, BLOCKS, "in front of A");
+    refuse((struct entry[]){{"A", 0, 10}, {"B", 9, 1}}, 2, BLOCKS, "B begins at block 9 inside A");
+    refuse((struct entry[]){{"A", 5, 10}, {"B", 0, 6}}, 2, BLOCKS, "A begins at block 5 inside B");
+    refuse((struct entry[]){{"A", 5, 1}, {"B", 5, 1}}, 2, BLOCKS, "begins at block 5 inside");
     refuse((struct entry[]){{"A", 5, 0}}, 1, BLOCKS, "empty");
+    refuse((struct entry[]){{"B", 10, 1}, {"A", 0, 0xffffffff}}, 2, BLOCKS, "rest of the chip");
     refuse((struct entry[]){{"A", 0, 2049}}, 1, BLOCKS, "beyond");
     refuse((struct entry[]){{"A", 2048, 0xffffffff}}, 1, BLOCKS, "beyond");
     refuse((struct entry[]){{"A", 0xffffffff, 0xffffffff}}, 1, 0, "beyond");
@@ -168,6 +170,43 @@ static void test_long_name(void **state)
     make(image, 1, (struct entry[]){{"ABCDEFGHIJKLMNOPQRST", 0, 1}}, 1);
     assert_int_equal(mibib_parse(image, PAGE, BLOCKS, &t, NULL), 0);
     assert_string_equal(t.partitions[0].name, "ABCDEFGHIJKLMNOP");
+}
+
+/* The modem's loaders go by names: they take any order, and entries of length 0. */
+static void test_any_order(void **state)
+{
+    (void)state;
+    static const struct entry odd[] = {{"0:system", 1458, 0xffffffff},
+                                       {"0:EFS2", 20, 136},
+                                       {"spare", 2048, 0},
+                                       {"0:SBL", 0, 10},
+                                       {"EFS2", 30, 0},
+                                       {"0:MIBIB", 10, 10}};
+    static const char *const names[] = {"SBL", "MIBIB", "EFS2", "system"};
+    uint8_t image[4 * PAGE];
+    struct mibib_table t;
+    struct error e = {0};
+    for (uint64_t blocks = 0; blocks <= BLOCKS; blocks += BLOCKS) {
+        make(image, 1, odd, ARRAY_SIZE(odd));
+        assert_int_equal(mibib_parse(image, PAGE, blocks, &t, &e), 0);
+        assert_int_equal(t.n_partitions, ARRAY_SIZE(names));
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+            assert_string_equal(t.partitions[i].name, names[i]);
+        assert_int_equal(t.partitions[2].first_block, 20);
+        assert_int_equal(t.partitions[2].n_blocks, 136);
+        assert_true(t.partitions[3].grows);
+        assert_int_equal(t.partitions[3].n_blocks, blocks ? BLOCKS - 1458 : 0);
+    }
+}
+
+static void test_is_image(void **state)
+{
+    (void)state;
+    uint8_t image[4 * PAGE];
+    make(image, 1, usual, USUAL);
+    assert_true(mibib_is_image(image, MIBIB_MAGIC_SIZE));
+    assert_false(mibib_is_image(image, MIBIB_MAGIC_SIZE - 1));
+    assert_false(mibib_is_image(image + PAGE, MIBIB_MAGIC_SIZE));
 }
 
 static void place(struct firehose *f, uint64_t block, const uint8_t *image)
@@ -226,6 +265,56 @@ static void test_read(void **state)
     fake_free(f);
 }
 
+/* What the modem goes by and we cannot read is told, and no older copy speaks for it. */
+static void test_read_refused(void **state)
+{
+    (void)state;
+    struct firehose *f = fake_new(PAGE, 8, 64);
+    struct nand_capabilities caps = {.skip_bad_block = true};
+    struct mibib_table t = {.n_partitions = 77};
+    struct error e = {0};
+    uint64_t block = 99;
+    uint8_t image[4 * PAGE];
+    const struct entry small[] = {{"0:SBL", 0, 10}, {"0:MIBIB", 10, 10}, {"0:rest", 20, 0xffffffff}};
+    const struct entry twisted[] = {{"0:SBL", 0, 10}, {"0:MIBIB", 9, 10}, {"0:rest", 20, 0xffffffff}};
+
+    make(image, 4, small, 3);
+    place(f, 10, image);
+    make(image, 5, twisted, 3);
+    place(f, 12, image);
+    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -EPERM);
+    assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
+    assert_non_null(strstr(e.message, "in block 12"));
+    assert_non_null(strstr(e.message, "MIBIB begins at block 9 inside SBL"));
+    assert_int_equal(t.n_partitions, 77);
+    assert_int_equal(block, 99);
+
+    /* As old as a good one it still refuses, wherever it lies; older it does not matter. */
+    make(image, 5, small, 3);
+    fake_erase_block(f, 10);
+    place(f, 10, image);
+    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -EPERM);
+    make(image, 6, small, 3);
+    fake_erase_block(f, 10);
+    place(f, 10, image);
+    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), 0);
+    assert_int_equal(t.age, 6);
+
+    /* With a wrong CRC or none it is no copy, even as the only one. */
+    fake_erase_block(f, 10);
+    for (unsigned i = 0; i < 2; i++) {
+        make(image, 9, twisted, 3);
+        if (i == 0)
+            image[PAGE + 20] ^= 4;
+        else
+            memset(image + 3 * PAGE, 0xff, PAGE);
+        fake_erase_block(f, 12);
+        place(f, 12, image);
+        assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -ENOENT);
+    }
+    fake_free(f);
+}
+
 static void test_unit_data(void **state)
 {
     (void)state;
@@ -272,6 +361,7 @@ static void test_text(void **state)
         "NAME=A\nNAME=B\nFIRST=0\nBLOCKS=1\n",
         "NAME=A\nFIRST=0\nFIRST=0\nBLOCKS=1\n",
         "NAME=AAAAAAAAAAAAAAAAA\nFIRST=0\nBLOCKS=1\n",
+        "NAME=A\nFIRST=0\nBLOCKS=0\n",
         "NAME=A\nFIRST=0\nBLOCKS=2\n\nNAME=B\nFIRST=1\nBLOCKS=1\n",
         "NAME=A\\x01\nFIRST=0\nBLOCKS=1\n",
     };
@@ -314,9 +404,12 @@ static void test_real(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crc),       cmocka_unit_test(test_parse), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_long_name), cmocka_unit_test(test_read),  cmocka_unit_test(test_unit_data),
-        cmocka_unit_test(test_text),      cmocka_unit_test(test_real),
+        cmocka_unit_test(test_crc),          cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_long_name),
+        cmocka_unit_test(test_read),         cmocka_unit_test(test_unit_data),
+        cmocka_unit_test(test_text),         cmocka_unit_test(test_real),
+        cmocka_unit_test(test_any_order),    cmocka_unit_test(test_is_image),
+        cmocka_unit_test(test_read_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
