@@ -9,7 +9,7 @@
 
 #include "base/cleanup.h"
 
-enum { IMEI_DIGITS_MIN = 14, IMEI_DIGITS_MAX = 16, IMEI_DIGITS_SHOWN = 2 };
+enum { IMEI_DIGITS_MIN = 14, IMEI_DIGITS_MAX = 16, IMEI_DIGITS_SHOWN = 2, DIGEST_DIGITS_MIN = 32 };
 
 static bool is_digit(char c)
 {
@@ -48,16 +48,37 @@ static size_t clean_char(const char *text, size_t left)
     return n;
 }
 
+static bool is_hex_digit(char c)
+{
+    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+/*
+ * True if these decimal digits are of an IMEI's length and stand alone. One digest of 64 hex digits in fifty
+ * has such a run by chance, and is no use with stars in it.
+ */
+static bool is_imei(const char *text, size_t size, size_t start, size_t end)
+{
+    if (end - start < IMEI_DIGITS_MIN || end - start > IMEI_DIGITS_MAX)
+        return false;
+    while (start > 0 && is_hex_digit(text[start - 1]))
+        start--;
+    while (end < size && is_hex_digit(text[end]))
+        end++;
+    return end - start < DIGEST_DIGITS_MIN;
+}
+
 size_t text_clean(const char *text, size_t size, char *out, size_t out_size)
 {
     size_t o = 0, run_end = 0, run_start = 0;
+    bool masked = false;
     for (size_t i = 0; i < size;) {
         if (is_digit(text[i]) && i >= run_end) {
             run_start = run_end = i;
             while (run_end < size && is_digit(text[run_end]))
                 run_end++;
+            masked = is_imei(text, size, run_start, run_end);
         }
-        size_t run = i < run_end ? run_end - run_start : 0;
         size_t n = clean_char(text + i, size - i);
         char piece[5] = "";
         if (n == 0) {
@@ -65,7 +86,7 @@ size_t text_clean(const char *text, size_t size, char *out, size_t out_size)
             n = 1;
         } else {
             memcpy(piece, text + i, n);
-            if (run >= IMEI_DIGITS_MIN && run <= IMEI_DIGITS_MAX && i >= run_start + IMEI_DIGITS_SHOWN &&
+            if (i < run_end && masked && i >= run_start + IMEI_DIGITS_SHOWN &&
                 i < run_end - IMEI_DIGITS_SHOWN)
                 piece[0] = '*';
         }

@@ -10,8 +10,8 @@
 /*
  * Copies `size` bytes of foreign text into out (always NUL-terminated, out_size >= 1): printable UTF-8 stays,
  * control characters and invalid bytes become \xNN, a backslash stays one, runs of 14 to 16 digits (an IMEI)
- * keep their first two and last two digits and are starred between. Cuts at a character. Returns the bytes
- * written without the NUL.
+ * keep their first two and last two digits and are starred between, but not inside of 32 or more hex digits
+ * (a digest). Cuts at a character. Returns the bytes written without the NUL.
  */
 size_t text_clean(const char *text, size_t size, char *out, size_t out_size);
 

@@ -37,6 +37,11 @@ static void test_clean_masks_imei(void **state)
 {
     (void)state;
     check_clean("IMEI 861234567890123 ok", 23, "IMEI 86***********23 ok");
+    check_clean("861234567890123abc", 18, "86***********23abc");
+    /* A digest may have such a run by chance. */
+    check_clean("0123456789abcdef0a12345678901234567b", 36, "0123456789abcdef0a12345678901234567b");
+    check_clean("a12345678901234bcccccccccccccccc", 32, "a12345678901234bcccccccccccccccc");
+    check_clean("a12345678901234bccccccccccccccc", 31, "a12**********34bccccccccccccccc");
     check_clean("8612345678901", 13, "8612345678901");         /* 13 digits are none */
     check_clean("12345678901234567", 17, "12345678901234567"); /* 17 neither */
     check_clean("86123456789012", 14, "86**********12");
