@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <seccomp.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 
@@ -20,7 +22,7 @@ static const char *const allowed[] = {
     /* descriptors that were given */
     "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "lseek", "_llseek",
     "close", "fstat", "fstat64", "ftruncate", "ftruncate64", "fallocate", "fsync", "fdatasync", "fadvise64",
-    "fadvise64_64", "fcntl", "fcntl64", "dup", "dup2", "dup3",
+    "fadvise64_64", "dup", "dup2", "dup3",
     /* memory */
     "brk", "munmap", "mremap", "madvise", "memfd_create",
     /* the link and a virtual modem's socket: open already, so nothing here makes, binds or connects one */
@@ -37,8 +39,7 @@ static const char *const allowed[] = {
     "getpid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getrandom", "uname", "getrlimit",
     "ugetrlimit", "sysinfo", "sched_getaffinity", "rseq", "set_robust_list",
     /* signals, and the end */
-    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigreturn", "sigaltstack", "tgkill", "exit",
-    "exit_group"};
+    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigreturn", "sigaltstack", "exit", "exit_group"};
 
 static int allow(scmp_filter_ctx filter, const char *name, unsigned n_args, const struct scmp_arg_cmp *args)
 {
@@ -49,6 +50,21 @@ static int allow(scmp_filter_ctx filter, const char *name, unsigned n_args, cons
     /* A pseudo number (the call exists on other architectures only) takes no rule with arguments: nothing to
      * allow then. */
     return r == -EDOM || (number < 0 && r == -EINVAL) ? 0 : r;
+}
+
+/* Not F_SETOWN and F_SETSIG: by them the kernel sends any signal to any process of this user. */
+static int allow_fcntl(scmp_filter_ctx filter)
+{
+    static const int commands[] = {F_GETFD, F_SETFD,         F_GETFL,     F_SETFL,
+                                   F_DUPFD, F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_SEALS};
+    int r = 0;
+    for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(commands); i++) {
+        const struct scmp_arg_cmp command = SCMP_A1_64(SCMP_CMP_EQ, (uint64_t)commands[i], 0);
+        r = allow(filter, "fcntl", 1, &command);
+        if (r >= 0)
+            r = allow(filter, "fcntl64", 1, &command);
+    }
+    return r;
 }
 
 static int allow_with_arguments(scmp_filter_ctx filter)
@@ -64,12 +80,15 @@ static int allow_with_arguments(scmp_filter_ctx filter)
     const struct scmp_arg_cmp socket_level = SCMP_A1_64(SCMP_CMP_EQ, SOL_SOCKET, 0);
     /* Limits of this process only; the hard ones are set, so this can only tighten. */
     const struct scmp_arg_cmp own_process = SCMP_A0_64(SCMP_CMP_EQ, 0, 0);
+    /* abort() and raise(): the service and the other workers run as the same user. */
+    const struct scmp_arg_cmp own_signals = SCMP_A0_64(SCMP_CMP_EQ, (uint64_t)getpid(), 0);
     const struct {
         const char *name;
         struct scmp_arg_cmp argument;
     } rules[] = {{"mmap", not_executable},   {"mmap2", not_executable},    {"mprotect", not_executable},
                  {"newfstatat", stat_of_fd}, {"fstatat64", stat_of_fd},    {"statx", statx_of_fd},
-                 {"ioctl", usbfs},           {"setsockopt", socket_level}, {"prlimit64", own_process}};
+                 {"ioctl", usbfs},           {"setsockopt", socket_level}, {"prlimit64", own_process},
+                 {"tgkill", own_signals}};
     for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
         int r = allow(filter, rules[i].name, 1, &rules[i].argument);
         if (r < 0)
@@ -90,6 +109,8 @@ int syscalls_lock(void)
         if (r < 0)
             return r;
     }
-    int r = allow_with_arguments(filter);
+    int r = allow_fcntl(filter);
+    if (r >= 0)
+        r = allow_with_arguments(filter);
     return r < 0 ? r : seccomp_load(filter);
 }

@@ -7,6 +7,7 @@
 #include <linux/usbdevice_fs.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -78,6 +80,11 @@ static int starts_nothing(void)
     EXPECT_DENIED(execv("/bin/true", argv));
     EXPECT_DENIED(fork());
     EXPECT_DENIED(kill(getppid(), 0));
+    /* The service and the other workers run as the same user. */
+    EXPECT_DENIED((int)syscall(SYS_tgkill, getppid(), getppid(), 0));
+    EXPECT((int)syscall(SYS_tgkill, getpid(), getpid(), 0) == 0);
+    EXPECT_DENIED(fcntl(STDERR_FILENO, F_SETOWN, getppid()));
+    EXPECT_DENIED(fcntl(STDERR_FILENO, F_SETSIG, SIGKILL));
     EXPECT_DENIED((int)ptrace(PTRACE_TRACEME, 0, NULL, NULL));
     EXPECT_DENIED(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0));
     EXPECT(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
