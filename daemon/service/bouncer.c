@@ -199,14 +199,27 @@ static int ask(struct pending *p)
     return r;
 }
 
-/* Takes the decision of a message that was dispatched again; 0 if it was not. */
-static int take_decision(struct bouncer *b, sd_bus_message *m, sd_bus_error *error)
+/*
+ * Takes the decision of a message that was dispatched again; 0 if it was not. What it is about may have
+ * changed while polkit was asked (a package removed and imported by somebody else under the same id): the
+ * answer counts for what was asked only.
+ */
+static int take_decision(struct bouncer *b, sd_bus_message *m, const char *const *actions, size_t n_actions,
+                         sd_bus_error *error)
 {
     for (struct pending *p = b->pending; p; p = p->next)
         if (p->message == m && p->decided) {
             int result = p->result;
+            bool same = p->n_actions == n_actions;
+            for (size_t i = 0; same && i < n_actions; i++)
+                same = strcmp(p->actions[i], actions[i]) == 0;
             if (result < 0)
                 sd_bus_error_move(error, &p->error);
+            else if (!same)
+                result =
+                    sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
+                                      "Not authorised: it changed while the authorisation was asked for; "
+                                      "try again.");
             pending_free(p);
             return result;
         }
@@ -237,16 +250,21 @@ static void forget_orphans(struct bouncer *b)
 int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
                   const struct bouncer_detail *details, sd_bus_error *error)
 {
-    int r = take_decision(b, m, error);
-    if (r != 0)
-        return r;
-
     const struct row *row = find_row(m);
     if (!row)
         return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED, "No rule allows %s.",
                                  sd_bus_message_get_member(m));
     const char *action = milder && row->milder ? row->milder : row->action;
-    if (!*action && !force)
+    const char *actions[ACTIONS_MAX] = {NULL};
+    size_t n_actions = 0;
+    if (*action)
+        actions[n_actions++] = action;
+    if (force)
+        actions[n_actions++] = "force";
+    int r = take_decision(b, m, actions, n_actions, error);
+    if (r != 0)
+        return r;
+    if (n_actions == 0)
         return 1;
 
     uid_t uid;
@@ -265,10 +283,8 @@ int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
         return -ENOMEM;
     *p = (struct pending){.bouncer = b, .next = b->pending, .message = sd_bus_message_ref(m), .uid = uid};
     b->pending = p;
-    if (*action)
-        p->actions[p->n_actions++] = action;
-    if (force)
-        p->actions[p->n_actions++] = "force";
+    memcpy(p->actions, actions, sizeof(p->actions));
+    p->n_actions = n_actions;
     for (; details && details->key && p->n_details < DETAILS_MAX; details++, p->n_details++) {
         p->details[p->n_details][0] = strdup(details->key);
         p->details[p->n_details][1] = strdup(details->value ? details->value : "");

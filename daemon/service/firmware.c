@@ -182,6 +182,18 @@ int firmware_load_all(struct manager *m)
 
 /* ---- import ---- */
 
+/* The same package anew, in place of a file that a Verify found damaged. Who reads the old one keeps it. */
+static int mend(struct firmware *f, int store_fd, const char *tar, struct firmware **ret, struct error *e)
+{
+    store_remove(f->manager->store.fd_firmware, tar);
+    int r = store_link(f->manager->store.fd_firmware, store_fd, tar);
+    if (r < 0)
+        return error_set(e, ERROR_NO_SPACE, "The package cannot be kept in the library: %s.", strerror(-r));
+    firmware_verified(f, true, NULL);
+    *ret = f;
+    return 0;
+}
+
 int firmware_add(struct manager *m, const struct record *facts, int store_fd, const char *label, uid_t owner,
                  struct firmware **ret, struct error *e)
 {
@@ -193,11 +205,13 @@ int firmware_add(struct manager *m, const struct record *facts, int store_fd, co
         return error_set(e, ERROR_FAILED, "The worker gave the package no valid id: \"%s\", SHA-256 \"%s\".",
                          id, sha256);
     f = find_id(m, id);
-    if (f) {
+    if (f && strcmp(f->state, "ready") == 0) {
         *ret = f;
         return 0;
     }
     file_name(tar, id, "tar");
+    if (f)
+        return mend(f, store_fd, tar, ret, e);
     int r = store_link(m->store.fd_firmware, store_fd, tar);
     if (r < 0)
         return error_set(e, ERROR_NO_SPACE, "The package cannot be kept in the library: %s.", strerror(-r));

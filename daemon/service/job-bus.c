@@ -9,11 +9,14 @@
 
 /* ---- Wait ---- */
 
-/* A call that is answered when the job is finished; dropped when its sender leaves the bus. */
+/*
+ * A call that is answered when the job is finished; dropped when its sender leaves the bus. Not the call is
+ * kept but its reply: a call can carry 16 descriptors that nobody asked for, and hundreds may wait.
+ */
 struct job_wait {
     struct job *job;
     struct job_wait *next;
-    sd_bus_message *call;
+    sd_bus_message *reply;
     sd_bus_track *sender;
     uid_t uid;
 };
@@ -26,7 +29,7 @@ static void wait_free(struct job_wait *w)
             break;
         }
     sd_bus_track_unref(w->sender);
-    sd_bus_message_unref(w->call);
+    sd_bus_message_unref(w->reply);
     free(w);
 }
 
@@ -54,9 +57,11 @@ static int wait_new(struct job *j, sd_bus_message *m, sd_bus_error *error)
     struct job_wait *w = calloc(1, sizeof(*w));
     if (!w)
         return -ENOMEM;
-    *w = (struct job_wait){.job = j, .next = j->waits, .call = sd_bus_message_ref(m), .uid = uid};
+    *w = (struct job_wait){.job = j, .next = j->waits, .uid = uid};
     j->waits = w;
-    r = sd_bus_track_new(j->manager->bus, &w->sender, on_sender_gone, w);
+    r = sd_bus_message_new_method_return(m, &w->reply);
+    if (r >= 0)
+        r = sd_bus_track_new(j->manager->bus, &w->sender, on_sender_gone, w);
     if (r >= 0)
         r = sd_bus_track_add_sender(w->sender, m);
     if (r < 0)
@@ -67,7 +72,8 @@ static int wait_new(struct job *j, sd_bus_message *m, sd_bus_error *error)
 void job_answer_waits(struct job *j)
 {
     while (j->waits) {
-        sd_bus_reply_method_return(j->waits->call, "s", j->result);
+        if (sd_bus_message_append_basic(j->waits->reply, 's', j->result) >= 0)
+            sd_bus_send(NULL, j->waits->reply, NULL);
         wait_free(j->waits);
     }
 }

@@ -142,6 +142,7 @@ void job_finish(struct job *j)
     struct modem *m = job_kind_has_modem(j->job_kind) ? j->modem : NULL;
     struct manager *manager = j->manager;
     j->timer = sd_event_source_disable_unref(j->timer);
+    j->finished = ++manager->n_finished;
     apply_result(j);
     tell_end(j);
     job_close_files(j);
@@ -170,6 +171,8 @@ static void refuse(struct job *j)
     if (j->call)
         sd_bus_reply_method_error(j->call, &error);
     sd_bus_error_free(&error);
+    if (j->id)
+        job_remove_files(j); /* it had its number, but could not be recorded */
     job_free(j);
 }
 
@@ -200,7 +203,7 @@ static void on_gone(void *userdata, const struct process_end *end)
     j->process = process_free(j->process);
     if (j->job_kind == JOB_PLAN && verdict_is(j, "done")) {
         answer_plan(j);
-    } else if (j->id) {
+    } else if (j->object.slot) {
         job_finish(j);
     } else {
         if (j->error.kind == ERROR_NONE)

@@ -103,6 +103,13 @@ static int take_table(struct job *j, struct link_message *m)
     return modem_add_table(j->modem, fd);
 }
 
+/* Of the same port, or of the same unit, which may have been at another one then. */
+static bool is_same_flash(const struct job *a, const struct job *b)
+{
+    return strcmp(a->modem_path, b->modem_path) == 0 ||
+           (a->serial && b->serial && strcmp(a->serial, b->serial) == 0);
+}
+
 /* From now on the flash is being changed: it is on record before anything else is read from this worker. */
 static void take_destructive(struct job *j)
 {
@@ -111,13 +118,16 @@ static void take_destructive(struct job *j)
     j->destructive = true;
     job_save(j);
     for (struct job *i = j->manager->jobs; i; i = i->next)
-        if (i != j && job_resumable(i) && strcmp(i->modem_path, j->modem_path) == 0)
+        if (i != j && job_resumable(i) && is_same_flash(i, j))
             job_void_journal(i);
     modem_update_interrupted(j->modem);
 }
 
 static int take_identity(struct job *j, const char *key, const char *value)
 {
+    /* Each may be written to disk and signalled: a worker that goes on telling is no honest one. */
+    if (++j->facts_told > JOB_FACTS_MAX)
+        return -EBADMSG;
     int r = modem_learn(j->modem, key, value);
     if (r < 0 || strcmp(key, KEY_SERIAL) != 0)
         return r;
@@ -156,10 +166,17 @@ static int take_flag(struct job *j, const char *key, const char *value)
     bool flag;
     if (take_bool(value, &flag) < 0)
         return -EBADMSG;
-    if (strcmp(key, KEY_UNSAFE) == 0)
+    if (strcmp(key, KEY_UNSAFE) == 0) {
         object_set_bool(&j->object, "SafeToUnplug", &j->safe_to_unplug, !flag);
-    else
-        object_set_bool(&j->object, "Cancelable", &j->cancelable, flag && j->job_state != JOB_CANCELLING);
+    } else if (j->job_state != JOB_CANCELLING) {
+        object_set_bool(&j->object, "Cancelable", &j->cancelable, flag);
+    } else {
+        /* Cancel came in the moment in which the worker began what must not be left: its time starts behind
+           that, or it would be killed in the middle of a write. */
+        j->timer = sd_event_source_disable_unref(j->timer);
+        if (flag)
+            job_limit_cancel(j);
+    }
     return 0;
 }
 

@@ -252,10 +252,20 @@ static void mark_interrupted(struct job *j)
     job_save(j);
 }
 
+static bool is_path(size_t i)
+{
+    size_t at = saved_strings[i].offset;
+    return at == offsetof(struct job, modem_path) || at == offsetof(struct job, resumes_path) ||
+           at == offsetof(struct job, object_path);
+}
+
 static void load_fields(struct job *j, const struct record *r)
 {
     for (size_t i = 0; i < ARRAY_SIZE(saved_strings); i++) {
         const char *value = record_get(r, saved_strings[i].key);
+        /* The bus refuses a whole message, and so the whole list, for one path that is none. */
+        if (is_path(i) && !sd_bus_object_path_is_valid(value))
+            continue;
         if (*value) {
             free(*string_at(j, i));
             *string_at(j, i) = strdup(value);
@@ -336,6 +346,8 @@ int job_load_all(struct manager *m)
 {
     load_last_number(m);
     int r = store_list(m->store.fd_jobs, ".rec", load_job, m);
+    for (struct job *j = m->jobs; j; j = j->next)
+        j->finished = ++m->n_finished;
     if (r >= 0)
         r = store_list(m->store.fd_jobs, ".log", drop_stray, m);
     if (r >= 0)
@@ -346,16 +358,20 @@ int job_load_all(struct manager *m)
 
 /* ---- lingering ---- */
 
-/* The one that ended first, and how many there are. */
+/*
+ * The one that ended first, and how many there are. A flash that can be continued stays until its journal is
+ * void or it is released: others' jobs, or a clock that was set, must not take a brick its way back. There is
+ * one of them a port at most (take_destructive()).
+ */
 static struct job *first_ended(struct manager *m, unsigned *ret_count)
 {
     struct job *first = NULL;
     *ret_count = 0;
     for (struct job *j = m->jobs; j; j = j->next) {
-        if (!job_finished(j) || !j->id)
+        if (!job_finished(j) || !j->id || job_resumable(j))
             continue;
         ++*ret_count;
-        if (!first || j->end_time < first->end_time)
+        if (!first || j->finished < first->finished)
             first = j;
     }
     return first;

@@ -206,6 +206,11 @@ static int on_cancel_time(sd_event_source *source _unused_, uint64_t usec _unuse
     return 0;
 }
 
+void job_limit_cancel(struct job *j)
+{
+    job_arm_timer(j, JOB_CANCEL_USEC, on_cancel_time);
+}
+
 void job_arm_timer(struct job *j, usec_t usec, sd_event_time_handler_t handler)
 {
     j->timer = sd_event_source_disable_unref(j->timer);
@@ -271,7 +276,7 @@ void job_ready(struct job *j)
         return; /* the limit of the pre-flight holds for the whole plan */
     j->timer = sd_event_source_disable_unref(j->timer);
     if (j->job_state == JOB_CANCELLING)
-        job_arm_timer(j, JOB_CANCEL_USEC, on_cancel_time);
+        job_limit_cancel(j);
     else
         job_set_state(j, JOB_RUNNING);
 
@@ -322,8 +327,15 @@ int job_cancel(struct job *j, sd_bus_error *error)
     job_save(j);
     process_tell(j->process, KEY_CANCEL);
     if (!preparing && !j->result_said)
-        job_arm_timer(j, JOB_CANCEL_USEC, on_cancel_time);
+        job_limit_cancel(j);
     job_flush(j);
+    return 0;
+}
+
+static int on_stop_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct job *j = userdata;
+    process_kill(j->process, NULL);
     return 0;
 }
 
@@ -335,6 +347,10 @@ void job_stop(struct job *j)
         job_finish(j);
     } else if (j->process) {
         process_tell(j->process, KEY_STOP);
+        /* Where no modem is touched there is little to wait for: a file that its owner never lets us read
+           (FUSE) must not hold up the end. */
+        if (!job_kind_has_modem(j->job_kind))
+            job_arm_timer(j, PROCESS_TERM_USEC, on_stop_time);
     }
 }
 

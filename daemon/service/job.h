@@ -36,6 +36,7 @@ enum {
         100, /* a second; a worker that changes its phase more often is signalled with the numbers */
     JOB_PROBLEMS_MAX = 64,
     JOB_REPORT_MAX = 64,
+    JOB_FACTS_MAX = 64, /* what a worker may tell of the modem in one appearance of it */
 };
 
 /* What a worker waits for. Its requests stand together until one of them is answered: then none stands. */
@@ -84,6 +85,7 @@ struct job {
     unsigned wants; /* enum job_wants */
     bool device_given;             /* a device was handed out at least once */
     char *device_key;              /* the last appearance that was handed out */
+    unsigned facts_told;           /* since then */
     bool destructive;              /* the flash is, or was in the job that it resumes, being changed */
     char *serial;                  /* of the unit, once known */
     struct record *firmware_facts; /* FIRMWARE.* */
@@ -91,6 +93,7 @@ struct job {
     size_t plan_size;
 
     /* how it ended */
+    uint64_t finished; /* its place in the order of ends; the clock may be set meanwhile */
     bool result_said;
     char verdict[24];        /* the Result that the worker claims, later the one that counts */
     struct error said_error; /* the worker's reason */
@@ -125,6 +128,8 @@ void job_flush(struct job *j);
 void job_numbers_changed(struct job *j);
 void job_signal_numbers(struct job *j);
 /* One limit at a time: pre-flight, cancel, exit. */
+/* From Cancel, or from the end of what could not be left then, to the end. */
+void job_limit_cancel(struct job *j);
 void job_arm_timer(struct job *j, usec_t usec, sd_event_time_handler_t handler);
 struct job *job_free(struct job *j);
 struct job *job_find_path(struct manager *m, const char *path);

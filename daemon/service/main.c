@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 #include "service/manager.h"
@@ -97,10 +98,25 @@ static int handle_signals(sd_event *event, struct manager *m)
     return r < 0 ? r : sd_event_add_signal(event, NULL, SIGINT, on_stop_signal, m);
 }
 
+/*
+ * Anybody's call may bring 16 descriptors, and while one call is looked at others queue: with the usual 1024
+ * a burst of them would cost us the bus connection, and the jobs with it. About 2000 come together before
+ * dbus-daemon holds the sender back. Workers lower their limit themselves.
+ */
+static void raise_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int run(const struct manager_options *o, struct error *e)
 {
     sd_event *event = NULL;
     struct manager *m = NULL;
+    raise_limit();
     int r = block_signals();
     if (r >= 0)
         r = sd_event_default(&event);

@@ -220,8 +220,10 @@ void manager_stop(struct manager *m, int exit_status)
     for (struct job *j = m->jobs; j; j = j->next)
         job_stop(j);
     for (struct modem *i = m->modems; i; i = i->next)
-        if (i->holder)
+        if (i->holder) {
             process_tell(i->holder, KEY_STOP);
+            process_stop(i->holder); /* it writes nothing */
+        }
     manager_update(m);
 }
 

@@ -41,6 +41,7 @@ struct manager {
     struct firmware *firmware; /* newest first */
     struct job *jobs;          /* by number; without one (in their pre-flight) at the end */
     uint64_t last_job;         /* the highest number that was ever given */
+    uint64_t n_finished;       /* jobs that were seen to end, earlier runs' in the order of their numbers */
 
     bool stopping;
     int exit_status;

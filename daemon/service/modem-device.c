@@ -71,6 +71,7 @@ static void hand_over(struct modem *m)
     if (!j->device_key || strcmp(j->device_key, m->appearance->key) != 0) {
         free(j->device_key);
         j->device_key = strdup(m->appearance->key);
+        j->facts_told = 0;
         object_set_u32(&j->object, "Window", &j->window, j->window + 1);
     }
     process_send(j->process, &message);
@@ -157,8 +158,10 @@ void modem_hold(struct modem *m, struct process *p)
     /* It may have gone, or the service may be stopping, while the worker made up its mind. */
     if (!m->appearance)
         process_tell(p, KEY_DEVICE_GONE);
-    if (m->manager->stopping)
+    if (m->manager->stopping) {
         process_tell(p, KEY_STOP);
+        process_stop(p);
+    }
 }
 
 /* ---- appearances ---- */
@@ -173,12 +176,15 @@ static const char *first_mode(const struct appearance *a)
 
 /*
  * A modem in normal mode sits on its SuperSpeed port, perhaps under another connector, and a job waits for
- * it: if there is only one job that waits for a modem that is not there, this is it (flash rule 10).
+ * it: if there is only one job that waits for a modem that is not there, this is it (flash rule 10). Not so
+ * if this port has a unit of its own, which happens to boot at the same time.
  */
-static struct job *job_without_modem(struct manager *manager)
+static struct job *job_without_modem(const struct modem *m)
 {
     struct job *found = NULL;
-    for (struct job *j = manager->jobs; j; j = j->next) {
+    for (struct job *j = m->manager->jobs; j; j = j->next) {
+        if (j->serial && m->chip_serial && *m->chip_serial && strcmp(j->serial, m->chip_serial) != 0)
+            continue;
         if (!j->modem || !j->process || !(j->wants & WANTS_NORMAL) || j->modem->appearance)
             continue;
         if (found)
@@ -192,7 +198,7 @@ static void tell_job(struct modem *m)
 {
     struct job *j = m->job;
     if (!j && is_kind(m, "normal"))
-        j = job_without_modem(m->manager);
+        j = job_without_modem(m);
     if (!j || !j->process)
         return;
     /* One that waits for both gets the modem in EDL itself, and of anything else the news. */
@@ -286,8 +292,12 @@ static void on_gone(void *userdata, const struct appearance *a)
     object_set_u16(&m->object, "ProductId", &m->product_id, 0);
     object_set_string(&m->object, "Mode", &m->mode, "absent");
     object_flush(&m->object);
-    if (m->job && m->job->process && m->job->device_given)
+    if (m->job && m->job->process && m->job->device_given) {
         process_tell(m->job->process, KEY_DEVICE_GONE);
+        /* It comes back under the same key (its path in sysfs), and that is the next window. */
+        free(m->job->device_key);
+        m->job->device_key = NULL;
+    }
     if (m->holder)
         process_tell(m->holder, KEY_DEVICE_GONE);
     manager_update(manager);

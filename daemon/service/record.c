@@ -127,9 +127,13 @@ int record_save(const struct record *r, int dirfd, const char *name)
     return failed ? -ENOMEM : store_write(dirfd, name, text, size);
 }
 
+/* What a damaged disk made of a value must still be a string for the bus: such bytes stay escaped. */
 static int on_field(void *userdata, const char *key, const char *value)
 {
-    return record_set(userdata, key, value);
+    if (text_is_clean(value, strlen(value)))
+        return record_set(userdata, key, value);
+    _cleanup_free_ char *escaped = text_escape(value, strlen(value));
+    return escaped ? record_set(userdata, key, escaped) : -ENOMEM;
 }
 
 int record_load(int dirfd, const char *name, struct record **ret)

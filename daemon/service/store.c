@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -47,6 +48,11 @@ int store_open(struct store *s, const char *path, struct error *e)
     if (r < 0) {
         store_close(s);
         return error_set(e, ERROR_FAILED, "The state directory %s cannot be filled: %s.", path, strerror(-r));
+    }
+    /* Before anything is read: a second one would take the first one's running jobs for interrupted. */
+    if (flock(s->fd_jobs, LOCK_EX | LOCK_NB) < 0) {
+        store_close(s);
+        return error_set(e, ERROR_FAILED, "The state directory %s is in use by another qdld.", path);
     }
     return 0;
 }

@@ -13,7 +13,7 @@
 #include "service/config.h"
 
 struct store {
-    int fd_firmware, fd_jobs, fd_modems; /* directories */
+    int fd_firmware, fd_jobs, fd_modems; /* directories; jobs/ is locked as long as we live */
 };
 
 /* Opens (and makes) the directories below `path` ($STATE_DIRECTORY, else /var/lib/qdld). */

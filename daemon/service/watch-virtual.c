@@ -30,7 +30,6 @@ struct watch_virtual {
     char *path;
     int fd;
     struct modem *modems;
-    uint64_t n_seen;
 };
 
 static struct modem *modem_free(struct modem *m)
@@ -103,6 +102,10 @@ static int read_plug(struct modem *m)
         return r;
     if (!a->port || !a->kernel_name || !appearance_is_candidate(a->vid, a->pid))
         return -EBADMSG;
+    /* As a path in sysfs: the same for everything that comes to this port. */
+    a->key = text_printf("virtual:%s", a->port);
+    if (!a->key)
+        return -ENOMEM;
     return a->product ? 0 : replace(&a->product, "");
 }
 
@@ -146,10 +149,9 @@ static int on_connect(sd_event_source *source _unused_, int fd, uint32_t events 
         return 0;
     *m = (struct modem){.watch = w, .next = w->modems};
     m->appearance.virtual_fd = steal_fd(&connection);
-    m->appearance.key = text_printf("virtual:%llu", (unsigned long long)++w->n_seen);
     w->modems = m;
-    if (!m->appearance.key || sd_event_add_io(w->event, &m->source, m->appearance.virtual_fd,
-                                              EPOLLIN | EPOLLRDHUP, on_modem, m) < 0)
+    if (sd_event_add_io(w->event, &m->source, m->appearance.virtual_fd, EPOLLIN | EPOLLRDHUP, on_modem, m) <
+        0)
         modem_free(m);
     return 0;
 }

@@ -15,8 +15,8 @@
 #include "base/error.h"
 
 struct appearance {
-    char *key;  /* identifies this one appearance: syspath, or "virtual:N"; never reused while it lasts */
-    char *port; /* connector: ID_PATH of the USB 2 side; "" if udev has none */
+    char *key;         /* where it is: syspath, or "virtual:PORT"; the next one there has the same */
+    char *port;        /* connector: ID_PATH of the USB 2 side; "" if udev has none */
     char *kernel_name; /* "1-2.3" */
     char *devnode;     /* "/dev/bus/usb/001/002"; NULL for a virtual one */
     char *product;     /* product string, cleaned; "" if none */

@@ -38,15 +38,27 @@ static void test_round_trip(void **state)
     assert_int_equal(record_set_u64(r, "SIZE", UINT64_MAX), 0);
     assert_int_equal(record_set(r, "GONE", "x"), 0);
     assert_int_equal(record_set(r, "GONE", NULL), 0);
-    assert_int_equal(record_set(r, "LABEL", "again\n"), 0);
+    assert_int_equal(record_set(r, "LABEL", "again \\ \xc3\xbc"), 0);
     assert_int_equal(record_save(r, store.fd_jobs, "1.rec"), 0);
     assert_int_equal(record_load(store.fd_jobs, "1.rec", &back), 0);
-    assert_string_equal(record_get(back, "LABEL"), "again\n");
+    assert_string_equal(record_get(back, "LABEL"), "again \\ \xc3\xbc");
     assert_string_equal(record_get(back, "GONE"), "");
     assert_true(record_get_u64(back, "SIZE", 0) == UINT64_MAX);
     assert_int_equal(record_get_u64(back, "LABEL", 5), 5);
     record_free(r);
     record_free(back);
+}
+
+static void test_what_is_no_text_stays_escaped(void **state)
+{
+    (void)state;
+    struct record *r = NULL;
+    static const char torn[] = "A=x\\xff\\x0ay\nENDED=1790000000000000\n";
+    assert_int_equal(store_write(store.fd_jobs, "3.rec", torn, strlen(torn)), 0);
+    assert_int_equal(record_load(store.fd_jobs, "3.rec", &r), 0);
+    assert_string_equal(record_get(r, "A"), "x\\xff\\x0ay");
+    assert_true(record_get_u64(r, "ENDED", 0) == UINT64_C(1790000000000000));
+    record_free(r);
 }
 
 static void test_damaged_is_set_aside(void **state)
@@ -149,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_what_is_no_text_stays_escaped),
         cmocka_unit_test(test_damaged_is_set_aside),
         cmocka_unit_test(test_store_links_once),
         cmocka_unit_test(test_list_skips_links),

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a hostile user, a damaged disk and a captured worker can try beyond single calls and single messages."""
+
+import os
+import resource
+import socket
+import struct
+import subprocess
+import time
+
+import pytest
+from conftest import BUILD, FIRMWARE, JOB, MODEM, wait_until
+from test_api import HONEST, LASTING, archive, imported  # noqa: F401
+from test_link import HONEST_FLASH, INTERRUPTED, flash, flash_with, library  # noqa: F401
+
+
+# ---- a damaged disk ----
+
+@pytest.mark.parametrize("line", ["MODEM=no path", "OBJECT=/org//x", "RESUMES=relative", r"MESSAGE=\xff\xfe", r"PHASE=\x07",
+                                  r"REPORT.what=\xff", r"PROBLEM.0=\xff"])
+def test_a_bad_value_in_a_job_s_record(new_service, forge, archive, line):
+    service = new_service().start(worker=forge(HONEST))
+    imported(service, archive)
+    job = service.paths(JOB)[0]
+    assert service.stop() == 0
+    record = service.state / "jobs" / "1.rec"
+    key = line.split("=")[0]
+    lines = [old for old in record.read_text().splitlines() if not old.startswith(key + "=")]
+    record.write_text("\n".join(lines + [line, ""]))
+    service.start(worker=forge(HONEST))
+    assert service.paths(JOB) == [job]
+    assert service.all(job, JOB)["Result"] == "done"
+    assert service.manager("ListJobs", service.no_options())
+
+
+def test_a_bad_value_in_a_firmware_s_record(new_service, forge, archive):
+    service = new_service().start(worker=forge(HONEST))
+    firmware = imported(service, archive)
+    assert service.stop() == 0
+    record = next((service.state / "firmware").glob("*.rec"))
+    record.write_text(record.read_text() + "label=\\xff\nproblem.0=\\xff\n")
+    service.start(worker=forge(HONEST))
+    assert service.paths(FIRMWARE) == [firmware]
+
+
+# ---- descriptors ----
+
+class RawClient:
+    """D-Bus by hand: libraries do not send descriptors that no argument names."""
+
+    def __init__(self, address):
+        self.serial = 0
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(address.removeprefix("unix:path="))
+        self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n")
+        assert self.socket.recv(4096).startswith(b"OK")
+        self.socket.sendall(b"NEGOTIATE_UNIX_FD\r\n")
+        assert self.socket.recv(4096).startswith(b"AGREE")
+        self.socket.sendall(b"BEGIN\r\n")
+        self.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus", "Hello", b"", "")
+
+    def call(self, path, destination, interface, member, body, signature, fds=()):
+        self.serial += 1
+        fields = b""
+        for code, kind, value in ((1, "o", path), (6, "s", destination), (2, "s", interface), (3, "s", member)):
+            fields += b"\0" * (-len(fields) % 8) + struct.pack("<B2sBI", code, b"\1" + kind.encode(), 0, len(value))
+            fields += value.encode() + b"\0"
+        if signature:
+            fields += b"\0" * (-len(fields) % 8) + struct.pack("<B3sB", 8, b"\1g\0", len(signature)) + signature.encode() + b"\0"
+        if fds:
+            fields += b"\0" * (-len(fields) % 8) + struct.pack("<B3sI", 9, b"\1u\0", len(fds))
+        header = struct.pack("<cBBBIII", b"l", 1, 0, 1, len(body), self.serial, len(fields)) + fields
+        message = header + b"\0" * (-len(header) % 8) + body
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+        self.socket.sendmsg([message], rights)
+
+
+def test_surplus_descriptors_of_waiting_calls_are_not_kept(new_service, forge, archive, plug, bus_address):
+    service = new_service().start(worker=forge(LASTING))
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (128, 128))
+    job = service.import_file(archive)
+    client = RawClient(bus_address)
+    with open("/dev/null") as null:
+        for _ in range(16):
+            client.call(job, "org.qdld1", JOB, "Wait", struct.pack("<II", 0, 0), "a{sv}", [null.fileno()] * 16)
+            service.get(job, JOB, "State")
+    assert service.process.poll() is None, service.errors()
+    assert len(os.listdir(f"/proc/{service.process.pid}/fd")) < 64
+    plug(service)
+    service.call(service.modem(), MODEM, "Identify", service.no_options())
+
+
+def test_a_burst_of_descriptors_does_not_cost_the_bus(new_service, forge, archive, bus_address):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        service = new_service().start(worker=forge(LASTING))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    job = service.import_file(archive)
+    client = RawClient(bus_address)
+    with open("/dev/null") as null:
+        try:
+            for _ in range(200):
+                client.call(job, "org.qdld1", JOB, "Wait", struct.pack("<II", 0, 0), "a{sv}", [null.fileno()] * 16)
+        except BrokenPipeError:
+            pass  # the bus has had enough of this client
+    assert service.get(job, JOB, "State") == "running"
+
+
+# ---- the library ----
+
+def test_an_invalid_package_is_mended_by_another_import(new_service, forge, archive):
+    service = new_service().start(worker=forge(HONEST))
+    firmware = imported(service, archive)
+    service.restart(worker=forge(HONEST.replace("elif order.kind == \"verify\":\n    finish()", """elif order.kind == "verify":
+    say("PROBLEM=it is broken", "RESULT=failed", "ERROR=DigestMismatch", "MESSAGE=broken")""")))
+    tar = next((service.state / "firmware").glob("*.tar"))
+    tar.write_bytes(b"rotten!")
+    assert service.wait_job(service.call(firmware, FIRMWARE, "Verify", service.no_options())) == "failed"
+    assert service.get(firmware, FIRMWARE, "State") == "invalid"
+    assert imported(service, archive) == firmware
+    assert tar.read_bytes() == b"content"
+    assert service.get(firmware, FIRMWARE, "State") == "ready" and service.get(firmware, FIRMWARE, "Problems") == []
+
+
+# ---- interrupted flashes ----
+
+def test_an_interrupted_flash_is_not_pushed_out_by_others(library, forge, plug):
+    library.restart(worker=forge(INTERRUPTED), config="[Limits]\nJobsLinger=3\n")
+    plug(library)
+    modem = library.modem()
+    first = flash(library)
+    assert library.wait_job(first) == "failed"
+    library.restart(worker=forge('begin()\nsay("READY=1")\nfinish()\n'), config="[Limits]\nJobsLinger=3\n")
+    plug(library)
+    for _ in range(5):
+        assert library.wait_job(library.call(library.modem(), MODEM, "Identify", library.no_options())) == "done"
+    assert library.get(modem, MODEM, "Interrupted") == first
+    assert len(library.paths(JOB)) == 4
+    library.restart(worker=forge("begin()"), config="[Limits]\nJobsLinger=3\nJobsLingerSec=1\n")
+    time.sleep(1.1)
+    library.restart(worker=forge("begin()"), config="[Limits]\nJobsLinger=3\nJobsLingerSec=1\n")
+    assert library.paths(JOB) == [first]
+
+
+def test_a_job_stays_when_the_clock_has_jumped_back(new_service, forge, archive):
+    """A gateway without a clock starts in 1970: what ended just now is the newest all the same."""
+    service = new_service().start(worker=forge(HONEST), config="[Limits]\nJobsLinger=2\n")
+    for _ in range(2):
+        imported(service, archive)
+    assert service.stop() == 0
+    for record in (service.state / "jobs").glob("*.rec"):
+        text = record.read_text()
+        record.write_text("".join(f"ENDED={2**52}\n" if line.startswith("ENDED=") else line + "\n" for line in text.splitlines()))
+    service.start(worker=forge(HONEST), config="[Limits]\nJobsLinger=2\n")
+    new = service.import_file(archive)
+    assert service.wait_job(new) == "done"
+    assert new in service.paths(JOB) and len(service.paths(JOB)) == 2
+
+
+def test_a_flash_elsewhere_voids_the_journal_of_the_unit(library, forge, plug):
+    """The unit moved to another port and was written there: what the journal of the first port says is over."""
+    library.restart(worker=forge(INTERRUPTED))
+    device = plug(library)
+    first = flash(library)
+    assert library.wait_job(first) == "failed"
+    device.unplug()
+    wait_until(lambda: library.get("/org/qdld1/modem/" + library.paths(MODEM)[0].split("/")[-1], MODEM, "Mode") == "absent")
+    library.restart(worker=forge("\n".join(HONEST_FLASH)))
+    plug(library, port="virtual-usb-0:7", kernel="1-7")
+    moved = library.modem()
+    assert library.get(moved, MODEM, "Interrupted") == first
+    assert library.wait_job(flash_with(library, reset=False)) == "done"
+    assert library.get(moved, MODEM, "Interrupted") == "/"
+
+
+def test_release_of_the_flash_that_is_being_continued(library, forge, plug, tmp_path):
+    """The call is answered, whatever becomes of its journal in its pre-flight."""
+    library.restart(worker=forge(INTERRUPTED))
+    plug(library)
+    first = flash(library)
+    assert library.wait_job(first) == "failed"
+    go = tmp_path / "go"
+    library.restart(worker=forge(f"""
+order = begin()
+while not os.path.exists({str(go)!r}):
+    time.sleep(0.01)
+say("READY=1")
+hear()
+"""))
+    plug(library)
+    modem = library.modem()
+    call = subprocess.Popen(["busctl", "--timeout=8", f"--address={library.address}", "call", "org.qdld1", modem, MODEM, "Flash",
+                             "oa{sv}", str(library.firmware), "0"], stderr=subprocess.PIPE, text=True)
+    wait_until(library.workers)
+    library.call(first, JOB, "Release", library.no_options())
+    go.touch()
+    text = call.communicate(timeout=20)[1]
+    assert call.returncode != 0 and "recorded" in text, text
+    assert library.paths(JOB) == []
+    assert os.listdir(library.state / "jobs") in (["last"], [])
+
+
+# ---- the end ----
+
+def test_a_reader_that_hangs_does_not_hold_up_the_end(new_service, forge, archive):
+    """A file that its owner never lets us read to the end (FUSE) is no reason to wait: no modem is touched."""
+    service = new_service().start(worker=forge('begin()\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsay("READY=1")\n'
+                                               'while True:\n    time.sleep(10)\n'))
+    job = service.import_file(archive)
+    begin = time.monotonic()
+    assert service.stop(timeout=60) == 0
+    assert time.monotonic() - begin < 10
+    service.start(worker=forge(HONEST))
+    assert service.get(job, JOB, "Result") == "interrupted"
+
+
+def test_a_flash_gets_its_time_at_the_end(library, forge, plug):
+    """In the middle of a command: only STOP, no signal after three seconds."""
+    library.restart(worker=forge("\n".join(HONEST_FLASH[:15]) + """
+hear_until("STOP")
+time.sleep(5)
+os.pwrite(order.fds["journal"], b"done", 0)
+say("RESULT=interrupted", "ERROR=Interrupted", "MESSAGE=stopped in order")
+"""))
+    plug(library)
+    job = flash(library)
+    wait_until(lambda: library.get(job, JOB, "Phase") == "wait-device" and not library.get(job, JOB, "SafeToUnplug"))
+    assert library.stop(timeout=60) == 0
+    library.start(worker=forge("begin()"))
+    assert library.get(job, JOB, "Result") == "interrupted" and "in order" in library.get(job, JOB, "ErrorMessage")
+
+
+def test_one_service_a_state_directory(new_service, forge, tmp_path):
+    service = new_service().start(worker=forge(HONEST))
+    # Another bus, the same state: nothing of the first one's is touched.
+    result = subprocess.run([BUILD / "qdld", f"--state={service.state}", f"--worker={BUILD / 'qdld-worker'}",
+                             f"--virtual={tmp_path / 'other'}", f"--config={tmp_path / 'none'}"],
+                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=service.address), capture_output=True, text=True, timeout=10)
+    assert result.returncode == 1 and "another qdld" in result.stderr, result.stderr
+
+
+# ---- a captured worker ----
+
+def test_a_worker_that_never_makes_up_its_mind_who_it_is(library, forge, plug, tmp_path):
+    library.restart(worker=forge("""
+order = begin()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("DEVICE")
+for i in range(3000):
+    say("SERIAL=%08x" % (i + 1))
+finish()
+"""))
+    plug(library)
+    job = flash(library)
+    assert library.wait_job(job) == "failed"
+    assert "SERIAL" in library.get(job, JOB, "ErrorMessage")
+    assert len(list((library.state / "modems").glob("unit-*.rec"))) < 100
+
+
+def test_cancel_that_came_too_late(new_service, forge, plug):
+    """Cancel, and at that moment the worker begins what must not be left: its time does not run in there."""
+    service = new_service().start(worker=forge("""
+order = begin()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("CANCEL")
+say("UNSAFE=1", "CANCELABLE=0", "PHASE=program")
+say("UNSAFE=0", "CANCELABLE=1")
+say("RESULT=cancelled", "ERROR=Cancelled", "MESSAGE=as asked")
+"""))
+    plug(service)
+    job = service.call(service.modem(), MODEM, "Identify", service.no_options())
+    service.call(job, JOB, "Cancel", service.no_options())
+    assert service.wait_job(job) == "cancelled"
+
+
+# ---- hot-plug ----
+
+def test_every_appearance_is_a_window(new_service, forge, plug):
+    """Also where the key of an appearance is the same each time, as a port's path in sysfs is."""
+    service = new_service().start(worker=forge("""
+order = begin()
+say("READY=1")
+for i in range(3):
+    say("WAIT_DEVICE=edl")
+    hear_until("DEVICE")
+    say("PHASE=window")
+    hear_until("DEVICE_GONE")
+finish()
+"""))
+    device = plug(service)
+    modem = service.modem()
+    job = service.call(modem, MODEM, "Identify", service.no_options())
+    for i in range(3):
+        wait_until(lambda: service.get(job, JOB, "Window") == i + 1, what=f"window {i + 1}")
+        device.unplug()
+        wait_until(lambda: service.get(modem, MODEM, "Mode") == "absent")
+        if i < 2:
+            device = plug(service)
+    assert service.wait_job(job) == "done"
+    assert service.get(job, JOB, "Window") == 3
+
+
+def test_another_unit_that_boots_is_not_the_one_that_was_flashed(library, forge, plug):
+    library.restart(worker=forge("""
+order = begin()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("DEVICE")
+say("SERIAL=49cbd7ef", "WAIT_DEVICE=normal")
+message, _ = hear_until("APPEARED")
+say("REPORT.port=" + message["PRODUCT"])
+finish()
+"""))
+    device = plug(library)
+    other = plug(library, port="virtual-usb-0:7", kernel="1-7", product="QUSB_BULK_CID:0410_SN:5EED0001")
+    modem = wait_until(lambda: [p for p in library.paths(MODEM) if library.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
+    job = library.call(modem, MODEM, "Identify", library.no_options())
+    wait_until(lambda: library.get(job, JOB, "Window") == 1)
+    device.unplug()
+    other.unplug()
+    wait_until(lambda: library.get(modem, MODEM, "Mode") == "absent")
+    plug(library, port="virtual-usb-0:7", kernel="1-7", vid="2c7c", pid="0800", interfaces=5, product="other")
+    plug(library, port="virtual-usb-0:9", kernel="2-9", vid="2c7c", pid="0800", interfaces=5, product="mine")
+    assert library.wait_job(job) == "done"
+    assert library.get(job, JOB, "Report")["port"] == "mine"
+
+
+# ---- digests ----
+
+def test_a_digest_with_a_long_run_of_digits(new_service, forge, tmp_path):
+    """One package in fifty has one by chance; it is no IMEI."""
+    import hashlib
+    import re
+    content = next(b"%d" % i for i in range(10**6) if re.search(r"(?<!\d)\d{14,16}(?!\d)", hashlib.sha256(b"%d" % i).hexdigest()))
+    archive = tmp_path / "package"
+    archive.write_bytes(content)
+    service = new_service().start(worker=forge(HONEST))
+    firmware = imported(service, archive)
+    assert service.get(firmware, FIRMWARE, "Sha256") == hashlib.sha256(content).hexdigest()
