@@ -81,8 +81,8 @@ struct job {
     int fd_store, fd_log, fd_journal;
     uint64_t log_size;
     bool log_full;
-    struct job *resumes; /* until READY: the interrupted job whose journal it continues */
-    unsigned wants; /* enum job_wants */
+    struct job *resumes;           /* until READY: the interrupted job whose journal it continues */
+    unsigned wants;                /* enum job_wants */
     bool device_given;             /* a device was handed out at least once */
     char *device_key;              /* the last appearance that was handed out */
     unsigned facts_told;           /* since then */
