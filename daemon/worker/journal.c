@@ -52,6 +52,13 @@ static void put_u64(uint8_t *p, uint64_t value)
     memcpy(p, &value, sizeof(value));
 }
 
+static uint32_t get_u32(const uint8_t *p)
+{
+    uint32_t value;
+    memcpy(&value, p, sizeof(value));
+    return le32toh(value);
+}
+
 static uint64_t get_u64(const uint8_t *p)
 {
     uint64_t value;
@@ -126,6 +133,31 @@ static int decode_record(const uint8_t *header, const uint8_t *bytes, size_t num
 
 /* ---- reading ---- */
 
+/* A part of the identity that only one side was told (a question went unanswered) says nothing against it. */
+static bool same_part(const uint8_t *want, const uint8_t *found, size_t at, size_t size, bool known_to_both)
+{
+    return !known_to_both || memcmp(want + at, found + at, size) == 0;
+}
+
+/* The serial number is the unit's; hardware id and PK hash must not contradict it. */
+static bool same_unit(const uint8_t *want, const uint8_t *found)
+{
+    uint32_t both = get_u32(want + AT_FLAGS) & get_u32(found + AT_FLAGS);
+    bool hashes = get_u32(want + AT_PK_HASH_SIZE) > 0 && get_u32(found + AT_PK_HASH_SIZE) > 0;
+    return both & FLAG_SERIAL && same_part(want, found, AT_SERIAL, sizeof(uint32_t), true) &&
+           same_part(want, found, AT_HWID, sizeof(uint64_t), both & FLAG_HWID) &&
+           same_part(want, found, AT_PK_HASH_SIZE, sizeof(uint32_t), hashes) &&
+           same_part(want, found, AT_PK_HASH, SAHARA_PK_HASH_MAX, hashes);
+}
+
+/* Nobody but us wrote it, and to its end. */
+static bool is_whole(const uint8_t *header)
+{
+    uint8_t digest[SHA256_SIZE];
+    return digest_sha256(header, AT_HEADER_DIGEST, digest) == 0 &&
+           memcmp(digest, header + AT_HEADER_DIGEST, sizeof(digest)) == 0;
+}
+
 /* NULL: this header is ours; else what differs first. */
 static const char *compare_header(const uint8_t *want, const uint8_t *found)
 {
@@ -135,17 +167,18 @@ static const char *compare_header(const uint8_t *want, const uint8_t *found)
     } fields[] = {
         {AT_MAGIC, sizeof(MAGIC), "it is no journal"},
         {AT_VERSION, 4, "its format is another one"},
-        {AT_FLAGS, AT_FIRMWARE - AT_FLAGS, "it is of another unit"},
         {AT_FIRMWARE, JOURNAL_FIRMWARE_SIZE, "it is of another firmware"},
         {AT_PLAN, SHA256_SIZE, "its plan was another one"},
         {AT_PROGRAMMER, SHA256_SIZE, "its programmer was another one"},
         {AT_OPTIONS, SHA256_SIZE, "its options were others"},
-        {0, JOURNAL_HEADER_SIZE, "its header is damaged"},
     };
-    for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
         if (memcmp(want + fields[i].at, found + fields[i].at, fields[i].size) != 0)
             return fields[i].what;
-    return NULL;
+        if (fields[i].at == AT_VERSION && !same_unit(want, found))
+            return "it is of another unit";
+    }
+    return is_whole(found) ? NULL : "its header is damaged";
 }
 
 static int read_records(struct journal *j, size_t room)
@@ -190,6 +223,7 @@ static int load(struct journal *j, const struct journal_key *key, const char **r
     *ret_void = compare_header(j->header, found);
     if (*ret_void)
         return 0;
+    memcpy(j->header, found, sizeof(found)); /* what its records are bound to */
     uint64_t room = ((uint64_t)st.st_size - JOURNAL_HEADER_SIZE) / JOURNAL_RECORD_SIZE;
     r = read_records(j, (size_t)MIN_OF(room, (uint64_t)JOURNAL_RECORDS_MAX));
     if (r < 0)

@@ -32,7 +32,9 @@ enum {
 
 /* Whose journal it is. */
 struct journal_key {
-    struct sahara_identity unit; /* without a serial that is not 0 no journal is ever valid */
+    /* Without a serial that is not 0 no journal is ever valid. HWID and PK hash may be missing on one side: a
+     * modem that is slow leaves a question unanswered once. */
+    struct sahara_identity unit;
     char firmware[JOURNAL_FIRMWARE_SIZE + 1];
     uint8_t plan[SHA256_SIZE], programmer[SHA256_SIZE], options[SHA256_SIZE];
 };

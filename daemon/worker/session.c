@@ -11,6 +11,11 @@
  */
 static const usec_t present_already = USEC_PER_SEC / 5;
 
+/* How long a modem that is out of step has to be silent before it is asked anew. */
+#define SETTLE_SILENCE (300 * USEC_PER_MSEC)
+#define SETTLE_MAX     (2 * USEC_PER_SEC)
+enum { SETTLE_SCRATCH = 4096 };
+
 /* What a NAND can be (reference/edl.md 2.4 knows 2 KiB and 4 KiB pages with 64 a block); beyond it a
  * programmer talks nonsense. */
 enum {
@@ -198,11 +203,50 @@ static void on_log(void *userdata, enum firehose_log_level level, const char *te
     worker_log(s->worker, "%smodem: %s", prefix, text);
 }
 
+/* Late answers, until there are none. */
+static int let_settle(struct session *s)
+{
+    uint8_t scratch[SETTLE_SCRATCH];
+    usec_t end = deadline_in(SETTLE_MAX);
+    int r = 0;
+    while (r == 0 && now_usec() < end) {
+        size_t n;
+        r = transport_read(s->transport, scratch, sizeof(scratch), deadline_in(SETTLE_SILENCE), &n, NULL);
+    }
+    return r == -ETIMEDOUT ? 0 : r;
+}
+
+/*
+ * An upload out of step: late answers to what was asked before (a slow modem, a host that was killed) are
+ * taken for answers to it, on either side (reference/edl.md, quirk 39: RESET, and the HELLO that follows).
+ * Once, and not where the modem refused the programmer itself.
+ */
+static int upload_again(struct session *s, const void *programmer, size_t size, struct error *e)
+{
+    struct error first = *e;
+    struct detect_result again;
+    worker_log(s->worker, "WARN: %s; trying once more", first.message);
+    int r = let_settle(s);
+    if (r == 0)
+        r = detect_return_to_hello(s->transport, &again, e);
+    if (r == -ENODEV || r == -ECANCELED || r == -EINTR) {
+        *e = (struct error){0};
+        return r;
+    }
+    *e = first;
+    if (r < 0 || again.state != DETECT_SAHARA)
+        return error_errno(first.kind);
+    *e = (struct error){0};
+    return sahara_upload(s->transport, &again.hello, programmer, size, NULL, NULL, e);
+}
+
 static int upload(struct session *s, const struct detect_result *found, const void *programmer, size_t size,
                   struct error *e)
 {
     worker_phase(s->worker, "upload-programmer", NULL);
     int r = sahara_upload(s->transport, &found->hello, programmer, size, NULL, NULL, e);
+    if (r < 0 && e->kind == ERROR_SAHARA_FAILED)
+        r = upload_again(s, programmer, size, e);
     if (r < 0)
         return explain(r, "uploading the programmer", e);
     s->programmer_runs = true;

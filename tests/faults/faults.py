@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,11 @@ import flash as nand  # noqa: E402
 VERSION = "RM502QGLAAR11A02M4G"
 FOR_EVER = -1
 BLOCKS = 24  # a small chip has few blocks to look at: fewer commands, so that all of them can be tried
+WITH_BAD_BLOCKS = ["bad=1,11", "fail_program=12,14"]
+NEW_BAD_MAX = 3
+# A modem that is slow to speak in Sahara: longer than what is given to one that somebody has talked to before, longer than an
+# answer is waited for.
+LATE_MS = (100, 1500)
 DESTRUCTIVE = ("erase", "program")
 # Modems that say nothing: these runs sleep most of their time, through the real deadlines of the protocols.
 SLOW_AT_ONCE = 40
@@ -58,6 +64,13 @@ class Trace:
     def __init__(self, path, skip=0):
         with open(path, errors="replace") as f:
             self.lines = [line.rstrip("\n").partition(" ")[2] for line in f][skip:]
+
+    def split(self, word):
+        """What came up to the first line that begins so, and what came behind it."""
+        at = next((i for i, line in enumerate(self.lines) if line.startswith(word)), len(self.lines))
+        parts = Trace("/dev/null"), Trace("/dev/null")
+        parts[0].lines, parts[1].lines = self.lines[:at], self.lines[at:]
+        return parts
 
     def commands(self):
         """(number, tag, first block) of each command."""
@@ -107,22 +120,37 @@ class Ground:
         subprocess.run(make + ["--out", self.package + ".tar"], check=True)
         self.store, self.firmware = driver.import_package(directory, self.package + ".tar")
         self.snapshots = {}
-        for initial in ("working", "brick"):
-            path = os.path.join(directory, "flash-" + initial)
-            subprocess.run([os.path.join(os.environ["BUILD"], "virtual-modem"), "--flash", path, "--new", "--make-flash", "--blocks", str(BLOCKS),
-                            "--set", "initial=" + initial, "--set", "version=" + VERSION], check=True)
+
+    def snapshot(self, directory, settings):
+        """A fresh flash with these settings."""
+        key = tuple(settings)
+        if key not in self.snapshots:
+            path = os.path.join(directory, "fresh")
+            argv = [os.path.join(os.environ["BUILD"], "virtual-modem"), "--flash", path, "--new", "--make-flash",
+                    "--blocks", str(BLOCKS)]
+            for setting in settings:
+                argv += ["--set", setting]
+            subprocess.run(argv, check=True)
             with nand.Flash(path) as flash:
-                self.snapshots[initial] = nand.Snapshot.of(flash)
+                self.snapshots[key] = nand.Snapshot.of(flash)
+            os.unlink(path)
+        return self.snapshots[key]
 
 
 # ---- one run ----
 
 class Run:
-    def __init__(self, ground, spec, directory, initial="working", settings=()):
+    def __init__(self, ground, spec, directory):
         self.ground, self.spec, self.directory = ground, spec, directory
         self.kind, _, self.point = spec.partition("@")
-        self.initial, self.settings = initial, list(settings)
-        self.before = ground.snapshots[initial]
+        # A modem that comes back by itself has to come back in 9008, also before its SBL is erased.
+        initial = "brick" if self.kind in ("replug", "swap") else "working"
+        self.settings = ["version=" + VERSION, "initial=" + initial]
+        if self.kind == "bad":
+            self.settings += self.point.split("+")
+        if self.kind == "unplug-bad":
+            self.settings += WITH_BAD_BLOCKS
+        self.before = ground.snapshot(directory, self.settings)
         self.flash = os.path.join(directory, "flash")
         self.journal = os.open(os.path.join(directory, "journal"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         self.package = os.open(ground.store, os.O_RDONLY)
@@ -140,15 +168,15 @@ class Run:
 
     def start_modem(self, settings, new=False):
         self.traces += 1
-        self.modem = driver.Modem(self.directory, self.flash, ["version=" + VERSION, "initial=" + self.initial] + settings,
-                                  new=new, blocks=BLOCKS, trace=os.path.join(self.directory, "trace-%d" % self.traces))
+        self.modem = driver.Modem(self.directory, self.flash, self.settings + settings, new=new, blocks=BLOCKS,
+                                  trace=os.path.join(self.directory, "trace-%d" % self.traces))
         self.modem.accept()
 
     def power_cycle(self):
         self.modem.close()
         with nand.Flash(self.flash) as flash:
             bridged = has_sbl(flash)
-        self.start_modem(["start=" + ("sahara" if bridged else "boot")] + self.settings)
+        self.start_modem(["start=" + ("sahara" if bridged else "boot")])
 
     def flash_once(self, wait=BACK_USEC, boot=BOOT_USEC, on_stop=None):
         options = {"modem-version": VERSION, "firmware": self.ground.firmware, "wait-device-usec": wait,
@@ -164,9 +192,10 @@ class Run:
             return
         expect(job.result is not None, "no RESULT; exit %s, log %s", job.process.returncode, job.log[-4:])
         expect(job.holding or job.process.returncode == 0, "RESULT=%s but exit %s", job.result, job.process.returncode)
-        if job.result == "done":
-            return
         v = job.values
+        if job.result == "done":
+            expect(not v.get("ERROR"), "done, with the error %s", job.words)
+            return
         expect(v.get("ERROR"), "%s names no error", job.result)
         expect(10 < len(v.get("MESSAGE", "")) < 300, "the message is no clear line: %r", v.get("MESSAGE"))
         over = "complete and verified" in v.get("MESSAGE", "")
@@ -214,33 +243,57 @@ class Run:
         expect(not needless, "written again although it was finished: blocks %s", needless)
         expect(len(again) == len(set(again)), "written twice in the second call: %s", again)
 
+    def check_kind(self, job, trace):
+        """What the kinds promise besides."""
+        booted = any(line.startswith("boot normal") for line in trace.lines)
+        if self.kind == "replug":
+            # Only a modem whose SBL was there already, and with it everything, comes back otherwise than in 9008.
+            expect(job.result == "done" or booted, "the job did not go on: %s", job.words)
+            self.check_redone(*trace.split("unplug"))
+        if self.kind == "swap":
+            expect(job.values.get("ERROR") == "WrongUnit" or booted, "another unit, and %s", job.words)
+            after = [] if booted else list(trace.split("swapped")[1].commands())
+            expect(not after, "another unit was sent commands: %s", after[:2])
+        if self.kind == "bad":
+            dying = len(set(re.findall(r"\d+", re.sub(r"bad=[\d,]+", "", self.point.replace("fail_", ""))))) > NEW_BAD_MAX
+            expect(job.result == ("failed" if dying else "done"), "%s", job.words)
+            expect(not dying or job.values.get("HINT") == "contact-vendor", "a dying flash and the hint %s",
+                   job.values.get("HINT"))
+
     # ---- kinds ----
     def first_call(self):
         """The call that the fault happens to."""
-        unplug = self.kind == "unplug"
+        away = self.kind.startswith("unplug")
         on_stop = None
-        fault = self.kind
-        if self.kind in ("kill", "cancel", "stop"):
+        faults = {"unplug-bad": "unplug", "replug": "unplug", "swap": "unplug"}
+        fault = faults.get(self.kind, self.kind)
+        if self.kind in ("kill", "cancel", "stop") or self.kind.startswith("late"):
             fault = "stop"
 
             def on_stop(job):
-                if self.kind == "kill":
+                if self.kind.startswith("late"):
+                    time.sleep(int(self.kind[4:]) / 1000)
+                elif self.kind == "kill":
                     job.kill()
                     job.process.wait()
                     self.check_flash(job)
                 else:
                     job.send([self.kind.upper() + "=1"])
                 self.modem.go_on()
-        self.start_modem(["start=sahara", "replug_ms=%d" % FOR_EVER, "fault=%s@%s" % (fault, self.point)] + self.settings,
-                         new=True)
-        return self.flash_once(AWAY_USEC if unplug else BACK_USEC, BOOT_USEC // 10 if unplug else BOOT_USEC, on_stop)
+        settings = ["start=sahara", "replug_ms=%d" % (20 if self.kind in ("replug", "swap") else FOR_EVER)]
+        if self.kind == "swap":
+            settings.append("swap_at=2")
+        if self.kind != "bad":
+            settings.append("fault=%s@%s" % (fault, self.point))
+        self.start_modem(settings, new=True)
+        return self.flash_once(AWAY_USEC if away else BACK_USEC, BOOT_USEC // 10 if away else BOOT_USEC, on_stop)
 
     def second_call(self, first):
         hint = first.values.get("HINT", "")
         first.finish()
         # A modem that was told to reset is on its way to normal mode.
         booting = any(tag == "power" for _, tag, _ in Trace(self.modem.trace).commands())
-        dead = self.kind in ("unplug", "hang") or booting
+        dead = self.kind in ("unplug", "unplug-bad", "hang", "swap") or booting
         skip = 0
         if hint in ("power-cycle", "replug") or dead or self.modem.normal:
             # A modem that dies at the end of the upload looks like one that refuses its programmer (reference/edl.md 1.3).
@@ -257,13 +310,22 @@ class Run:
         self.check_end(first)
         trace = Trace(self.modem.trace)
         self.check_trace(trace)
-        expect(any(line.startswith("fault ") for line in trace.lines), "the fault did not happen: %s", first.words)
+        if self.kind != "bad":
+            expect(any(line.startswith("fault ") for line in trace.lines), "the fault did not happen: %s", first.words)
         self.check_flash(first)
+        self.check_kind(first, trace)
+        if first.values.get("HINT") == "contact-vendor":
+            return first.words
         outcome = first.words if not first.killed else "killed"
         if first.result != "done":
             second = self.second_call(first)
             self.check_trace(second)
-            self.check_redone(trace, second)
+            # What was complete, or has run meanwhile, is not continued: that second call is another flash.
+            powered = any(tag == "power" for _, tag, _ in trace.commands())
+            booted = any(line.startswith("boot normal") for line in trace.lines)
+            if not powered and not booted and \
+                    "complete and verified" not in first.values.get("MESSAGE", ""):
+                self.check_redone(trace, second)
             self.check_flash(self.job)
         self.job.finish()
         return outcome
@@ -295,7 +357,18 @@ def one(arguments):
 
 # ---- enumeration ----
 
-def enumerate_points(trace):
+def bad_blocks():
+    """Settings of flashes with bad blocks: each block that a step addresses, by itself and with others."""
+    blocks = [1, 2, 11, 12, 13, 14, 15]  # block 0 is good by what chip makers promise
+    points = ["%s=%d" % (how, b) for how in ("bad", "fail_erase", "fail_program") for b in blocks]
+    points += ["bad=%d,%d,%d" % (s, t, e) for s in (1, 2) for t in (11, 12, 13) for e in (14, 15)]
+    points += ["%s=%d,%d" % (how, a, b) for how in ("bad", "fail_erase", "fail_program") for a, b in ((1, 2), (11, 12))]
+    points += ["bad=%d+%s=%d" % (a, how, b) for how in ("fail_erase", "fail_program") for a, b in ((1, 2), (11, 12), (11, 13))]
+    points += ["fail_erase=1,12,14", "fail_erase=1,2,12,13", "fail_erase=11,12,14,1+bad=2", "fail_erase=2+fail_program=11,14"]
+    return points
+
+
+def enumerate_points(trace, trace_with_bad):
     """class -> points"""
     commands = list(trace.commands())
     every = ["command:%d" % n for n, _, _ in commands]
@@ -304,12 +377,18 @@ def enumerate_points(trace):
     inward = list(trace.transfers("in"))
     # Of a document half arrives; nothing of it is the transfer before, all of it is the command. Of raw data more places.
     broken = ["out:%d+%d" % (n, k) for n, length, what in out
-              for k in (sorted({0, 1, length // 2, length - 1}) if what == "raw" else [length // 2])]
+              for k in (sorted({0, length // 2, length - 1}) if what == "raw" else [length // 2])]
     sahara = ["out:%d" % n for n, _, what in out if what in ("sahara", "raw")]
-    # Logs are told apart by their command, everything else is broken off in its middle.
-    answers = ["in:%d+%d" % (n, length // 2) for n, length, what in inward if what != "log"]
+    # Logs are told apart by their command, a ZLP by what follows it; everything else is broken off in its middle.
+    hello = ["in:%d" % n for n, _, what in inward if what == "sahara"]
+    answers = ["in:%d+%d" % (n, length // 2) for n, length, what in inward if what != "log" and length]
     whole = ["in:%d" % n for n, _, what in inward if what != "log"]
     changes = ["done:%d" % n for n, tag, _ in commands if tag in DESTRUCTIVE]
+    bad_commands = list(trace_with_bad.commands())
+    with_bad = ["command:%d" % n for n, _, _ in bad_commands]
+    with_bad += ["done:%d" % n for n, tag, _ in bad_commands if tag in DESTRUCTIVE]
+    first = next(n for n, tag, _ in commands if tag in DESTRUCTIVE)
+    image = ["out:%d+%d" % (n, k) for n, length, what in out if what == "raw" and n > 40 for k in (0, length // 2)]
     return {
         "unplug": every + done + broken + answers,
         "hang": every + changes + sahara,
@@ -318,12 +397,17 @@ def enumerate_points(trace):
         "kill": every + done + sahara + whole[:40],
         "cancel": every + sahara,
         "stop": every + sahara,
+        "replug": every + changes + image,
+        "swap": ["command:%d" % n for n, _, _ in commands if n >= first] + changes + image,
+        "bad": bad_blocks(),
+        "unplug-bad": with_bad,
+        **{"late%d" % ms: hello + sahara for ms in LATE_MS},
     }
 
 
-def clean_run(ground):
+def clean_run(ground, kind):
     directory = tempfile.mkdtemp(prefix="clean-", dir=ground.directory)
-    run = Run(ground, "none", directory)
+    run = Run(ground, kind + "@nothing", directory)
     run.start_modem(["start=sahara"], new=True)
     job = run.flash_once()
     run.check_end(job)
@@ -347,6 +431,7 @@ def main():
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     directory = tempfile.mkdtemp(prefix="qdld-faults-", dir=place)
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         ground = Ground(directory)
         if options.only:
@@ -354,8 +439,8 @@ def main():
             print(result)
             shutil.copytree(directory, "/tmp/qdld-fault", dirs_exist_ok=True, ignore=shutil.ignore_patterns("flash*"))
             return 1 if result[1] else 0
-        trace = clean_run(ground)
-        points = enumerate_points(trace)
+        trace = clean_run(ground, "unplug")
+        points = enumerate_points(trace, clean_run(ground, "unplug-bad"))
         print("one flash: %d commands, %d transfers out, %d in" % (
             len(list(trace.commands())), len(list(trace.transfers("out"))), len(list(trace.transfers("in")))), flush=True)
         return run_all(ground, points, options, started)
@@ -364,7 +449,7 @@ def main():
 
 
 def is_slow(spec):
-    return spec.startswith(("hang@", "garbage@done", "garbage@out"))
+    return spec.startswith(("hang@", "garbage@done", "garbage@out", "late"))
 
 
 def run_all(ground, points, options, started):
@@ -385,8 +470,8 @@ def run_all(ground, points, options, started):
                           flush=True)
     for kind in points:
         of = [r for r in results if r[0].startswith(kind + "@")]
-        for point in sorted({re.split(r"[@:]", r[0])[1] for r in of}):
-            here = [r for r in of if r[0].startswith("%s@%s:" % (kind, point))]
+        for point in sorted({re.split(r"[@:=]", r[0])[1] for r in of}):
+            here = [r for r in of if re.split(r"[@:=]", r[0])[1] == point]
             bad = sum(1 for r in here if r[1])
             print("%s at %s: %d runs, %s (longest %.1f s)" % (kind, point, len(here), "%d FAILED" % bad if bad else "ok",
                                                             max(r[3] for r in here)))
