@@ -94,7 +94,10 @@ def parse_table(page, blocks):
     if page[:8] != MIBIB_TABLE:
         return None
     result = []
-    for i in range(struct.unpack_from("<I", page, 12)[0]):
+    count, = struct.unpack_from("<I", page, 12)
+    if count > (len(page) - 16) // 28:
+        return None
+    for i in range(count):
         name, first, count = struct.unpack_from("<16sII", page, 16 + 28 * i)
         name = name.split(b"\0")[0].decode(errors="replace").removeprefix("0:")
         result.append(Partition(name, first, blocks - first if count == GROWS else count))

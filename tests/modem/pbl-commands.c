@@ -69,6 +69,10 @@ static int execute(struct modem *m, uint32_t command)
         return SAHARA_EXECUTE_UNSUPPORTED;
     if (length == 0 && m->scenario->unsupported_command == UNSUPPORTED_SILENT)
         return 0;
+    if (m->scenario->execute == EXECUTE_HUGE)
+        reply[1] = 0xFFFFFFFF;
+    if (m->scenario->execute == EXECUTE_OTHER)
+        reply[0] ^= 0x80;
     r = sahara_send(m, SAHARA_EXECUTE_RESP, reply, 2);
     if (r < 0 || length == 0)
         return r;
@@ -79,7 +83,7 @@ static int execute(struct modem *m, uint32_t command)
         return SAHARA_INVALID_COMMAND;
     if (words[0] != command)
         return SAHARA_EXECUTE_DATA_WRONG;
-    return front_write(&m->front, out, length);
+    return front_write(&m->front, out, m->scenario->execute == EXECUTE_CUT ? length / 2 : length);
 }
 
 int pbl_command_mode(struct modem *m)

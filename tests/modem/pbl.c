@@ -153,8 +153,13 @@ static int transfer(struct pbl *p)
 
 static int run_transfer(struct pbl *p)
 {
-    int r = transfer(p);
+    int r;
 
+    if (p->modem->scenario->read_data != READ_HONEST) {
+        change(p, STATE_ERROR);
+        return pbl_hostile_request(p->modem);
+    }
+    r = transfer(p);
     if (r < 0)
         return r;
     if (r > 0)
@@ -251,6 +256,8 @@ static int say_hello(struct pbl *p)
 
     p->hello_lost = false;
     change(p, STATE_HELLO_RESP);
+    if (p->modem->scenario->hello >= HELLO_FLOOD)
+        return pbl_hostile_hello(p->modem);
     return lost ? 0 : sahara_send_hello(p->modem, SAHARA_MODE_IMAGE_TX);
 }
 

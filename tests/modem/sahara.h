@@ -82,6 +82,10 @@ int pbl_run(struct modem *m);
    END_IMAGE with it; -ENODEV. */
 int pbl_command_mode(struct modem *m);
 
+/* pbl-hostile.c: a HELLO of scenario->hello, a request of scenario->read_data. 0 or -ENODEV. */
+int pbl_hostile_hello(struct modem *m);
+int pbl_hostile_request(struct modem *m);
+
 /* pbl-commands.c: RESET was received. enum mode_end or 0: send a new HELLO. */
 int pbl_reset(struct modem *m);
 

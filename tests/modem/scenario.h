@@ -15,7 +15,20 @@
 enum { SCENARIO_LIST_MAX = 256, SCENARIO_FAULTS_MAX = 16, SCENARIO_TEXT_MAX = 160 };
 
 enum loop_kind { LOOP_NONE, LOOP_SOFT, LOOP_HARD };
-enum hello_kind { HELLO_NORMAL, HELLO_LOST, HELLO_TWICE };
+enum hello_kind {
+    HELLO_NORMAL,
+    HELLO_LOST,
+    HELLO_TWICE,
+    /* from here on hostile */
+    HELLO_FLOOD,
+    HELLO_SHORT,
+    HELLO_LONG,
+    HELLO_LYING_LENGTH,
+    HELLO_STRANGE_MODE,
+    HELLO_GARBAGE
+};
+enum read_data_kind { READ_HONEST, READ_ZERO, READ_HUGE, READ_WRAP, READ_WRAP64, READ_FAR, READ_ENDLESS };
+enum execute_kind { EXECUTE_HONEST, EXECUTE_HUGE, EXECUTE_OTHER, EXECUTE_CUT };
 enum start_kind {
     START_BOOT,
     START_SAHARA,
@@ -93,7 +106,7 @@ struct scenario {
     int64_t loop, start, force_edl, boots, crash_id, port_reset;
 
     /* Sahara. */
-    int64_t hello, sahara_version, read64, overread, programmer_check, done, sahara_reset,
+    int64_t hello, sahara_version, read64, read_data, execute, overread, programmer_check, done, sahara_reset,
         reset_state_machine;
     int64_t stuck, command_mode, pkhash_command, unsupported_command, sahara_zlp;
 
