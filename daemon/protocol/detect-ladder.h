@@ -25,6 +25,8 @@ struct ladder {
     bool may_be_programmer; /* somebody has talked to it */
     struct detect_result result;
     unsigned packets, transfers, resets;
+    unsigned resets_open; /* RESETs that no RESET_RESP has answered: each may bring a HELLO of its own */
+    bool reset_as_data;   /* the last one went into a transfer: END_IMAGE_TX is its answer */
     uint64_t poured;
     usec_t pour_end; /* 0: no foreign data yet */
     uint64_t owed;   /* bytes that a READ_DATA still waits for */

@@ -53,6 +53,7 @@ static int note_blocked(struct ladder *l, int r)
 
 int ladder_send(struct ladder *l, enum sahara_command command, const uint32_t *words, size_t n_words)
 {
+    l->resets_open += command == SAHARA_RESET;
     return note_blocked(l, sahara_send(l->t, command, words, n_words, deadline_in(WRITE_TIMEOUT)));
 }
 
@@ -181,18 +182,25 @@ static int foreign(struct ladder *l, const struct sahara_packet *p, usec_t *dead
 
 /* ---- Sahara ---- */
 
-/* A HELLO: the newest of those that wait in the queue. */
+/*
+ * A HELLO: the newest of those that wait in the queue or are still to come. Two RESETs, each for an
+ * END_IMAGE_TX, bring two; the older one answered, the newer one would come into the middle of what follows.
+ */
 static int take_hello(struct ladder *l, const struct sahara_packet *first)
 {
     struct sahara_packet p = *first;
     if (sahara_parse_hello(p.bytes, p.size, &l->result.hello) < 0)
         return NOTHING;
-    for (unsigned i = 0; i < SAHARA_HELLOS_MAX; i++) {
-        int r = sahara_packet_receive(l->t, &p, 0);
+    for (unsigned i = 0; i < 2 * SAHARA_HELLOS_MAX; i++) {
+        /* One that swallowed a RESET as data never answers it. */
+        bool to_come = l->resets_open > 0 || p.command == SAHARA_RESET_RESP;
+        int r = sahara_packet_receive(l->t, &p, to_come ? deadline_in(DETECT_STUCK_TIMEOUT) : 0);
         if (r == -ENODEV)
             return r;
         if (r < 0)
             break;
+        if (p.command == SAHARA_RESET_RESP && l->resets_open > 0)
+            l->resets_open--;
         if (p.command == SAHARA_HELLO)
             (void)sahara_parse_hello(p.bytes, p.size, &l->result.hello);
     }
@@ -225,6 +233,7 @@ static int stuck(struct ladder *l, const struct sahara_packet *p, usec_t *deadli
     }
     l->owed = length > SAHARA_HEADER_SIZE ? length - SAHARA_HEADER_SIZE : 0;
     int r = send_reset(l, deadline);
+    l->reset_as_data = true;
     if (l->owed > 0)
         *deadline = deadline_in(DETECT_STUCK_TIMEOUT);
     return r;
@@ -241,9 +250,12 @@ static int on_packet(struct ladder *l, const struct sahara_packet *p, usec_t *de
     case SAHARA_HELLO:
         return take_hello(l, p);
     case SAHARA_RESET_RESP: /* of ours or left over: either way a HELLO or a restart follows */
+        l->resets_open -= l->resets_open > 0;
         *deadline = MAX_OF(*deadline, deadline_in(RESET_TIMEOUT));
         break;
     case SAHARA_END_IMAGE_TX: /* our bytes were no packet to it: now it listens again (quirk 39) */
+        l->resets_open -= l->reset_as_data && l->resets_open > 0;
+        l->reset_as_data = false;
         r = send_reset(l, deadline);
         break;
     case SAHARA_READ_DATA:
