@@ -139,7 +139,7 @@ check-service: all
 
 # The flash rules, each by what the modem received and by what lies in its flash.
 check-rules: all
-	BUILD=$(abspath $(BUILD)) tests/rules/run
+	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/rules/test_*.py)
 
 # Every fault at every point of one flash; minutes. tests/faults/faults.py --only KIND@POINT repeats one.
 check-faults: all
