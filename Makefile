@@ -163,7 +163,6 @@ check:
 	+$(MAKE) -s check-service
 	+$(MAKE) -s check-rules
 	+$(MAKE) -s fuzz SECONDS=3
-	+$(MAKE) -s check-faults
 
 bench: all $(BUILD)/bare-writer
 	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
