@@ -79,9 +79,9 @@ def test_surplus_descriptors_of_waiting_calls_are_not_kept(new_service, forge, a
     service = new_service().start(worker=forge(LASTING))
     resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (128, 128))
     job = service.import_file(archive)
-    client = RawClient(bus_address)
     with open("/dev/null") as null:
-        for _ in range(16):
+        clients = [RawClient(bus_address) for _ in range(16)]
+        for client in clients:
             client.call(job, "org.qdld1", JOB, "Wait", struct.pack("<II", 0, 0), "a{sv}", [null.fileno()] * 16)
             service.get(job, JOB, "State")
     assert service.process.poll() is None, service.errors()
@@ -307,7 +307,7 @@ def test_another_unit_that_boots_is_not_the_one_that_was_flashed(library, forge,
 order = begin()
 say("READY=1", "WAIT_DEVICE=edl")
 hear_until("DEVICE")
-say("SERIAL=49cbd7ef", "WAIT_DEVICE=normal")
+say("SERIAL=49cbd7ef", "WAIT_DEVICE=normal", "PHASE=wait-normal")
 message, _ = hear_until("APPEARED")
 say("REPORT.port=" + message["PRODUCT"])
 finish()
@@ -316,7 +316,7 @@ finish()
     other = plug(library, port="virtual-usb-0:7", kernel="1-7", product="QUSB_BULK_CID:0410_SN:5EED0001")
     modem = wait_until(lambda: [p for p in library.paths(MODEM) if library.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
     job = library.call(modem, MODEM, "Identify", library.no_options())
-    wait_until(lambda: library.get(job, JOB, "Window") == 1)
+    wait_until(lambda: library.get(job, JOB, "Phase") == "wait-normal")
     device.unplug()
     other.unplug()
     wait_until(lambda: library.get(modem, MODEM, "Mode") == "absent")
