@@ -33,6 +33,8 @@ import flash as nand  # noqa: E402
 
 VERSION = "RM502QGLAAR11A02M4G"
 FOR_EVER = -1
+# Hints that a power cycle follows; with USB_BOOT bridged where what is in sector 0 might start.
+NEEDS_POWER = ("power-cycle", "replug", "bridge-usb-boot")
 BLOCKS = 24  # a small chip has few blocks to look at: fewer commands, so that all of them can be tried
 WITH_BAD_BLOCKS = ["bad=1,11", "fail_program=12,14"]
 NEW_BAD_MAX = 3
@@ -295,9 +297,9 @@ class Run:
         booting = any(tag == "power" for _, tag, _ in Trace(self.modem.trace).commands())
         dead = self.kind in ("unplug", "unplug-bad", "hang", "swap") or booting
         skip = 0
-        if hint in ("power-cycle", "replug") or dead or self.modem.normal:
+        if hint in NEEDS_POWER or dead or self.modem.normal:
             # A modem that dies at the end of the upload looks like one that refuses its programmer (reference/edl.md 1.3).
-            expect(self.kind != "hang" or hint in ("power-cycle", "replug", "wrong-firmware", ""), "a hung modem and the hint %s", hint)
+            expect(self.kind != "hang" or hint in NEEDS_POWER + ("wrong-firmware", ""), "a hung modem and the hint %s", hint)
             self.power_cycle()
         else:
             skip = len(Trace(self.modem.trace).lines)
@@ -377,7 +379,7 @@ def enumerate_points(trace, trace_with_bad):
     inward = list(trace.transfers("in"))
     # Of a document half arrives; nothing of it is the transfer before, all of it is the command. Of raw data more places.
     broken = ["out:%d+%d" % (n, k) for n, length, what in out
-              for k in (sorted({0, length // 2, length - 1}) if what == "raw" else [length // 2])]
+              for k in (sorted({0, length // 2, max(length - 1, 0)}) if what == "raw" else [length // 2])]
     sahara = ["out:%d" % n for n, _, what in out if what in ("sahara", "raw")]
     # Logs are told apart by their command, a ZLP by what follows it; everything else is broken off in its middle.
     hello = ["in:%d" % n for n, _, what in inward if what == "sahara"]
