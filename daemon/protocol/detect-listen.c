@@ -17,6 +17,8 @@
 /* Once we know that it is a programmer: as long as its slowest erase of a partition (2.12, 4 s seen) and
  * more. */
 #define PROGRAMMER_TIMEOUT (10 * USEC_PER_SEC)
+/* One that has kept us waiting for that long is done with what it had begun; it answers now or never. */
+#define PROGRAMMER_AGAIN (2 * USEC_PER_SEC)
 /* Logs behind a response (quirk 3), and the response to a host before us, come within this. */
 #define PROGRAMMER_QUIET     (50 * USEC_PER_MSEC)
 #define PROGRAMMER_QUIET_MAX (2 * USEC_PER_SEC)
@@ -100,6 +102,7 @@ static int meet_programmer(struct ladder *l, const char *text, size_t size)
     enum { OVERLAP = sizeof(response) - 2 };
     char window[OVERLAP + TRANSFER_SHOWN];
     size_t held = 0;
+    usec_t patience = l->programmer ? PROGRAMMER_AGAIN : PROGRAMMER_TIMEOUT;
     l->programmer = true;
     bool answered = l->nop_sent && memmem(text, size, response, sizeof(response) - 1);
     if (!l->nop_sent) {
@@ -111,7 +114,7 @@ static int meet_programmer(struct ladder *l, const char *text, size_t size)
     held = MIN_OF(size, (size_t)OVERLAP);
     memcpy(window, text + size - held, held);
 
-    usec_t deadline = deadline_in(PROGRAMMER_TIMEOUT);
+    usec_t deadline = deadline_in(patience);
     uint64_t total = 0;
     while (!answered) {
         size_t n;
@@ -123,7 +126,7 @@ static int meet_programmer(struct ladder *l, const char *text, size_t size)
             return NOTHING;
         /* While raw data pour in it is alive; the answer is behind them. */
         if (n >= STREAMING_FRAME_MAX && l->pour_end != 0)
-            deadline = MIN_OF(deadline_in(PROGRAMMER_TIMEOUT), l->pour_end);
+            deadline = MIN_OF(deadline_in(patience), l->pour_end);
         size_t all = held + n;
         answered = memmem(window, all, response, sizeof(response) - 1);
         held = MIN_OF(all, (size_t)OVERLAP);
@@ -309,7 +312,8 @@ int ladder_listen(struct ladder *l, usec_t deadline)
                 l->blocked = true;
                 return NOTHING;
             }
-            if (r != NOTHING)
+            /* A programmer had its time; one that only logs would fill any deadline. */
+            if (r != NOTHING || l->programmer)
                 return r;
             continue;
         }
