@@ -41,6 +41,34 @@ void digest_update(struct digest *d, const void *data, size_t size)
     EVP_DigestUpdate(d->context, data, size);
 }
 
+int digest_update_fd(struct digest *d, int fd, uint64_t offset, uint64_t size)
+{
+    _cleanup_free_ char *chunk = malloc(READ_CHUNK);
+    if (!chunk)
+        return -ENOMEM;
+    while (size > 0) {
+        size_t n = size < READ_CHUNK ? (size_t)size : READ_CHUNK;
+        int r = io_pread_full(fd, chunk, n, offset);
+        if (r < 0)
+            return r;
+        digest_update(d, chunk, n);
+        offset += n;
+        size -= n;
+    }
+    return 0;
+}
+
+struct digest *digest_copy(const struct digest *d)
+{
+    _cleanup_(digest_freep) struct digest *copy = calloc(1, sizeof(*copy));
+    if (!copy)
+        return NULL;
+    copy->context = EVP_MD_CTX_new();
+    if (!copy->context || EVP_MD_CTX_copy_ex(copy->context, d->context) != 1)
+        return NULL;
+    return steal_ptr(copy);
+}
+
 void digest_final(struct digest *d, uint8_t *ret)
 {
     EVP_DigestFinal_ex(d->context, ret, NULL);
@@ -68,18 +96,8 @@ int digest_sha256(const void *data, size_t size, uint8_t ret[SHA256_SIZE])
 int digest_sha256_fd(int fd, uint64_t offset, uint64_t size, uint8_t ret[SHA256_SIZE])
 {
     _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256);
-    _cleanup_free_ char *chunk = malloc(READ_CHUNK);
-    if (!d || !chunk)
-        return -ENOMEM;
-    while (size > 0) {
-        size_t n = size < READ_CHUNK ? (size_t)size : READ_CHUNK;
-        int r = io_pread_full(fd, chunk, n, offset);
-        if (r < 0)
-            return r;
-        digest_update(d, chunk, n);
-        offset += n;
-        size -= n;
-    }
-    digest_final(d, ret);
-    return 0;
+    int r = d ? digest_update_fd(d, fd, offset, size) : -ENOMEM;
+    if (r == 0)
+        digest_final(d, ret);
+    return r;
 }

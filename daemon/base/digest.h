@@ -20,6 +20,10 @@ int digest_init(void);
 /* NULL without memory. */
 struct digest *digest_new(enum digest_kind kind);
 void digest_update(struct digest *d, const void *data, size_t size);
+/* `size` bytes of a file from `offset`, by pread. -EIO if the file is shorter, or the errno of pread. */
+int digest_update_fd(struct digest *d, int fd, uint64_t offset, uint64_t size);
+/* A second one that has seen the same bytes; NULL without memory. */
+struct digest *digest_copy(const struct digest *d);
 /* Writes MD5_SIZE or SHA256_SIZE bytes; the digest can then only be freed. */
 void digest_final(struct digest *d, uint8_t *ret);
 struct digest *digest_free(struct digest *d);
@@ -28,5 +32,5 @@ DEFINE_CLEANUP(struct digest *, digest_free)
 /* One buffer. -ENOMEM. */
 int digest_sha256(const void *data, size_t size, uint8_t ret[SHA256_SIZE]);
 
-/* `size` bytes of a file from `offset`, by pread. -EIO if the file is shorter, or the errno of pread. */
+/* One piece of a file; errors as digest_update_fd(), -ENOMEM. */
 int digest_sha256_fd(int fd, uint64_t offset, uint64_t size, uint8_t ret[SHA256_SIZE]);

@@ -332,15 +332,37 @@ static int check_md5_list(struct package *p)
     return r;
 }
 
+/* The digest of a file in the library, and the one of its pages from the same reading. */
+static int digest_stored(const struct package *p, struct package_file *f, uint8_t ret[SHA256_SIZE])
+{
+    static const uint8_t ones[256] = {[0 ... 255] = 0xff};
+    _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256), *pages = NULL;
+    if (!d)
+        return -ENOMEM;
+    int r = digest_update_fd(d, p->fd, f->offset, f->size);
+    if (r < 0)
+        return r;
+    pages = digest_copy(d);
+    if (!pages)
+        return -ENOMEM;
+    digest_final(d, ret);
+    uint64_t end =
+        p->geometry.page_size ? DIV_ROUND_UP(f->size, p->geometry.page_size) * p->geometry.page_size : 0;
+    for (uint64_t at = f->size; at < end; at += sizeof(ones))
+        digest_update(pages, ones, (size_t)MIN_OF(end - at, (uint64_t)sizeof(ones)));
+    digest_final(pages, f->pages_sha256);
+    return 0;
+}
+
 /* The md5 of the index is of the import; what lies in the library now must still be that. */
 static int check_stored(struct package *p)
 {
     uint8_t found[SHA256_SIZE];
     for (size_t i = 0; i < p->n_files; i++) {
-        const struct package_file *f = &p->files[i];
+        struct package_file *f = &p->files[i];
         if (!f->referenced)
             continue;
-        int r = digest_sha256_fd(p->fd, f->offset, f->size, found);
+        int r = digest_stored(p, f, found);
         if (r < 0)
             return r;
         if (memcmp(found, f->sha256, SHA256_SIZE) != 0)

@@ -33,6 +33,9 @@ struct package_file {
     uint64_t offset, size; /* in the stored tar */
     uint8_t sha256[SHA256_SIZE];
     uint8_t md5[MD5_SIZE];
+    /* Of its whole pages, 0xFF behind its end, as package_read() gives them: what is sent, and what the
+     * modem's digest of them must be. Of referenced files of a package with a geometry. */
+    uint8_t pages_sha256[SHA256_SIZE];
     bool referenced; /* a command, a patch or a choice of package_open() needs it */
 };
 

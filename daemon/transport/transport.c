@@ -86,6 +86,7 @@ static int wait_event(struct transport *t, usec_t deadline)
 /* Takes in what is ready, without waiting: also a caller who never has to wait hears the waker. */
 static int pump(struct transport *t)
 {
+    t->unheard = 0;
     int r = wait_event(t, 0);
     return r < 0 ? r : 0;
 }
@@ -171,7 +172,11 @@ int transport_queue(struct transport *t, const void *data, size_t size, unsigned
 {
     if (size > TRANSPORT_CHUNK_MAX)
         return -EINVAL;
-    int r = pump(t);
+    /* A modem that is faster than we are never makes us wait, and a look costs as much as a small transfer:
+     * once a queueful. */
+    int r = 0;
+    if (t->in_flight > 0 || ++t->unheard >= TRANSPORT_QUEUE_DEPTH)
+        r = pump(t);
     if (r < 0)
         return r;
     for (;;) {

@@ -95,8 +95,9 @@ int transport_write(struct transport *t, const void *data, size_t size, unsigned
 
 /*
  * Copies at most TRANSPORT_CHUNK_MAX bytes into a free slot and returns as soon as the transfer is posted;
- * waits only while TRANSPORT_QUEUE_DEPTH are in flight. An error of an earlier transfer is reported here or
- * by the flush. -EINVAL above TRANSPORT_CHUNK_MAX.
+ * waits only while TRANSPORT_QUEUE_DEPTH are in flight; IN transfers and the waker are looked at once a
+ * queueful. An error of an earlier transfer is reported here or by the flush. -EINVAL above
+ * TRANSPORT_CHUNK_MAX.
  */
 int transport_queue(struct transport *t, const void *data, size_t size, unsigned flags, usec_t deadline);
 /* Waits until the device has taken all data; a ZLP that ends a transfer may still be on its way. */

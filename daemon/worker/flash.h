@@ -19,8 +19,6 @@ enum {
 struct flash_step {
     bool touched; /* its command was sent, by this job or by the one it continues */
     bool done;    /* ACKed and, as far as the rules ask, looked at */
-    bool digest_known;
-    uint8_t digest[SHA256_SIZE]; /* WRITE, VERIFY: of the pages as sent */
 };
 
 /* What gate 2 saw of a unit that tells no serial number: by this it is known again. */

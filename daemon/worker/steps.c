@@ -221,16 +221,11 @@ static int write_image(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
     struct firehose_range range = nand_range(&f->plan->geometry, s->first_block, s->n_blocks);
-    struct image image;
+    struct image image = {
+        .flash = f, .step = s, .work_before = f->work_done, .bytes_before = f->bytes_written};
     range.count = s->pages;
 
-    int r = image_begin(&image, f, s, e);
-    if (r < 0)
-        return r;
-    r = firehose_program(f->session->firehose, &range, image_source, image_progress, &image, e);
-    if (r == 0)
-        f->steps[i].digest_known = image_sent(&image, f->steps[i].digest) == 0;
-    image_end(&image);
+    int r = firehose_program(f->session->firehose, &range, image_source, image_progress, &image, e);
     char what[MIBIB_NAME_SIZE + 64];
     snprintf(what, sizeof(what), "writing %s", flash_step_name(s));
     flash_note_errors(f, what);
@@ -257,7 +252,7 @@ static int run_verify(struct flash *f, size_t i, struct error *e)
     const struct plan_step *s = &f->plan->steps[i];
     ssize_t write = partner(f, i, PLAN_WRITE);
     worker_phase(f->worker, "verify", flash_step_name(s));
-    int r = verify_image(f, s, &f->steps[write >= 0 ? (size_t)write : i], e);
+    int r = verify_image(f, s, e);
     if (r < 0) {
         /* What is not right is not done; the same call made again writes it anew. */
         if (write >= 0 && e->kind == ERROR_DIGEST_MISMATCH)
@@ -322,7 +317,7 @@ static int recheck_write(struct flash *f, size_t i, struct error *e)
     ssize_t verify = partner(f, i, PLAN_VERIFY);
     struct error own = {0};
     worker_phase(f->worker, "verify", flash_step_name(s));
-    int r = verify_image(f, s, &f->steps[i], &own);
+    int r = verify_image(f, s, &own);
     /* A programmer that refuses to read it back (an ECC error, for one) does not have it either. */
     if (r < 0 && own.kind != ERROR_DIGEST_MISMATCH && own.kind != ERROR_FIREHOSE_FAILED) {
         if (e)

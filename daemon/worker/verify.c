@@ -18,8 +18,7 @@ static struct firehose_range image_range(const struct flash *f, const struct pla
 }
 
 /* 1: the digest is right; 0: it differs, or there is none. */
-static int compare_digest(struct flash *f, const struct plan_step *s, struct flash_step *state,
-                          struct error *e)
+static int compare_digest(struct flash *f, const struct plan_step *s, struct error *e)
 {
     uint8_t found[SHA256_SIZE];
     struct error own = {0};
@@ -27,10 +26,7 @@ static int compare_digest(struct flash *f, const struct plan_step *s, struct fla
 
     if (!f->session->capabilities.digest)
         return 0;
-    int r = image_digest(f, s, state, e);
-    if (r < 0)
-        return r;
-    r = firehose_digest(f->session->firehose, &range, found, &own);
+    int r = firehose_digest(f->session->firehose, &range, found, &own);
     flash_note_errors(f, "computing a digest");
     if (r == -EOPNOTSUPP) {
         worker_log(f->worker, "the programmer gives no digest after all: reading back instead");
@@ -42,7 +38,7 @@ static int compare_digest(struct flash *f, const struct plan_step *s, struct fla
             *e = own;
         return r;
     }
-    if (memcmp(found, state->digest, SHA256_SIZE) == 0)
+    if (memcmp(found, s->file->pages_sha256, SHA256_SIZE) == 0)
         return 1;
     /* Not yet a failure: a page of 0xFF reads as the fill of an erased one on some builds, in the digest too.
      */
@@ -56,8 +52,9 @@ struct readback {
     struct flash *flash;
     const struct plan_step *step;
     size_t page_size;
-    uint8_t *page, *want; /* one page each */
-    size_t filled;        /* of the page */
+    uint8_t *page, *want;  /* one page each */
+    struct digest *wanted; /* of all that the library gave */
+    size_t filled;         /* of the page */
     uint64_t n_pages, n_wrong, first_wrong;
 };
 
@@ -68,10 +65,10 @@ static bool is_erased_value(const uint8_t *page, size_t size)
 
 static int compare_page(struct readback *b, struct error *e)
 {
-    int r = package_read(b->flash->package, b->step->file, b->n_pages * b->page_size, b->want, b->page_size);
+    int r = image_read(b->flash, b->step, b->n_pages * b->page_size, b->want, b->page_size, e);
     if (r < 0)
-        return error_set(e, ERROR_FAILED, "%s cannot be read from the library: %s", b->step->file->path,
-                         strerror(-r));
+        return r;
+    digest_update(b->wanted, b->want, b->page_size);
     bool same = memcmp(b->page, b->want, b->page_size) == 0;
     /* Nobody can tell a page that was programmed with nothing but ones from one that was not programmed. */
     if (!same && is_erased_value(b->want, b->page_size))
@@ -101,13 +98,27 @@ static int on_data(void *userdata, uint64_t offset _unused_, const void *data, s
     return 0;
 }
 
+/* What the modem holds was compared with the library's file as it is now: that is still the one that gate 1
+ * passed. */
+static int check_library(struct readback *b, struct error *e)
+{
+    uint8_t found[SHA256_SIZE];
+    digest_final(b->wanted, found);
+    if (memcmp(found, b->step->file->pages_sha256, SHA256_SIZE) == 0)
+        return 0;
+    return error_set(e, ERROR_DIGEST_MISMATCH, "%s in the library changed while it was flashed",
+                     b->step->file->path);
+}
+
 static int read_back(struct flash *f, const struct plan_step *s, struct error *e)
 {
     size_t page_size = f->plan->geometry.page_size;
     _cleanup_free_ uint8_t *page = malloc(page_size), *want = malloc(page_size);
-    if (!page || !want)
+    _cleanup_(digest_freep) struct digest *wanted = digest_new(DIGEST_SHA256);
+    if (!page || !want || !wanted)
         return error_set(e, ERROR_FAILED, "out of memory");
-    struct readback b = {.flash = f, .step = s, .page_size = page_size, .page = page, .want = want};
+    struct readback b = {
+        .flash = f, .step = s, .page_size = page_size, .page = page, .want = want, .wanted = wanted};
     struct firehose_range range = image_range(f, s);
 
     int r = firehose_read(f->session->firehose, &range, false, on_data, &b, e);
@@ -115,7 +126,7 @@ static int read_back(struct flash *f, const struct plan_step *s, struct error *e
     if (r < 0)
         return r;
     if (b.n_wrong == 0 && b.n_pages == s->pages)
-        return 0;
+        return check_library(&b, e);
     if (b.n_wrong == 0)
         return error_set(e, ERROR_DIGEST_MISMATCH, "%s: only %llu of %llu pages could be read back",
                          flash_step_name(s), LLU(b.n_pages), LLU(s->pages));
@@ -124,9 +135,9 @@ static int read_back(struct flash *f, const struct plan_step *s, struct error *e
                      flash_step_name(s), s->file->path, LLU(b.n_wrong), LLU(s->pages), LLU(b.first_wrong));
 }
 
-int verify_image(struct flash *f, const struct plan_step *s, struct flash_step *state, struct error *e)
+int verify_image(struct flash *f, const struct plan_step *s, struct error *e)
 {
-    int r = compare_digest(f, s, state, e);
+    int r = compare_digest(f, s, e);
     if (r != 0)
         return r < 0 ? r : 0;
     return read_back(f, s, e);

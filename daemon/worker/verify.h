@@ -11,6 +11,6 @@
 
 /*
  * Is the image of a WRITE or VERIFY step in the flash? 0; DigestMismatch naming the first page that differs;
- * else what the command said. state: of that step, for the digest it keeps.
+ * else what the command said.
  */
-int verify_image(struct flash *f, const struct plan_step *s, struct flash_step *state, struct error *e);
+int verify_image(struct flash *f, const struct plan_step *s, struct error *e);

@@ -225,6 +225,30 @@ static void test_all_problems(void **state)
         free(p.problems[i]);
 }
 
+/* The digest that a modem will be asked for: of whole pages, 0xFF behind the end of the file. */
+static void test_pages_sha256(void **state)
+{
+    (void)state;
+    struct package *p = support_open(support_make("pages.zip", "--small", NULL));
+    unsigned whole = 0, padded = 0;
+    for (size_t i = 0; i < p->n_files; i++) {
+        const struct package_file *f = &p->files[i];
+        const uint64_t page_size = p->geometry.page_size, size = DIV_ROUND_UP(f->size, page_size) * page_size;
+        uint8_t found[SHA256_SIZE];
+        if (!f->referenced)
+            continue;
+        _cleanup_free_ char *pages = malloc(size);
+        assert_non_null(pages);
+        assert_int_equal(package_read(p, f, 0, pages, size), 0);
+        assert_int_equal(digest_sha256(pages, size, found), 0);
+        assert_memory_equal(found, f->pages_sha256, SHA256_SIZE);
+        whole += size == f->size;
+        padded += size != f->size;
+    }
+    assert_true(whole > 0 && padded > 0);
+    package_free(p);
+}
+
 /* A byte that turned in the library is found before it is flashed. */
 static void test_store_damage(void **state)
 {
@@ -324,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_broken),
         cmocka_unit_test(test_broken_archive),
         cmocka_unit_test(test_all_problems),
+        cmocka_unit_test(test_pages_sha256),
         cmocka_unit_test(test_store_damage),
         cmocka_unit_test(test_read),
         cmocka_unit_test(test_resolve),

@@ -456,9 +456,12 @@ static void test_waker_ends_a_wait(void **state)
     wake(&w);
     assert_int_equal(transport_wait(f->t, w.fd, on_wake, &w, SOON), -ECANCELED);
     assert_int_equal(w.calls, 3);
-    /* A caller that never has to wait hears it too. */
+    /* A caller that never has to wait hears it too, after a queueful at the latest. */
     wake(&w);
-    assert_int_equal(transport_queue(f->t, "x", 1, 0, SOON), -ECANCELED);
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < TRANSPORT_QUEUE_DEPTH; i++)
+        r = transport_queue(f->t, "x", 1, 0, SOON);
+    assert_int_equal(r, -ECANCELED);
     wake(&w);
     modem_send(f->modem, "kept", 4);
     assert_int_equal(transport_read(f->t, buffer, sizeof(buffer), SOON, &n, NULL), -ECANCELED);

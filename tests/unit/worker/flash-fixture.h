@@ -140,12 +140,23 @@ static inline void fix_step(struct fixture *x, enum plan_action action, const ch
         x->plan.bytes_to_write += s->pages * FIX_PAGE;
 }
 
+static inline struct package_file fix_file(uint64_t seed, uint64_t size)
+{
+    struct package_file file = {.path = (char *)"image", .offset = seed, .size = size};
+    uint8_t pages[16 * FIX_PAGE];
+    size_t n = (size_t)DIV_ROUND_UP(size, FIX_PAGE) * FIX_PAGE;
+    assert_true(n <= sizeof(pages));
+    package_read(NULL, &file, 0, pages, n);
+    assert_int_equal(digest_sha256(pages, n, file.pages_sha256), 0);
+    return file;
+}
+
 static inline void fix_plan(struct fixture *x)
 {
     static const uint64_t sizes[] = {7 * FIX_PAGE - 100, 4 * FIX_PAGE, 13 * FIX_PAGE, 9 * FIX_PAGE + 1,
                                      5 * FIX_PAGE};
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
-        x->files[i] = (struct package_file){.path = (char *)"image", .offset = i + 1, .size = sizes[i]};
+        x->files[i] = fix_file(i + 1, sizes[i]);
     const struct package_file *f = x->files;
     fix_step(x, PLAN_ERASE, "SBL", SBL, 4, NULL);
     fix_step(x, PLAN_ERASE, "MIBIB", MIBIB, 4, NULL);
