@@ -122,11 +122,11 @@ static int upload_failed(struct upload *u, int error, struct error *e)
     return r;
 }
 
-static int send_payload(struct upload *u, size_t size, struct error *e)
+static int send_payload(struct upload *u, const uint8_t *data, size_t size, struct error *e)
 {
     struct firehose *f = u->f;
     usec_t deadline = MIN_OF(u->end, deadline_in(firehose_limits[FIREHOSE_PROGRAM].raw));
-    int r = transport_queue(f->transport, f->out, size, f->zlp_aware ? TRANSPORT_ZLP : 0, deadline);
+    int r = transport_queue(f->transport, data, size, f->zlp_aware ? TRANSPORT_ZLP : 0, deadline);
     if (r < 0)
         return upload_failed(u, r, e);
     u->done += size;
@@ -155,14 +155,22 @@ int firehose_program(struct firehose *f, const struct firehose_range *range, fir
     struct upload u = {.f = f, .total = range_bytes(range)};
     u.end = transfer_deadline(FIREHOSE_PROGRAM, u.total);
     int source_error = 0;
+    /* Several payloads a call of the source: it is a system call behind. */
+    const size_t piece = sizeof(f->out) - sizeof(f->out) % step;
+    uint64_t fetched = 0;
     while (u.done < u.total) {
-        size_t n = (size_t)MIN_OF((uint64_t)step, u.total - u.done);
-        if (source_error == 0)
-            source_error = source(userdata, u.done, f->out, n, e);
-        /* The modem waits for the whole length; without the rest it would take our next document for data. */
-        if (source_error < 0)
-            memset(f->out, ERASED, n);
-        r = send_payload(&u, n, source_error < 0 ? NULL : e);
+        size_t n = (size_t)MIN_OF((uint64_t)step, u.total - u.done), at = (size_t)(u.done % piece);
+        if (u.done == fetched) {
+            size_t size = (size_t)MIN_OF((uint64_t)piece, u.total - u.done);
+            if (source_error == 0)
+                source_error = source(userdata, u.done, f->out, size, e);
+            /* The modem waits for the whole length; without the rest it would take our next document for
+             * data. */
+            if (source_error < 0)
+                memset(f->out, ERASED, size);
+            fetched += size;
+        }
+        r = send_payload(&u, f->out + at, n, source_error < 0 ? NULL : e);
         if (r < 0)
             return source_error < 0 ? source_error : r;
         if (on_progress && source_error == 0)

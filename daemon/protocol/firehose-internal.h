@@ -44,6 +44,7 @@ extern const struct firehose_limit firehose_limits[FIREHOSE_VERB_COUNT];
 
 enum {
     FIREHOSE_INPUT_SIZE = 16384,
+    FIREHOSE_SOURCE_MAX = 4 * TRANSPORT_CHUNK_MAX, /* what a source is asked for at once */
     FIREHOSE_DOCUMENTS_MAX =
         10000, /* logs and strays in one command; the longest real one is a bad-block list */
     FIREHOSE_READS_MAX = 1 << 20, /* IN transfers with documents in one command */
@@ -96,7 +97,7 @@ struct firehose {
     bool boundary;     /* the last IN transfer ended with the bytes last read */
 
     uint8_t in[FIREHOSE_INPUT_SIZE];
-    uint8_t out[TRANSPORT_CHUNK_MAX];
+    uint8_t out[FIREHOSE_SOURCE_MAX];
 };
 
 /* ---- firehose-print.c: flash rule 7 ---- */

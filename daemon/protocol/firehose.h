@@ -100,9 +100,9 @@ int firehose_erase(struct firehose *f, const struct firehose_range *range, struc
 /*
  * Programs exactly range->count pages from the first page of a block (each block is erased by the programmer
  * before its first page, 2.6). `source` fills the buffer with the bytes from `offset` of the image; past the
- * image's end it fills 0xFF (the erased value). Several payload transfers are in flight. If the source fails,
- * the modem still gets its length (the rest as 0xFF), and the source's error is returned: the range then
- * holds nothing of worth.
+ * image's end it fills 0xFF (the erased value); it is asked for up to 64 KiB at once. Several payload
+ * transfers are in flight. If the source fails, the modem still gets its length (the rest as 0xFF), and the
+ * source's error is returned: the range then holds nothing of worth.
  */
 typedef int (*firehose_source)(void *userdata, uint64_t offset, void *buffer, size_t size, struct error *e);
 typedef void (*firehose_progress)(void *userdata, uint64_t done, uint64_t total);

@@ -163,7 +163,9 @@ static void append(struct stream *s, uint8_t type, const void *data, size_t size
     slot->zlp = zlp;
     s->base.in_flight++;
     s->base.untaken++;
-    push_out(s);
+    /* Behind one that found no room there is none either: poll() tells when. */
+    if (s->base.in_flight == 1)
+        push_out(s);
 }
 
 static int stream_submit(struct transport *t, const void *data, size_t size, unsigned flags)

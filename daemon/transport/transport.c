@@ -175,7 +175,7 @@ int transport_queue(struct transport *t, const void *data, size_t size, unsigned
     /* A modem that is faster than we are never makes us wait, and a look costs as much as a small transfer:
      * once a queueful. */
     int r = 0;
-    if (t->in_flight > 0 || ++t->unheard >= TRANSPORT_QUEUE_DEPTH)
+    if (++t->unheard >= TRANSPORT_QUEUE_DEPTH)
         r = pump(t);
     if (r < 0)
         return r;

@@ -4,7 +4,7 @@
 
 #include "../firehose-modem.h"
 
-enum { PAGE = 4096, PAGES = 64, BYTES = PAGES * PAGE, PAYLOAD = 8192 };
+enum { PAGE = 4096, PAGES = 64, BYTES = PAGES * PAGE, PAYLOAD = 8192, SOURCE_FAILS = BYTES / 2 };
 
 static const struct firehose_range block10 = {PAGE, 64, 640, PAGES, 703};
 
@@ -131,7 +131,7 @@ static void host_program_unconfigured(struct peer_case *c, struct transport *t)
 
 static void host_program_source_fails(struct peer_case *c, struct transport *t)
 {
-    program(c, t, 5 * PAYLOAD, true);
+    program(c, t, SOURCE_FAILS, true);
 }
 
 #define SDX55_OPEN                                                                                           \
@@ -153,8 +153,8 @@ static void test_program(void **state)
         {ACK_RAW LOG("ERROR: at once") NAK, PAYLOAD, "", false, NULL},
         {ACK_RAW, 0, NULL, false, NULL},
         {ACK ACK_RAW, 0, NULL, false, ACK},
-        {ACK_RAW, 0, NULL, false, ACK, 5 * PAYLOAD},
-        {ACK_RAW, 0, NULL, false, NAK, 5 * PAYLOAD},
+        {ACK_RAW, 0, NULL, false, ACK, SOURCE_FAILS},
+        {ACK_RAW, 0, NULL, false, NAK, SOURCE_FAILS},
     };
     struct peer_case cases[] = {
         {"SDX55", modem_program, &args[0], host_program},
@@ -183,8 +183,8 @@ static void test_program(void **state)
         {-EPROTO, ERROR_FIREHOSE_FAILED, "at once", "0"},
         {-ENODEV, ERROR_MODEM_GONE, NULL, "262144"},
         {0, ERROR_NONE, NULL, "262144"},
-        {-ECANCELED, ERROR_CANCELLED, NULL, "40960"},
-        {-ECANCELED, ERROR_CANCELLED, NULL, "40960"},
+        {-ECANCELED, ERROR_CANCELLED, NULL, "131072"},
+        {-ECANCELED, ERROR_CANCELLED, NULL, "131072"},
     };
     _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
     play(cases, expected, ARRAY_SIZE(cases));
