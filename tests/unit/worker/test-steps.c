@@ -10,6 +10,16 @@ static int run(struct fixture *x, struct error *e)
     return r < 0 ? r : steps_run(&x->flash, e);
 }
 
+/* The same call again, by a new process, finishes it. */
+static void again_completes(struct fixture *x)
+{
+    struct error e;
+    fix_stop(x);
+    assert_true(fix_start(x));
+    assert_int_equal(run(x, &e), 0);
+    fix_assert_complete(x);
+}
+
 static void test_whole_flash(void **state)
 {
     (void)state;
@@ -109,45 +119,35 @@ static void test_unplugged_at_every_command(void **state)
         }
 }
 
-/* The same in the middle of a program command, and with the modem gone at every command again after it. */
-static void test_unplugged_inside_a_program(void **state)
+/* The same in the middle of a program command, at every page of every image. */
+static void unplug_inside_a_program(bool no_auto_erase, bool blind)
 {
-    (void)state;
     static const unsigned total = 7 + 4 + 13 + 10 + 5;
     for (unsigned page = 1; page <= total; page++) {
         struct fixture *x = fix_new();
         struct error e;
+        x->nand->no_auto_erase = no_auto_erase;
+        x->session.capabilities.skip_bad_block = !blind;
         fix_start(x);
         x->nand->unplug_after_pages = page;
         assert_int_equal(run(x, &e), -ENODEV);
-        fix_stop(x);
-        assert_true(fix_start(x));
-        assert_int_equal(run(x, &e), 0);
-        fix_assert_complete(x);
+        again_completes(x);
         fix_free(x);
     }
+}
+
+static void test_unplugged_inside_a_program(void **state)
+{
+    (void)state;
+    unplug_inside_a_program(false, false);
 }
 
 /* Two images in one erased range, the second one half written: neither may be written over what is there. */
 static void test_half_an_image_on_strict_flash(void **state)
 {
     (void)state;
-    static const unsigned total = 7 + 4 + 13 + 10 + 5;
-    for (int blind = 0; blind < 2; blind++)
-        for (unsigned page = 1; page <= total; page++) {
-            struct fixture *x = fix_new();
-            struct error e;
-            x->nand->no_auto_erase = true;
-            x->session.capabilities.skip_bad_block = !blind;
-            fix_start(x);
-            x->nand->unplug_after_pages = page;
-            assert_int_equal(run(x, &e), -ENODEV);
-            fix_stop(x);
-            assert_true(fix_start(x));
-            assert_int_equal(run(x, &e), 0);
-            fix_assert_complete(x);
-            fix_free(x);
-        }
+    unplug_inside_a_program(true, false);
+    unplug_inside_a_program(true, true);
 }
 
 /* Flash rule 6 hangs on it: an SBL erase that was only ACKed stops the job before anything else is touched.
@@ -242,10 +242,7 @@ static void test_wrong_sbl(void **state)
     assert_non_null(strstr(e.message, "SBL"));
     assert_true(fix_is_erased(x, SBL, 4));
     assert_false(x->flash.complete);
-    fix_stop(x);
-    assert_true(fix_start(x));
-    assert_int_equal(run(x, &e), 0);
-    fix_assert_complete(x);
+    again_completes(x);
     fix_free(x);
 }
 
@@ -272,10 +269,7 @@ static void test_sbl_is_dropped(void **state)
         assert_int_equal(run(x, &e), -EPROTO);
         assert_true(fix_is_erased(x, SBL, 4));
         assert_null(strstr(e.message, "could not be erased"));
-        fix_stop(x);
-        assert_true(fix_start(x));
-        assert_int_equal(run(x, &e), 0);
-        fix_assert_complete(x);
+        again_completes(x);
         fix_free(x);
     }
 }
@@ -306,10 +300,7 @@ static void test_sbl_cannot_be_dropped(void **state)
     /* The same call made again finds what is there. */
     x->nand->before = NULL;
     x->nand->fail_from = 0;
-    fix_stop(x);
-    assert_true(fix_start(x));
-    assert_int_equal(run(x, &e), 0);
-    fix_assert_complete(x);
+    again_completes(x);
     fix_free(x);
 }
 
@@ -436,10 +427,7 @@ static void test_wrong_partition(void **state)
         assert_int_equal(run(x, &e), -EBADMSG);
         assert_non_null(strstr(e.message, "page 5"));
         assert_true(fix_is_erased(x, SBL, 4));
-        fix_stop(x);
-        assert_true(fix_start(x));
-        assert_int_equal(run(x, &e), 0);
-        fix_assert_complete(x);
+        again_completes(x);
         fix_free(x);
     }
 }
