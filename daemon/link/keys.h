@@ -26,26 +26,37 @@
  * service stops (result "interrupted")
  *
  * Descriptors: the JOB message carries one FD= line a descriptor, in the order they are attached: "archive"
- * (import: what the client gave, read only), "store" (import: empty file to fill, read-write; verify: read
- * only), "package" (plan, flash: a stored package, read only), "journal" (flash: read-write; it may hold an
- * earlier job's journal), "recorded" (flash, plan: memfd, partition tables recorded for this unit, may be
- * absent). PLAN comes with one sealed memfd: link_parse_text records, one a step (keys: firmware/plan.h).
+ * (import: what the client gave, read only), "store" (import, backup: empty file to fill, read-write; verify:
+ * read only), "package" (plan, flash, backup, restore: a stored package, read only; a backup does without if
+ * a programmer runs already), "journal" (flash: read-write; it may hold an earlier job's journal), "recorded"
+ * (flash, plan, backup, restore: memfd, partition tables recorded for this unit, may be absent), "backup"
+ * (flash, restore: empty file for what is saved before the first erase, read-write), "source" (restore: a
+ * stored backup, read only). PLAN comes with one sealed memfd: link_parse_text records, one a step (keys:
+ * firmware/plan.h).
+ *
+ * The handshake of flash rule 5, in a flash and a restore, before the first destructive command: BACKUP.x=
+ * and then BACKUP=1 say that what must not be lost lies in "backup", on the disk; the worker waits and holds
+ * the modem. BACKUP_STORED=1 with ID=: another worker has read it and it is in the store. BACKUP_REFUSED=1
+ * with MESSAGE=: it is not, and nothing is erased.
  */
 
 /* service -> worker */
-#define KEY_JOB         "JOB"     /* import verify plan identify flash reset */
+#define KEY_JOB         "JOB"     /* import verify plan identify flash reset backup restore */
 #define KEY_OPTION      "OPTION." /* see below */
 #define KEY_FD          "FD"
 #define KEY_DEVICE      "DEVICE"
 #define KEY_DEVICE_GONE "DEVICE_GONE"
 #define KEY_APPEARED                                                                                         \
-    "APPEARED"            /* normal | edl | crash-dump | fastboot | unknown (an appearance without its fd) */
-#define KEY_VID     "VID" /* hexadecimal, four digits */
-#define KEY_PID     "PID"
-#define KEY_PRODUCT "PRODUCT" /* product string of the USB device */
-#define KEY_CANCEL  "CANCEL"
-#define KEY_STOP    "STOP"
-#define KEY_RELEASE "RELEASE"
+    "APPEARED" /* normal | edl | crash-dump | fastboot | unknown (an appearance without its fd) */
+#define KEY_VID            "VID" /* hexadecimal, four digits */
+#define KEY_PID            "PID"
+#define KEY_PRODUCT        "PRODUCT" /* product string of the USB device */
+#define KEY_CANCEL         "CANCEL"
+#define KEY_STOP           "STOP"
+#define KEY_RELEASE        "RELEASE"
+#define KEY_BACKUP_STORED  "BACKUP_STORED"  /* 1, with ID= */
+#define KEY_BACKUP_REFUSED "BACKUP_REFUSED" /* 1, with MESSAGE= (one line for the user) */
+#define KEY_ID             "ID"             /* of the backup, 32 hex digits */
 
 /*
  * Options (OPTION.name=):
@@ -55,6 +66,10 @@
  * serial/hwid/pkhash (of the unit, if confirmed), reset 0|1, firmware (id), wait-device-usec (how long a lost
  * modem is waited for), boot-usec (rule 10, 180 s), came-from-normal 0|1 (rule 11) reset    mode
  * normal|edl|off
+ *   import, verify   type firmware (if absent) | backup
+ *   backup   kind nand|calibration, partitions (comma list, "" all), firmware, known-version,
+ * known-confirmed, serial/hwid/pkhash, created (us since 1970), wait-device-usec, came-from-normal restore
+ * backup (id), partitions, allow, and those of a backup; a flash takes created, too
  */
 
 /* worker -> service */
@@ -62,7 +77,7 @@
 #define KEY_READY "READY"
 #define KEY_PHASE                                                                                            \
     "PHASE" /* preparing spool check wait-device sahara upload-programmer configure gate                     \
-               vendor-check erase program verify reset wait-normal hold */
+               vendor-check backup store-backup erase program verify reset wait-normal hold */
 #define KEY_DETAIL      "DETAIL"   /* the partition or file in hand */
 #define KEY_PROGRESS    "PROGRESS" /* parts per million */
 #define KEY_BYTES_DONE  "BYTES_DONE"
@@ -86,7 +101,11 @@
 #define KEY_FIRMWARE                                                                                         \
     "FIRMWARE." /* id name model prefix baseline release memory edition chip geometry programmer             \
                    factory size sha256 */
-#define KEY_PLAN "PLAN"
+#define KEY_PLAN   "PLAN"
+#define KEY_BACKUP "BACKUP" /* 1: what is saved lies in "backup" and waits to be stored */
+#define KEY_BACKUP_FACT                                                                                      \
+    "BACKUP." /* kind state size sha256 (content) file-sha256 serial model version chip geometry partitions  \
+                 (comma list) created; verify and import: id besides */
 #define KEY_RESULT                                                                                           \
     "RESULT"                /* done not-returned wrong-version no-calibration failed cancelled interrupted   \
                              */

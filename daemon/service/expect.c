@@ -15,8 +15,9 @@ enum {
     H = 1 << STAGE_HOLDING,
 
     IMPORT = 1 << JOB_IMPORT | 1 << JOB_VERIFY,
-    PACKAGE = IMPORT | 1 << JOB_PLAN | 1 << JOB_FLASH,
-    MODEM = 1 << JOB_IDENTIFY | 1 << JOB_FLASH | 1 << JOB_RESET,
+    WRITING = 1 << JOB_FLASH | 1 << JOB_RESTORE,
+    PACKAGE = IMPORT | 1 << JOB_PLAN | 1 << JOB_BACKUP | WRITING,
+    MODEM = 1 << JOB_IDENTIFY | 1 << JOB_RESET | 1 << JOB_BACKUP | WRITING,
     ALL = PACKAGE | MODEM,
 };
 
@@ -24,22 +25,43 @@ static const struct {
     const char *key;
     unsigned stages, kinds;
 } table[] = {
-    {KEY_READY, P, ALL},           {KEY_PHASE, P | R | H, ALL}, /* a holder says "hold" */
-    {KEY_DETAIL, P | R | H, ALL},  {KEY_PROGRESS, P | R, ALL},    {KEY_BYTES_DONE, P | R, ALL},
-    {KEY_BYTES_TOTAL, P | R, ALL}, {KEY_UNSAFE, R, MODEM},        {KEY_CANCELABLE, R, ALL},
-    {KEY_LOG, P | R | E | H, ALL}, {KEY_WAIT_DEVICE, R, MODEM},   {KEY_DEVICE_LOST, R | H, MODEM},
-    {KEY_SERIAL, R, MODEM},        {KEY_HWID, R, MODEM},          {KEY_PKHASH, R, MODEM},
-    {KEY_CHIP, R, MODEM},          {KEY_MODE, R, MODEM},          {KEY_STORAGE, R, MODEM},
-    {KEY_PROJECT, R, MODEM},       {KEY_TABLE, R, MODEM},         {KEY_DESTRUCTIVE, R, 1 << JOB_FLASH},
-    {KEY_PROBLEM, P | R, PACKAGE}, {KEY_FIRMWARE, P | R, IMPORT}, {KEY_PLAN, P | R, 1 << JOB_PLAN},
-    {KEY_ERROR, P | R, ALL},       {KEY_MESSAGE, P | R, ALL},     {KEY_WORDS, P | R, ALL},
-    {KEY_HINT, P | R, ALL},        {KEY_REPORT, P | R, ALL},      {KEY_RESULT, P | R, ALL},
+    {KEY_READY, P, ALL},
+    {KEY_PHASE, P | R | H, ALL}, /* a holder says "hold" */
+    {KEY_DETAIL, P | R | H, ALL},
+    {KEY_PROGRESS, P | R, ALL},
+    {KEY_BYTES_DONE, P | R, ALL},
+    {KEY_BYTES_TOTAL, P | R, ALL},
+    {KEY_UNSAFE, R, MODEM},
+    {KEY_CANCELABLE, R, ALL},
+    {KEY_LOG, P | R | E | H, ALL},
+    {KEY_WAIT_DEVICE, R, MODEM},
+    {KEY_DEVICE_LOST, R | H, MODEM},
+    {KEY_SERIAL, R, MODEM},
+    {KEY_HWID, R, MODEM},
+    {KEY_PKHASH, R, MODEM},
+    {KEY_CHIP, R, MODEM},
+    {KEY_MODE, R, MODEM},
+    {KEY_STORAGE, R, MODEM},
+    {KEY_PROJECT, R, MODEM},
+    {KEY_TABLE, R, MODEM},
+    {KEY_DESTRUCTIVE, R, WRITING},
+    {KEY_PROBLEM, P | R, PACKAGE},
+    {KEY_FIRMWARE, P | R, IMPORT},
+    {KEY_PLAN, P | R, 1 << JOB_PLAN},
+    {KEY_ERROR, P | R, ALL},
+    {KEY_MESSAGE, P | R, ALL},
+    {KEY_WORDS, P | R, ALL},
+    {KEY_HINT, P | R, ALL},
+    {KEY_REPORT, P | R, ALL},
+    {KEY_RESULT, P | R, ALL},
+    {KEY_BACKUP, R, WRITING},
+    {KEY_BACKUP_FACT, P | R, IMPORT | 1 << JOB_BACKUP | WRITING},
     {KEY_HOLDING, R | E, MODEM}, /* with or behind RESULT */
 };
 
 static const char *const kind_names[JOB_KIND_COUNT] = {
-    [JOB_IMPORT] = "import",     [JOB_VERIFY] = "verify", [JOB_PLAN] = "plan",
-    [JOB_IDENTIFY] = "identify", [JOB_FLASH] = "flash",   [JOB_RESET] = "reset",
+    [JOB_IMPORT] = "import", [JOB_VERIFY] = "verify", [JOB_PLAN] = "plan",     [JOB_IDENTIFY] = "identify",
+    [JOB_FLASH] = "flash",   [JOB_RESET] = "reset",   [JOB_BACKUP] = "backup", [JOB_RESTORE] = "restore",
 };
 
 const char *job_kind_name(enum job_kind kind)

@@ -18,6 +18,8 @@ enum job_kind {
     JOB_IDENTIFY,
     JOB_FLASH,
     JOB_RESET,
+    JOB_BACKUP,
+    JOB_RESTORE,
     JOB_KIND_COUNT
 };
 

@@ -36,6 +36,8 @@ void worker_init(struct worker *w, int link)
                          .fd_package = -1,
                          .fd_journal = -1,
                          .fd_recorded = -1,
+                         .fd_backup = -1,
+                         .fd_source = -1,
                          .fd_device = -1,
                          .fd_send = -1};
     int flags = fcntl(link, F_GETFL);
@@ -54,8 +56,8 @@ void worker_done(struct worker *w)
     free(w->options);
     w->options = NULL;
     w->n_options = 0;
-    int *const given[] = {&w->fd_archive, &w->fd_store,    &w->fd_package,
-                          &w->fd_journal, &w->fd_recorded, &w->fd_device};
+    int *const given[] = {&w->fd_archive,  &w->fd_store,  &w->fd_package, &w->fd_journal,
+                          &w->fd_recorded, &w->fd_backup, &w->fd_source,  &w->fd_device};
     for (size_t i = 0; i < ARRAY_SIZE(given); i++)
         *given[i] = close_fd(*given[i]);
     if (w->closed)
@@ -70,11 +72,9 @@ static int *named_fd(struct worker *w, const char *name)
     const struct {
         const char *name;
         int *fd;
-    } table[] = {{"archive", &w->fd_archive},
-                 {"store", &w->fd_store},
-                 {"package", &w->fd_package},
-                 {"journal", &w->fd_journal},
-                 {"recorded", &w->fd_recorded}};
+    } table[] = {{"archive", &w->fd_archive}, {"store", &w->fd_store},       {"package", &w->fd_package},
+                 {"journal", &w->fd_journal}, {"recorded", &w->fd_recorded}, {"backup", &w->fd_backup},
+                 {"source", &w->fd_source}};
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         if (strcmp(table[i].name, name) == 0)
             return table[i].fd;
@@ -146,6 +146,23 @@ static void take_flag(bool *flag, const char *key, const char *value)
     *flag = true;
 }
 
+/* Its words come in the same message. An answer that says neither where it is nor why not is none. */
+static void take_backup_answer(struct worker *w, const struct link_field *f)
+{
+    bool answer = false, stored = strcmp(f->key, KEY_BACKUP_STORED) == 0;
+    const char *words = link_get(&w->in, stored ? KEY_ID : KEY_MESSAGE);
+    char *to = stored ? w->backup_id : w->backup_refused;
+    size_t size = stored ? sizeof(w->backup_id) : sizeof(w->backup_refused);
+    take_flag(&answer, f->key, f->value);
+    if (!w->backup_asked || w->backup_id[0] || w->backup_refused[0])
+        bad_link("an answer about a backup that nobody waits for", f->key);
+    if (!words || !*words || (stored && strspn(words, "0123456789abcdef") != size - 1))
+        bad_link("an answer about a backup without its words", f->key);
+    if (stored && strlen(words) != size - 1)
+        bad_link("a backup's id that is none", words);
+    snprintf(to, size, "%s", words);
+}
+
 static void take_field(struct worker *w, const struct link_field *f, bool job)
 {
     bool device = false;
@@ -172,6 +189,10 @@ static void take_field(struct worker *w, const struct link_field *f, bool job)
         take_usb_id(w->pid, f->value);
     } else if (strcmp(f->key, KEY_PRODUCT) == 0) {
         snprintf(w->product, sizeof(w->product), "%s", f->value);
+    } else if (strcmp(f->key, KEY_BACKUP_STORED) == 0 || strcmp(f->key, KEY_BACKUP_REFUSED) == 0) {
+        take_backup_answer(w, f);
+    } else if (strcmp(f->key, KEY_ID) == 0 || strcmp(f->key, KEY_MESSAGE) == 0) {
+        ; /* words of the answer beside them */
     } else if (strcmp(f->key, KEY_CANCEL) == 0) {
         take_flag(&w->cancel, f->key, f->value);
     } else if (strcmp(f->key, KEY_STOP) == 0) {

@@ -23,7 +23,7 @@ struct worker {
         char *name, *value;
     } * options;
     size_t n_options;
-    int fd_archive, fd_store, fd_package, fd_journal, fd_recorded; /* -1: not given */
+    int fd_archive, fd_store, fd_package, fd_journal, fd_recorded, fd_backup, fd_source; /* -1: not given */
 
     /* what the service told since */
     int fd_device;    /* a device that waits to be opened; -1 */
@@ -32,6 +32,10 @@ struct worker {
     bool critical;     /* between two safe points: CANCEL and STOP wait (see worker_check) */
     char appeared[16]; /* the last APPEARED, "" */
     char vid[5], pid[5], product[128];
+    bool backup_asked; /* BACKUP=1 was told */
+    /* The answer to it; both empty until it came. */
+    char backup_id[33];
+    char backup_refused[512];
 
     /* inside of worker.c; a zeroed worker with its link and fds set is a valid one */
     bool closed; /* EOF: `link` was replaced by a descriptor that stays silent, fd_send still reaches the

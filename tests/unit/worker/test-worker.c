@@ -191,11 +191,52 @@ static void test_bad_messages(void **state)
         {"STOP=0\n", false, false},
         {"APPEARED=there\n", false, false},
         {"CANCEL=1\n", false, true},
+        {"BACKUP_STORED=1\nID=00112233445566778899aabbccddeeff\n", false, false}, /* nobody asked */
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         int status = status_after(bad[i].lines, bad[i].as_job, bad[i].with_fd);
         if (status != EXIT_FAILURE)
             fail_msg("taken: %s", bad[i].lines);
+    }
+}
+
+/* Before the first erase one word of the service decides: only a whole one counts, and only one. */
+static void test_backup_answers(void **state)
+{
+    struct fixture *f = *state;
+    f->w.backup_asked = true;
+    say(f, "BACKUP_STORED=1\nID=00112233445566778899aabbccddeeff\n");
+    assert_int_equal(worker_wake(&f->w), 0);
+    assert_string_equal(f->w.backup_id, "00112233445566778899aabbccddeeff");
+    assert_string_equal(f->w.backup_refused, "");
+
+    static const char *const bad[] = {
+        "BACKUP_STORED=1\n",
+        "BACKUP_STORED=1\nID=\n",
+        "BACKUP_STORED=1\nID=0011\n",
+        "BACKUP_STORED=1\nID=00112233445566778899aabbccddeeff00\n",
+        "BACKUP_STORED=1\nID=00112233445566778899AABBCCDDEEFF\n",
+        "BACKUP_STORED=yes\nID=00112233445566778899aabbccddeeff\n",
+        "BACKUP_REFUSED=1\n",
+        "BACKUP_STORED=1\nID=00112233445566778899aabbccddeeff\nBACKUP_REFUSED=1\nMESSAGE=no\n",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct fixture *g;
+        setup((void **)&g);
+        g->w.backup_asked = true;
+        say(g, bad[i]);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+            worker_wake(&g->w);
+            _exit(0);
+        }
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        teardown((void **)&g);
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_FAILURE)
+            fail_msg("taken: %s", bad[i]);
     }
 }
 
@@ -540,6 +581,7 @@ int main(void)
         TEST(test_no_job),
         TEST(test_no_job_but_the_end),
         cmocka_unit_test(test_bad_messages),
+        cmocka_unit_test_setup_teardown(test_backup_answers, setup, teardown),
         cmocka_unit_test(test_message_too_long),
         TEST(test_cancel),
         TEST(test_cancel_wakes),
