@@ -1,10 +1,22 @@
 # qdld: see README.md for use, HACKING.md for the exact commands of development.
 
 BUILD ?= build
-PREFIX ?= /usr
 CC ?= gcc
 PKG_CONFIG ?= pkg-config
 VERSION := 0.1.0
+
+# Where make install puts things, below DESTDIR. What others look for in one place only goes there whatever the PREFIX.
+PREFIX ?= /usr
+BINDIR ?= $(PREFIX)/bin
+LIBEXECDIR ?= $(PREFIX)/libexec
+MANDIR ?= $(PREFIX)/share/man
+METAINFODIR ?= $(PREFIX)/share/metainfo
+SYSCONFDIR ?= /etc
+DBUSDIR ?= /usr/share/dbus-1
+POLKITDIR ?= /usr/share/polkit-1
+UNITDIR ?= $(shell $(PKG_CONFIG) --variable=systemdsystemunitdir systemd)
+SYSUSERSDIR ?= $(shell $(PKG_CONFIG) --variable=sysusersdir systemd)
+UDEVDIR ?= $(shell $(PKG_CONFIG) --variable=udevdir udev)
 
 # make SAN=1 BUILD=build-san … builds and runs everything under AddressSanitizer and UBSan.
 # make fuzz builds with clang, into $(BUILD)-fuzz, every parser instrumented.
@@ -28,7 +40,7 @@ CFLAGS += -std=gnu17 $(OPT) $(WARN) -fstack-protector-strong -fno-strict-aliasin
 LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
 
 PACKAGES := libsystemd libudev libusb-1.0 libxml-2.0 libarchive json-c libcrypto inih libseccomp
-ifneq ($(filter-out deps demo check clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps deb demo check clean,$(or $(MAKECMDGOALS),all)),)
 CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 endif
 
@@ -73,6 +85,14 @@ $(BUILD)/%.o: %.c | $(BUILD)/build-id.h
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 $(WORKER_MAIN) $(BUILD)/daemon/service/process.o: $(BUILD)/build-id.h
+
+# Rewritten only when it says something new, so that another PREFIX makes what it must and no more.
+$(BUILD)/paths.h: FORCE
+	@mkdir -p $(@D)
+	@printf '#define QDLD_LIBEXECDIR "%s"\n' '$(LIBEXECDIR)' > $@.new
+	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
+$(SERVICE_MAIN): $(BUILD)/paths.h
+FORCE:
 
 define floor_rule
 $(BUILD)/lib$(1).a: $(filter-out $(WORKER_MAIN) $(SERVICE_MAIN),$(call floor,$(1)))
@@ -167,6 +187,35 @@ check:
 bench: all $(BUILD)/bare-writer
 	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
 
+# ---- installing ----
+$(BUILD)/qdld.service: systemd/qdld.service.in FORCE
+	@mkdir -p $(@D)
+	@sed 's|@libexecdir@|$(LIBEXECDIR)|' $< > $@
+
+# The unit and rules directories have no default of ours: a file in the wrong one is found by nobody.
+install: $(PROGRAMS) $(BUILD)/qdld.service
+	@[ -n '$(UNITDIR)' ] && [ -n '$(SYSUSERSDIR)' ] && [ -n '$(UDEVDIR)' ] || \
+		{ echo 'install: systemd.pc or udev.pc is missing; set UNITDIR, SYSUSERSDIR and UDEVDIR' >&2; exit 1; }
+	install -D -m 755 $(BUILD)/qdld $(DESTDIR)$(LIBEXECDIR)/qdld
+	install -D -m 755 $(BUILD)/qdld-worker $(DESTDIR)$(LIBEXECDIR)/qdld-worker
+	install -D -m 755 $(BUILD)/qdlctl $(DESTDIR)$(BINDIR)/qdlctl
+	install -D -m 644 $(BUILD)/qdld.service $(DESTDIR)$(UNITDIR)/qdld.service
+	install -D -m 644 systemd/qdld.sysusers $(DESTDIR)$(SYSUSERSDIR)/qdld.conf
+	install -D -m 644 systemd/60-qdld.rules $(DESTDIR)$(UDEVDIR)/rules.d/60-qdld.rules
+	install -D -m 644 systemd/org.qdld1.qdld.metainfo.xml $(DESTDIR)$(METAINFODIR)/org.qdld1.qdld.metainfo.xml
+	install -D -m 644 systemd/qdld.conf $(DESTDIR)$(SYSCONFDIR)/qdld/qdld.conf
+	install -D -m 644 dbus/org.qdld1.conf $(DESTDIR)$(DBUSDIR)/system.d/org.qdld1.conf
+	install -D -m 644 dbus/org.qdld1.service $(DESTDIR)$(DBUSDIR)/system-services/org.qdld1.service
+	install -D -m 644 dbus/org.qdld1.xml $(DESTDIR)$(DBUSDIR)/interfaces/org.qdld1.xml
+	install -D -m 644 dbus/org.qdld1.policy $(DESTDIR)$(POLKITDIR)/actions/org.qdld1.policy
+	install -D -m 644 dbus/org.qdld1.rules $(DESTDIR)$(POLKITDIR)/rules.d/60-qdld.rules
+	for m in man/*.[1-8]; do install -D -m 644 $$m $(DESTDIR)$(MANDIR)/man$${m##*.}/$${m##*/}; done
+
+# Debian packages, in $(BUILD)/deb. Made from a copy, so that the tree stays as it is.
+deb:
+	@tests/install-deps dpkg-dev debhelper lintian udev
+	@tests/make-deb $(BUILD)/deb
+
 deps:
 	tests/install-deps
 
@@ -175,7 +224,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-faults check-style deps clean
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-faults check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

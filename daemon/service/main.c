@@ -10,9 +10,10 @@
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
+#include "paths.h"
 #include "service/manager.h"
 
-#define WORKER_PATH "/usr/libexec/qdld-worker"
+#define WORKER_PATH QDLD_LIBEXECDIR "/qdld-worker"
 
 static void print_help(void)
 {
@@ -80,6 +81,13 @@ static int on_stop_signal(sd_event_source *source _unused_, const struct signalf
     return 0;
 }
 
+static int on_reload_signal(sd_event_source *source _unused_, const struct signalfd_siginfo *si _unused_,
+                            void *userdata)
+{
+    manager_restart(userdata);
+    return 0;
+}
+
 /* SIGCHLD is blocked for the workers' sake; a link that breaks is an error of a call, not a signal. */
 static int block_signals(void)
 {
@@ -87,6 +95,7 @@ static int block_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     signal(SIGPIPE, SIG_IGN);
     return sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -errno : 0;
@@ -95,7 +104,9 @@ static int block_signals(void)
 static int handle_signals(sd_event *event, struct manager *m)
 {
     int r = sd_event_add_signal(event, NULL, SIGTERM, on_stop_signal, m);
-    return r < 0 ? r : sd_event_add_signal(event, NULL, SIGINT, on_stop_signal, m);
+    if (r >= 0)
+        r = sd_event_add_signal(event, NULL, SIGINT, on_stop_signal, m);
+    return r < 0 ? r : sd_event_add_signal(event, NULL, SIGHUP, on_reload_signal, m);
 }
 
 /*

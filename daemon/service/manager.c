@@ -147,6 +147,21 @@ static void tell_status(const struct manager *m)
         sd_notify(false, "STATUS=Idle");
 }
 
+static int on_name_released(sd_bus_message *reply _unused_, void *userdata, sd_bus_error *error _unused_)
+{
+    struct manager *m = userdata;
+    sd_event_exit(m->event, m->exit_status);
+    return 0;
+}
+
+/* What is sent to the name from here on waits for the service that is started next; what was sent before
+ * stands in front of the answer and is answered. */
+static void leave_bus(struct manager *m)
+{
+    if (sd_bus_release_name_async(m->bus, &m->release_slot, BUS_NAME, on_name_released, m) < 0)
+        sd_event_exit(m->event, m->exit_status);
+}
+
 static int on_update(sd_event_source *source _unused_, void *userdata)
 {
     struct manager *m = userdata;
@@ -154,10 +169,13 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
     modem_free_unneeded(m);
     object_set_bool(&m->object, "Busy", &m->busy, busy);
     object_flush(&m->object);
+    bool needed = busy || has_holder(m);
+    if (m->restart_wanted && !needed)
+        manager_stop(m, MANAGER_EXIT_RESTART);
     if (!m->stopping)
         tell_status(m);
-    else if (!busy && !has_holder(m))
-        sd_event_exit(m->event, m->exit_status);
+    else if (!needed && !m->release_slot)
+        leave_bus(m);
     return 0;
 }
 
@@ -227,6 +245,12 @@ void manager_stop(struct manager *m, int exit_status)
     manager_update(m);
 }
 
+void manager_restart(struct manager *m)
+{
+    m->restart_wanted = true;
+    manager_update(m);
+}
+
 struct manager *manager_free(struct manager *m)
 {
     if (!m)
@@ -242,6 +266,7 @@ struct manager *manager_free(struct manager *m)
         firmware_free(m->firmware);
     sd_event_source_disable_unref(m->stop_timer);
     sd_event_source_disable_unref(m->update_source);
+    sd_bus_slot_unref(m->release_slot);
     object_done(&m->object);
     sd_bus_slot_unref(m->object_manager);
     free(m->version);

@@ -43,9 +43,11 @@ struct manager {
     uint64_t last_job;         /* the highest number that was ever given */
     uint64_t n_finished;       /* jobs that were seen to end, earlier runs' in the order of their numbers */
 
+    bool restart_wanted; /* SIGHUP came */
     bool stopping;
     int exit_status;
     sd_event_source *stop_timer;
+    sd_bus_slot *release_slot; /* the name is being given back: the last thing of all */
     sd_event_source *update_source;
 };
 
@@ -69,10 +71,18 @@ int manager_start(struct manager *m, const struct manager_options *options, stru
  * gone, or after MANAGER_STOP_USEC, the loop ends with this status.
  */
 void manager_stop(struct manager *m, int exit_status);
+/*
+ * The binary or the configuration has changed (an upgrade, "systemctl reload"): stops with
+ * MANAGER_EXIT_RESTART as soon as nothing is left that this would cut off. New jobs are taken meanwhile.
+ */
+void manager_restart(struct manager *m);
 struct manager *manager_free(struct manager *m);
 DEFINE_CLEANUP(struct manager *, manager_free)
 
-enum { MANAGER_STOP_USEC = 120 * 1000000 };
+enum {
+    MANAGER_STOP_USEC = 120 * 1000000,
+    MANAGER_EXIT_RESTART = 75, /* RestartForceExitStatus= of the unit */
+};
 
 /*
  * Something started, ended, came or went. Once the caller is through with it all: Busy, STATUS= for
