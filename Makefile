@@ -143,6 +143,10 @@ $(BUILD)/unit/$(1)/%: $(BUILD)/tests/unit/$(1)/%.o $(LIB_$(1))
 endef
 $(foreach f,base link transport protocol storage firmware worker,$(eval $(call unit_rule,$(f),$$(LIBS_worker))))
 $(eval $(call unit_rule,service,$$(LIBS_service)))
+# Those with a scripted modem have a time of their own: tests/unit/peer-clock.h.
+PEER_CLOCK := $(BUILD)/tests/unit/peer-clock.o
+$(filter $(BUILD)/unit/protocol/%,$(UNIT_TESTS)): $(PEER_CLOCK)
+$(BUILD)/unit/protocol/%: LIBS_test += $(PEER_CLOCK) -Wl,--wrap=poll,--wrap=__poll_chk,--wrap=clock_gettime
 # Tests on mocked USB and udev: test-*-umockdev.c of any floor.
 $(BUILD)/tests/unit/%-umockdev.o: CPPFLAGS += $(CFLAGS_umockdev)
 $(BUILD)/unit/%-umockdev: LIBS_test += $(LIBS_umockdev)

@@ -3,9 +3,9 @@
 
 /*
  * A scripted modem for unit tests: a thread that plays the device on the other end of a socket pair
- * (transport/virtual.h) while the test plays the host through transport_open(). Cases can run side by side,
- * so that those which wait for a time-out cost one time-out together. The script's own complaints are kept
- * and told at the end.
+ * (transport/virtual.h) while the test plays the host through transport_open(). Each case has a time of its
+ * own (peer-clock.h), in which only waiting takes time, and each transfer of the modem. Cases run side by
+ * side. The script's own complaints are kept and told at the end.
  */
 
 #include <errno.h>
@@ -17,13 +17,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <cmocka.h>
 
+#include "peer-clock.h"
 #include "transport/transport.h"
 #include "transport/virtual.h"
 
-enum { PEER_PATIENCE_SEC = 100, PEER_HEX_SHOWN = 24 };
+enum { PEER_HEX_SHOWN = 24 };
+
+/* What a transfer of the modem takes at least: a microframe of USB. */
+#define PEER_TRANSFER ((usec_t)125)
 
 struct peer_case;
 
@@ -32,6 +35,7 @@ struct peer {
     bool over;    /* the host has closed, or the script has failed: everything returns at once */
     char type;    /* of the last datagram heard */
     size_t heard; /* bytes of data in all */
+    struct peer_clock clock;
     char complaint[400];
     struct peer_case *playing;
 };
@@ -66,15 +70,32 @@ static inline void _printf_(2, 3) peer_complain(struct peer *p, const char *form
     p->over = true;
 }
 
+/* Until the socket is ready for `events` or the host has hung up (true), or for so long. */
+static inline bool peer_wait(struct peer *p, short events, usec_t usec)
+{
+    int r = peer_clock_wait(&p->clock, p->fd, events, usec);
+    if (r < 0)
+        peer_complain(p, "heard nothing for too long");
+    return r > 0;
+}
+
+/* For so long, whatever the host does. */
+static inline void peer_sleep(struct peer *p, usec_t usec)
+{
+    if (peer_clock_wait(&p->clock, -1, 0, usec) < 0)
+        peer_complain(p, "slept for too long");
+}
+
 /* One datagram's payload; its type is in p->type. -1: the host is gone (no complaint). */
 static inline ssize_t peer_hear(struct peer *p, void *buffer, size_t size)
 {
     uint8_t datagram[1 + VIRTUAL_DATA_MAX];
+    ssize_t n;
     if (p->over)
         return -1;
-    ssize_t n = recv(p->fd, datagram, sizeof(datagram), 0);
-    if (n < 0 && errno == EAGAIN)
-        peer_complain(p, "heard nothing for %d s", PEER_PATIENCE_SEC);
+    do
+        n = recv(p->fd, datagram, sizeof(datagram), MSG_DONTWAIT);
+    while (n < 0 && errno == EAGAIN && peer_wait(p, POLLIN, USEC_INFINITY));
     if (n <= 0) {
         p->over = true;
         return -1;
@@ -142,10 +163,12 @@ static inline bool peer_say(struct peer *p, const void *data, size_t size)
         size_t n = MIN_OF(size - done, (size_t)VIRTUAL_DATA_MAX);
         if (n > 0)
             memcpy(datagram + 1, (const uint8_t *)data + done, n);
-        if (p->over || send(p->fd, datagram, 1 + n, MSG_NOSIGNAL) < 0) {
-            p->over = true;
+        ssize_t r = -1;
+        while (!p->over && (r = send(p->fd, datagram, 1 + n, MSG_NOSIGNAL | MSG_DONTWAIT)) < 0)
+            p->over = errno != EAGAIN || !peer_wait(p, POLLOUT, USEC_INFINITY);
+        if (r < 0)
             return false;
-        }
+        peer_clock_spend(&p->clock, PEER_TRANSFER);
         done += n;
     } while (done < size);
     return true;
@@ -180,6 +203,7 @@ static inline void *peer_modem_thread(void *userdata)
     if (peer_expect_type(p, VIRTUAL_POLL))
         c->modem(p, c->arg);
     p->fd = close_fd(p->fd); /* the unplug */
+    peer_clock_leave(&p->clock);
     return NULL;
 }
 
@@ -187,32 +211,34 @@ static inline void *peer_host_thread(void *userdata)
 {
     struct peer_case *c = userdata;
     struct transport *t = NULL;
+    peer_clock_enter(&c->peer.clock);
     usec_t start = now_usec();
     c->r = transport_open(c->host_fd, &t, &c->e);
     if (c->r == 0)
         c->host(c, t);
     c->took = now_usec() - start;
     transport_free(t);
+    peer_clock_exit();
     return NULL;
 }
 
 /* Plays all cases at the same time and fails the test if a script complained. */
 static inline void peer_play(struct peer_case *cases, size_t n)
 {
-    const struct timeval patience = {.tv_sec = PEER_PATIENCE_SEC};
     for (size_t i = 0; i < n; i++) {
         struct peer_case *c = &cases[i];
         int pair[2];
         assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), errno);
-        assert_return_code(setsockopt(pair[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), errno);
         c->host_fd = pair[0];
         c->peer = (struct peer){.fd = pair[1], .playing = c};
+        peer_clock_open(&c->peer.clock);
         assert_int_equal(pthread_create(&c->modem_thread, NULL, peer_modem_thread, c), 0);
         assert_int_equal(pthread_create(&c->host_thread, NULL, peer_host_thread, c), 0);
     }
     for (size_t i = 0; i < n; i++) {
         pthread_join(cases[i].host_thread, NULL);
         pthread_join(cases[i].modem_thread, NULL);
+        peer_clock_close(&cases[i].peer.clock);
     }
     for (size_t i = 0; i < n; i++)
         if (cases[i].peer.complaint[0])

@@ -5,7 +5,7 @@
 
 #include "../firehose-modem.h"
 
-#include <poll.h>
+#include <limits.h>
 #include <sys/eventfd.h>
 
 #include "base/text.h"
@@ -214,13 +214,27 @@ static void test_given_up(void **state)
 
 /* ---- bounds ---- */
 
-static void modem_endless_logs(struct peer *p, const void *arg)
+/* So many logs, each a transfer, and then the answer. */
+static void modem_many_logs(struct peer *p, const void *arg)
 {
-    (void)arg;
     char text[4096];
-    if (hear_document(p, "<nop", text, sizeof(text)))
-        while (peer_say_text(p, LOG("INFO: I could go on like this for ever")))
-            ;
+    if (!hear_document(p, "<nop", text, sizeof(text)))
+        return;
+    for (unsigned n = *(const unsigned *)arg; n > 0; n--)
+        if (!peer_say_text(p, LOG("INFO: I could go on like this for ever")))
+            return;
+    peer_say_text(p, ACK);
+    peer_be_silent(p);
+}
+
+static void modem_slow_logs(struct peer *p, const void *arg)
+{
+    char text[4096];
+    (void)arg;
+    if (!hear_document(p, "<nop", text, sizeof(text)))
+        return;
+    while (peer_say_text(p, LOG("INFO: I could go on like this for ever")))
+        peer_sleep(p, USEC_PER_SEC);
 }
 
 static void modem_endless_line(struct peer *p, const void *arg)
@@ -292,17 +306,38 @@ static void test_bounds(void **state)
     assert_non_null(strstr(cases[2].e.message, "13 bytes that are no Firehose document"));
     assert_int_equal(cases[3].e.hint, HINT_POWER_CYCLE);
 
-    /* These end by a count or by the time, whichever is first on this machine. */
-    struct peer_case endless[] = {
-        {"endless logs", modem_endless_logs, NULL, host_quiet_nop},
-        {"endless padding", modem_endless_padding, NULL, host_quiet_nop},
+    assert_true(cases[3].took == 5 * USEC_PER_SEC);
+    assert_in_range(cases[4].took, 5 * USEC_PER_SEC, 5 * USEC_PER_SEC + PEER_TRANSFER);
+}
+
+/* A modem that does not stop to talk ends by a count, or by the time if it is slow. */
+static void test_endless(void **state)
+{
+    (void)state;
+    static const unsigned most = FIREHOSE_DOCUMENTS_MAX - 1, more = FIREHOSE_DOCUMENTS_MAX,
+                          endless = UINT_MAX;
+    struct peer_case cases[] = {
+        {"as many logs as are borne", modem_many_logs, &most, host_quiet_nop},
+        {"one more", modem_many_logs, &more, host_quiet_nop},
+        {"logs for ever", modem_many_logs, &endless, host_quiet_nop},
+        {"slow logs", modem_slow_logs, NULL, host_quiet_nop},
+        {"padding", modem_endless_padding, NULL, host_quiet_nop},
     };
-    peer_play(endless, ARRAY_SIZE(endless));
-    for (size_t i = 0; i < ARRAY_SIZE(endless); i++) {
-        assert_true(endless[i].r == -ETIMEDOUT || endless[i].r == -EPROTO);
-        assert_in_range(endless[i].took, 0, 20 * USEC_PER_SEC);
+    const struct expected expected[] = {
+        {0, ERROR_NONE, NULL, NULL},
+        {-EPROTO, ERROR_FIREHOSE_FAILED, "go on like this", NULL},
+        {-EPROTO, ERROR_FIREHOSE_FAILED, "go on like this", NULL},
+        {-ETIMEDOUT, ERROR_TIMEOUT, "go on like this", NULL},
+        {-ETIMEDOUT, ERROR_TIMEOUT, NULL, NULL},
+    };
+    _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
+    play(cases, expected, ARRAY_SIZE(cases));
+    for (size_t i = 1; i <= 2; i++) {
+        assert_non_null(strstr(cases[i].e.message, "does not stop to log, more than 10000 documents"));
+        assert_true(cases[i].took < 5 * USEC_PER_SEC); /* not by the time */
     }
-    assert_non_null(strstr(endless[0].e.words, "go on like this"));
+    assert_in_range(cases[3].took, 5 * USEC_PER_SEC, 6 * USEC_PER_SEC);
+    assert_in_range(cases[4].took, 5 * USEC_PER_SEC, 6 * USEC_PER_SEC);
 }
 
 /* ---- banner ---- */
@@ -506,6 +541,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers), cmocka_unit_test(test_late_answers), cmocka_unit_test(test_given_up),
         cmocka_unit_test(test_banner),  cmocka_unit_test(test_configure),    cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_endless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -407,12 +407,11 @@ static void modem_starts_anew(struct peer *p, const void *arg)
 /* Does not take the data any more and has said why. */
 static void modem_takes_nothing(struct peer *p, const void *arg)
 {
-    struct pollfd hung_up = {.fd = p->fd};
     (void)arg;
     pbl_expect_hello_resp(p, 2, 0);
     PBL_SAY(p, PBL_READ_DATA, 13, 0, 1000000);
     PBL_SAY(p, PBL_END_IMAGE, 13, 0x21);
-    poll(&hung_up, 1, PEER_PATIENCE_SEC * 1000);
+    peer_wait(p, 0, USEC_INFINITY); /* until it hangs up */
 }
 
 static void modem_truncated_request(struct peer *p, const void *arg)
