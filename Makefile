@@ -55,13 +55,14 @@ LIB_transport := $(BUILD)/libtransport.a $(LIB_base)
 LIB_protocol := $(BUILD)/libprotocol.a $(LIB_transport)
 LIB_storage := $(BUILD)/libstorage.a $(LIB_protocol)
 LIB_firmware := $(BUILD)/libfirmware.a $(LIB_storage)
-LIB_worker := $(BUILD)/libworker.a $(BUILD)/libfirmware.a $(BUILD)/libstorage.a $(BUILD)/libprotocol.a \
+LIB_backup := $(BUILD)/libbackup.a $(LIB_storage)
+LIB_worker := $(BUILD)/libworker.a $(BUILD)/libbackup.a $(BUILD)/libfirmware.a $(BUILD)/libstorage.a $(BUILD)/libprotocol.a \
 	$(BUILD)/libtransport.a $(LIB_link)
 LIB_service := $(BUILD)/libservice.a $(LIB_link)
-FLOORS := base link transport protocol storage firmware worker service
+FLOORS := base link transport protocol storage firmware backup worker service
 
 # mibib_print/scan use the link's text form.
-$(foreach f,storage firmware,$(eval LIB_$(f) += $(BUILD)/liblink.a $(BUILD)/libbase.a))
+$(foreach f,storage firmware backup,$(eval LIB_$(f) += $(BUILD)/liblink.a $(BUILD)/libbase.a))
 
 LIBS_worker := $(shell $(PKG_CONFIG) --libs libusb-1.0 libxml-2.0 libarchive json-c libcrypto libseccomp 2>/dev/null)
 LIBS_service := $(shell $(PKG_CONFIG) --libs libsystemd libudev inih 2>/dev/null)
@@ -141,7 +142,7 @@ $(BUILD)/unit/$(1)/%: $(BUILD)/tests/unit/$(1)/%.o $(LIB_$(1))
 	@mkdir -p $$(@D)
 	$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(LIB_$(1)) $(2) $$(LIBS_test)
 endef
-$(foreach f,base link transport protocol storage firmware worker,$(eval $(call unit_rule,$(f),$$(LIBS_worker))))
+$(foreach f,base link transport protocol storage firmware backup worker,$(eval $(call unit_rule,$(f),$$(LIBS_worker))))
 $(eval $(call unit_rule,service,$$(LIBS_service)))
 # Those with a scripted modem have a time of their own: tests/unit/peer-clock.h.
 PEER_CLOCK := $(BUILD)/tests/unit/peer-clock.o
