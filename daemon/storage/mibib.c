@@ -280,7 +280,7 @@ static bool is_better(const struct copy *a, const struct copy *b)
 }
 
 int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
-               struct mibib_table *ret, uint64_t *ret_block, struct error *e)
+               struct nand_map *map, struct mibib_table *ret, uint64_t *ret_block, struct error *e)
 {
     if (g->pages_per_block < MIBIB_PAGES)
         return error_set(e, ERROR_UNSUPPORTED, "erase blocks of %u pages cannot hold a partition table",
@@ -300,6 +300,9 @@ int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct n
         int r = read_copy(f, g, caps->skip_bad_block, block, pages, copy, e);
         if (r < 0)
             return r;
+        /* By its first page, as nand_read_map() would judge it. */
+        if (map && caps->skip_bad_block && nand_page_state(pages, g->page_size, 0xff) != NAND_PAGE_BAD)
+            nand_map_set(map, block, false);
         if (r == 0 || (found && !is_better(copy, best)))
             continue;
         *best = *copy;

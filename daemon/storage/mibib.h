@@ -50,10 +50,11 @@ uint32_t mibib_crc(const void *data, size_t size);
  * blocks; several copies: the highest age with a valid CRC. A copy without a CRC page counts only if none has
  * one; with a wrong CRC it never counts. *ret_block is its block. -ENOENT (and *e untouched) if there is
  * none. EraseCalibration if the one that counts has a valid CRC and does not parse: the modem goes by it, and
- * an older copy would tell wrong. Needs g->blocks.
+ * an older copy would tell wrong. Needs g->blocks. map (may be NULL) learns of the blocks that are seen to be
+ * good on the way.
  */
 int mibib_read(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
-               struct mibib_table *ret, uint64_t *ret_block, struct error *e);
+               struct nand_map *map, struct mibib_table *ret, uint64_t *ret_block, struct error *e);
 
 /* By name, case ignored, "0:" ignored; NULL if absent. */
 const struct mibib_partition *mibib_find(const struct mibib_table *t, const char *name);

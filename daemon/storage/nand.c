@@ -174,6 +174,15 @@ int nand_read_page(struct firehose *f, const struct nand_geometry *g, uint64_t b
     return firehose_read_pages(f, &range, skip_bad_block, ret, e);
 }
 
+int nand_read_seam(struct firehose *f, const struct nand_geometry *g, uint64_t block, void *ret,
+                   struct error *e)
+{
+    struct firehose_range range = nand_range(g, block, 2);
+    range.start += g->pages_per_block - 1;
+    range.count = 2;
+    return firehose_read_pages(f, &range, true, ret, e);
+}
+
 /*
  * What shows the bad fill may be data that happen to be 0xBD. A logical read that ends with the block tells:
  * on a bad block it is out of good ones and refused, or, by a programmer that does not know last_sector,
@@ -216,6 +225,25 @@ static int look_at(struct firehose *f, const struct nand_geometry *g, uint64_t b
     return 0;
 }
 
+/*
+ * Two neighbours with one command: a page on either side of their seam. One that does not show the bad fill
+ * makes its block a good one; the other is looked at by itself.
+ */
+static int look_at_two(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint8_t *pages,
+                       bool ret[2], struct error *e)
+{
+    bool bad[2];
+    int r = nand_read_seam(f, g, block, pages, e);
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(bad); i++)
+        bad[i] = nand_page_state(pages + i * g->page_size, g->page_size, FILL_ERASED) == NAND_PAGE_BAD;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(bad); i++)
+        if (bad[i])
+            r = look_at(f, g, block + i, pages, &bad[i], e);
+    if (r == 0)
+        memcpy(ret, bad, sizeof(bad));
+    return r;
+}
+
 int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
                   uint64_t first, uint64_t count, struct nand_map *m, struct error *e)
 {
@@ -227,15 +255,17 @@ int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struc
                          (unsigned long long)first, (unsigned long long)(first + count),
                          (unsigned long long)m->blocks);
 
-    _cleanup_free_ uint8_t *page = malloc(g->page_size);
-    if (!page)
+    _cleanup_free_ uint8_t *pages = malloc(2 * (size_t)g->page_size);
+    if (!pages)
         return error_set(e, ERROR_FAILED, "out of memory");
-    for (uint64_t block = first; block < first + count; block++) {
-        bool bad;
-        int r = look_at(f, g, block, page, &bad, e);
+    for (uint64_t block = first, n; block < first + count; block += n) {
+        bool bad[2];
+        n = MIN_OF(first + count - block, (uint64_t)2);
+        int r = n == 2 ? look_at_two(f, g, block, pages, bad, e) : look_at(f, g, block, pages, bad, e);
         if (r < 0)
             return r;
-        nand_map_set(m, block, bad);
+        for (uint64_t i = 0; i < n; i++)
+            nand_map_set(m, block + i, bad[i]);
     }
     return 0;
 }

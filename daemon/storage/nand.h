@@ -64,11 +64,12 @@ void nand_map_set(struct nand_map *m, uint64_t block, bool bad);
 uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t count);
 
 /*
- * Looks at `count` blocks from `first`: reads the first page of each with skip_bad_block, and the last one
- * too where the first shows the bad fill; where both do, the first again without it, since an image may hold
- * blocks of nothing but 0xBD. The programmer's ERROR logs of that last read are dropped. -EOPNOTSUPP if the
- * programmer cannot show bad blocks
- * (!caps->skip_bad_block).
+ * Looks at `count` blocks from `first`, two with one command, since a command costs up to 75 ms whatever it
+ * reads: the last page of one and the first of the next, with skip_bad_block. A block that shows the bad fill
+ * there, or that has no neighbour, is looked at by itself: its first page, its last one too where the first
+ * shows the bad fill; where both do, the first again without skip_bad_block, since an image may hold blocks
+ * of nothing but 0xBD. The programmer's ERROR logs of that last read are dropped. -EOPNOTSUPP if the
+ * programmer cannot show bad blocks (!caps->skip_bad_block).
  */
 int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
                   uint64_t first, uint64_t count, struct nand_map *m, struct error *e);
@@ -80,3 +81,11 @@ struct firehose_range nand_range(const struct nand_geometry *g, uint64_t first_b
 /* One page of a block, the block being its own end (last_sector). ret holds page_size bytes. */
 int nand_read_page(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint32_t page,
                    bool skip_bad_block, void *ret, struct error *e);
+/*
+ * The last page of `block` and the first one of the next, as they lie there (skip_bad_block: a bad block
+ * shows its fill and shifts nothing), with one command. ret holds two pages. A programmer puts its fills in
+ * for what it reads at once, and that never crosses a block's border (reference/edl.md 2.6, from
+ * disassembly).
+ */
+int nand_read_seam(struct firehose *f, const struct nand_geometry *g, uint64_t block, void *ret,
+                   struct error *e);

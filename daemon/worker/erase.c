@@ -59,14 +59,30 @@ static int page_is_erased(struct flash *f, uint64_t block, uint32_t page, uint8_
 
 /* A block that reads as bad where nothing was expected to: it went bad, which the map has to hear from
  * nand_read_map(). */
-static int block_is_erased(struct flash *f, uint64_t block, uint8_t *buffer, struct error *e)
+static int begins_erased(struct flash *f, uint64_t block, uint8_t *buffer, struct error *e)
 {
     int r = page_is_erased(f, block, 0, buffer, e);
     if (r == 0 && nand_page_state(buffer, f->plan->geometry.page_size, 0xff) == NAND_PAGE_BAD) {
         r = erase_read_map(f, block, 1, e);
         return r < 0 ? r : nand_map_is_bad(&f->map, block);
     }
-    return r <= 0 ? r : page_is_erased(f, block, f->plan->geometry.pages_per_block - 1, buffer, e);
+    return r;
+}
+
+/*
+ * 1: the last page of a block is erased; *ret_next: and the first one of the next block, as the same command
+ * told. What is not erased is looked at by itself.
+ */
+static int ends_erased(struct flash *f, uint64_t block, bool *ret_next, uint8_t *buffer, struct error *e)
+{
+    size_t size = f->plan->geometry.page_size;
+    int r = nand_read_seam(f->session->firehose, &f->plan->geometry, block, buffer, e);
+    if (r < 0)
+        return r;
+    if (nand_page_state(buffer, size, f->session->erased_fill) != NAND_PAGE_ERASED)
+        return page_is_erased(f, block, f->plan->geometry.pages_per_block - 1, buffer, e);
+    *ret_next = nand_page_state(buffer + size, size, f->session->erased_fill) == NAND_PAGE_ERASED;
+    return 1;
 }
 
 /* The blocks behind which nothing of a finished image lies: the n-th good block from a command's start is its
@@ -109,19 +125,33 @@ static int check_blind(struct flash *f, const struct plan_step *s, uint8_t *buff
     return r < 0 ? r : nand_page_state(buffer, g->page_size, f->session->erased_fill) == NAND_PAGE_ERASED;
 }
 
+static bool has_to_be_erased(const struct flash *f, uint64_t block)
+{
+    return !nand_map_is_bad(&f->map, block) && !is_covered(f, block);
+}
+
 static int look_at_blocks(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
 {
-    _cleanup_free_ uint8_t *buffer = malloc(f->plan->geometry.page_size);
+    _cleanup_free_ uint8_t *buffer = malloc(2 * (size_t)f->plan->geometry.page_size);
+    uint64_t end = s->first_block + s->n_blocks;
+    bool begins = false; /* b does, as was seen with the block in front of it */
     if (!buffer)
         return error_set(e, ERROR_FAILED, "out of memory");
     if (!shows_bad_blocks(f)) {
         *ret_block = s->first_block;
         return check_blind(f, s, buffer, e);
     }
-    for (uint64_t b = s->first_block; b < s->first_block + s->n_blocks; b++) {
-        if (nand_map_is_bad(&f->map, b) || is_covered(f, b))
+    for (uint64_t b = s->first_block; b < end; b++) {
+        if (!has_to_be_erased(f, b))
             continue;
-        int r = block_is_erased(f, b, buffer, e);
+        int r = begins ? 1 : begins_erased(f, b, buffer, e);
+        begins = false;
+        if (r > 0 && nand_map_is_bad(&f->map, b))
+            continue; /* since now */
+        if (r > 0 && b + 1 < end && has_to_be_erased(f, b + 1))
+            r = ends_erased(f, b, &begins, buffer, e);
+        else if (r > 0)
+            r = page_is_erased(f, b, f->plan->geometry.pages_per_block - 1, buffer, e);
         if (r > 0)
             continue;
         *ret_block = b;

@@ -18,6 +18,7 @@ enum {
 /* What became of one step of the plan; the same index as plan->steps. */
 struct flash_step {
     bool touched; /* its command was sent, by this job or by the one it continues */
+    bool begun;   /* by this job, after the gate read the map */
     bool done;    /* ACKed and, as far as the rules ask, looked at */
 };
 
@@ -25,6 +26,7 @@ struct flash_step {
 struct gate_facts {
     char *table;                    /* as mibib_print() tells it; NULL: there was none */
     struct mibib_partition rawdata; /* n_blocks 0: no table names it */
+    bool project_read;              /* the gate asked already */
     char *project;                  /* in RAWDATA; NULL: it says nothing */
 };
 

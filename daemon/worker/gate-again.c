@@ -34,9 +34,10 @@ int gate_remember(struct flash *f, const struct mibib_table *modem, struct error
     const struct mibib_partition *rawdata = gate_rawdata(f, modem);
     struct error own = {0};
 
-    gate_facts_done(&f->facts);
-    if (unit->have_serial && unit->serial != 0)
+    if (unit->have_serial && unit->serial != 0) {
+        gate_facts_done(&f->facts);
         return 0;
+    }
     worker_log(f->worker, "the modem tells no serial number: should it go away in the middle, it is known "
                           "again by its partition table, its project name and its bad blocks");
     f->facts.table = modem ? mibib_print(modem) : NULL;
@@ -45,6 +46,8 @@ int gate_remember(struct flash *f, const struct mibib_table *modem, struct error
     if (!rawdata)
         return 0;
     f->facts.rawdata = *rawdata;
+    if (f->facts.project_read)
+        return 0;
     f->quiet = true;
     int r = read_project(f, &f->facts.project, &own);
     f->quiet = false;
@@ -125,6 +128,16 @@ static int compare_project(struct flash *f, struct error *e)
 
 /* ---- bad blocks ---- */
 
+/* With its neighbour, where that is asked for too. */
+static int look_again(struct flash *f, uint64_t block, struct nand_map *now, struct error *e)
+{
+    bool two = nand_map_is_known(&f->at_gate, block + 1) && !nand_map_is_known(now, block + 1);
+    int r = flash_safe_point(f, e);
+    return r < 0 ? r
+                 : nand_read_map(f->session->firehose, &f->session->geometry, &f->session->capabilities,
+                                 block, two ? 2 : 1, now, e);
+}
+
 /*
  * A block that this job saw go bad is explained. One that went bad with the command in hand is not, and looks
  * like another unit: then the same call made again starts at the gate, which is the smaller evil.
@@ -132,16 +145,10 @@ static int compare_project(struct flash *f, struct error *e)
 static int compare_map(struct flash *f, struct nand_map *now, struct error *e)
 {
     char text[96];
-    int r = nand_map_init(now, f->at_gate.blocks);
-    if (r < 0)
-        return error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(f->at_gate.blocks));
     for (uint64_t b = 0; b < f->at_gate.blocks; b++) {
         if (!nand_map_is_known(&f->at_gate, b))
             continue;
-        r = flash_safe_point(f, e);
-        if (r == 0)
-            r = nand_read_map(f->session->firehose, &f->session->geometry, &f->session->capabilities, b, 1,
-                              now, e);
+        int r = nand_map_is_known(now, b) ? 0 : look_again(f, b, now, e);
         if (r < 0)
             return r;
         bool was = nand_map_is_bad(&f->at_gate, b), is = nand_map_is_bad(now, b);
@@ -164,7 +171,10 @@ int gate_again(struct flash *f, struct error *e)
 
     worker_phase(f->worker, "gate", NULL);
     f->quiet = true;
-    int r = gate_read_table(f, room, &modem, e);
+    int r = nand_map_init(&now, f->at_gate.blocks);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(f->at_gate.blocks));
+    r = gate_read_table(f, &now, room, &modem, e);
     if (r == 0)
         r = compare_table(f, modem, e);
     if (r == 0)

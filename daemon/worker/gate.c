@@ -52,12 +52,12 @@ int gate_chip(struct flash *f, struct error *e)
 
 /* ---- table and map ---- */
 
-int gate_read_table(struct flash *f, struct mibib_table *room, const struct mibib_table **ret,
-                    struct error *e)
+int gate_read_table(struct flash *f, struct nand_map *map, struct mibib_table *room,
+                    const struct mibib_table **ret, struct error *e)
 {
     uint64_t block;
     struct session *s = f->session;
-    int r = mibib_read(s->firehose, &s->geometry, &s->capabilities, room, &block, e);
+    int r = mibib_read(s->firehose, &s->geometry, &s->capabilities, map, room, &block, e);
     if (r < 0 && e->kind == ERROR_ERASE_CALIBRATION && f->options.allow & ALLOW_ERASE_CALIBRATION) {
         worker_log(f->worker, "WARN: %s", e->message);
         *e = (struct error){0};
@@ -117,9 +117,10 @@ static int read_map(struct flash *f, struct error *e)
         for (uint64_t b = step->first_block; b < end; b++) {
             if (nand_map_is_known(&f->map, b))
                 continue;
+            uint64_t n = b + 1 < end && !nand_map_is_known(&f->map, b + 1) ? 2 : 1;
             int r = flash_safe_point(f, e);
             if (r == 0)
-                r = nand_read_map(s->firehose, &s->geometry, &s->capabilities, b, 1, &f->map, e);
+                r = nand_read_map(s->firehose, &s->geometry, &s->capabilities, b, n, &f->map, e);
             if (r < 0)
                 return r;
         }
@@ -202,8 +203,14 @@ static int check_project(struct flash *f, const struct mibib_table *modem, struc
     if (!rawdata)
         return 0;
     int r = project_read(f, rawdata, name, e);
-    if (r <= 0)
+    if (r < 0)
         return r;
+    f->facts.project_read = true;
+    if (r == 0)
+        return 0;
+    f->facts.project = strdup(name);
+    if (!f->facts.project)
+        return error_set(e, ERROR_FAILED, "out of memory");
     worker_log(f->worker, "the project name in RAWDATA is %s", name);
     worker_tell(f->worker, KEY_PROJECT, name);
     if (project_agrees(f, name))
@@ -320,6 +327,7 @@ static int forget_last_gate(struct flash *f, struct error *e)
 {
     free(f->steps);
     f->steps = NULL;
+    gate_facts_done(&f->facts);
     if (plan_unjudge(f->plan) < 0)
         return error_set(e, ERROR_FAILED, "out of memory");
     return 0;
@@ -363,7 +371,7 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
     if (r == 0)
         r = prepare_map(f, e);
     if (r == 0)
-        r = gate_read_table(f, room, &modem, e);
+        r = gate_read_table(f, &f->map, room, &modem, e);
     if (r == 0)
         r = read_map(f, e);
     if (r == 0)

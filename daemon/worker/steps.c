@@ -110,7 +110,7 @@ static int begin_change(struct flash *f, size_t i, struct error *e)
     if (!f->destructive)
         worker_tell(w, KEY_DESTRUCTIVE, "1");
     f->destructive = true;
-    f->steps[i].touched = true;
+    f->steps[i].touched = f->steps[i].begun = true;
     f->steps[i].done = false;
     return 0;
 }
@@ -129,8 +129,8 @@ static int run_erase(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
     worker_phase(f->worker, "erase", flash_step_name(s));
-    /* Done again: what was begun here may have cost a block. */
-    int r = f->steps[i].touched ? erase_read_map(f, s->first_block, s->n_blocks, e) : 0;
+    /* Done again: what was begun here may have cost a block. What an earlier job began the gate has seen. */
+    int r = f->steps[i].begun ? erase_read_map(f, s->first_block, s->n_blocks, e) : 0;
     if (r == 0)
         r = begin_change(f, i, e);
     if (r == 0)

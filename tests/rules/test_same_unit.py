@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import blocks_of, driver, flashfile
+from conftest import PAGES, blocks_of, driver, flashfile
 
 NAMELESS = {
     "serial of zeros": ("serial=00000000",),
@@ -73,12 +73,15 @@ def test_another_one_comes_back(bench, nameless, other):
     swap.assert_untouched()
 
 
-def test_the_same_one_comes_back(bench, nameless):
-    bench.start(*nameless, "bad=%d" % BLOCK, "fault=unplug@out:145")
-    job = bench.flash()
+def test_the_same_one_comes_back(bench, nameless, rehearsal):
+    settings = (*nameless, "bad=%d" % BLOCK)
+    bench.start(*settings, "fault=unplug@command:%d" % rehearsal(settings=settings).programs[0].number)
+    job = bench.flash(confirmed=False)
     trace = bench.assert_done(job)
     assert job.log_has("the modem went away") and job.phases.count("gate") == 2, (job.phases, job.log)
     assert trace.programs
+    # RAWDATA, the only thing of which whole blocks are read, is asked once in each appearance.
+    assert sum(c.count == PAGES for c in trace.of("read")) == 2
 
 
 def test_the_same_one_comes_back_without_its_new_table(bench):
@@ -101,8 +104,8 @@ def test_the_same_one_comes_back_without_its_new_table(bench):
     bench.assert_done(job)
 
 
-def test_a_serial_is_enough(bench):
-    bench.start("fault=unplug@out:145")
+def test_a_serial_is_enough(bench, rehearsal):
+    bench.start("fault=unplug@command:%d" % rehearsal().programs[0].number)
     job = bench.flash()
     bench.assert_done(job)
     assert job.log_has("the modem went away") and job.phases.count("gate") == 1, job.phases

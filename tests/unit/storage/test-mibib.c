@@ -228,7 +228,7 @@ static void test_read(void **state)
     const struct entry small[] = {{"0:SBL", 0, 10}, {"0:MIBIB", 10, 10}, {"0:rest", 20, 0xffffffff}};
     f->erased_fill = 0xee;
 
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -ENOENT);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -ENOENT);
     assert_int_equal(e.kind, ERROR_NONE);
 
     make(image, 4, small, 3);
@@ -242,26 +242,44 @@ static void test_read(void **state)
     memset(image + 3 * PAGE, 0xff, PAGE);
     place(f, 11, image);
     f->bad[14] = true;
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), 0);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), 0);
     assert_int_equal(block, 12);
     assert_int_equal(t.age, 6);
     assert_int_equal(t.partitions[2].n_blocks, 44);
 
+    /* What it sees on the way is known afterwards; of a bad block it says nothing, and nothing of what it did
+     * not read. */
+    struct nand_map map;
+    assert_int_equal(nand_map_init(&map, 64), 0);
+    assert_int_equal(mibib_read(f, &f->g, &caps, &map, &t, &block, &e), 0);
+    for (uint64_t b = 0; b < 64; b++)
+        assert_int_equal(nand_map_is_known(&map, b), b <= 32 && b != 14);
+    assert_int_equal(nand_map_count_bad(&map, 0, 64), 0);
+    nand_map_done(&map);
+    /* By a programmer that hides bad blocks nothing is learned of them. */
+    caps.skip_bad_block = false;
+    assert_int_equal(nand_map_init(&map, 64), 0);
+    assert_int_equal(mibib_read(f, &f->g, &caps, &map, &t, &block, &e), 0);
+    for (uint64_t b = 0; b < 64; b++)
+        assert_false(nand_map_is_known(&map, b));
+    nand_map_done(&map);
+    caps.skip_bad_block = true;
+
     fake_erase_block(f, 10);
     fake_erase_block(f, 12);
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), 0);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), 0);
     assert_int_equal(block, 11);
     fake_erase_block(f, 11);
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -ENOENT);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -ENOENT);
 
     make(image, 1, small, 3);
     place(f, 32, image); /* the last of the known places, behind what is scanned */
     caps.skip_bad_block = false;
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), 0);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), 0);
     assert_int_equal(block, 32);
 
     f->fail_at = (unsigned)f->n_commands + 5;
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -EPROTO);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -EPROTO);
     fake_free(f);
 }
 
@@ -282,7 +300,7 @@ static void test_read_refused(void **state)
     place(f, 10, image);
     make(image, 5, twisted, 3);
     place(f, 12, image);
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -EPERM);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -EPERM);
     assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
     assert_non_null(strstr(e.message, "in block 12"));
     assert_non_null(strstr(e.message, "MIBIB begins at block 9 inside SBL"));
@@ -293,11 +311,11 @@ static void test_read_refused(void **state)
     make(image, 5, small, 3);
     fake_erase_block(f, 10);
     place(f, 10, image);
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -EPERM);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -EPERM);
     make(image, 6, small, 3);
     fake_erase_block(f, 10);
     place(f, 10, image);
-    assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), 0);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), 0);
     assert_int_equal(t.age, 6);
 
     /* With a wrong CRC or none it is no copy, even as the only one. */
@@ -310,7 +328,7 @@ static void test_read_refused(void **state)
             memset(image + 3 * PAGE, 0xff, PAGE);
         fake_erase_block(f, 12);
         place(f, 12, image);
-        assert_int_equal(mibib_read(f, &f->g, &caps, &t, &block, &e), -ENOENT);
+        assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -ENOENT);
     }
     fake_free(f);
 }

@@ -78,6 +78,33 @@ static void test_both_ends_of_a_block(void **state)
     }
 }
 
+/* Two neighbours share a command, and neither speaks for the other: wherever one page in a partition is not
+ * erased, its own block is told. */
+static void test_looks_share_commands(void **state)
+{
+    (void)state;
+    const uint32_t ends[] = {0, FIX_PAGES_PER_BLOCK - 1};
+    struct error e;
+    uint64_t block;
+    for (unsigned bad = 0; bad <= 4; bad++) /* 4: none */
+        for (unsigned i = 0; i < 4; i++)
+            for (size_t k = 0; k < ARRAY_SIZE(ends); k++) {
+                struct fixture *x = fix_new();
+                x->nand->bad[MISC + bad] = bad < 4;
+                fix_start(x);
+                assert_int_equal(erase_range(&x->flash, step(x, STEP_ERASE_MISC), &e), 0);
+                unsigned before = count(x, FAKE_READ);
+                assert_int_equal(erase_check(&x->flash, step(x, STEP_ERASE_MISC), &block, &e), 1);
+                /* One more than there are good blocks; an inner bad one parts them. */
+                assert_int_equal(count(x, FAKE_READ) - before, bad == 0 || bad == 3 ? 4 : 5);
+                fake_put(x->nand, (MISC + i) * FIX_PAGES_PER_BLOCK + ends[k], "old", 3);
+                assert_int_equal(erase_check(&x->flash, step(x, STEP_ERASE_MISC), &block, &e), i == bad);
+                if (i != bad)
+                    assert_int_equal(block, MISC + i);
+                fix_free(x);
+            }
+}
+
 static void test_fill(void **state)
 {
     (void)state;
@@ -167,6 +194,7 @@ int main(void)
         cmocka_unit_test(test_both_ends_of_a_block),       cmocka_unit_test(test_fill),
         cmocka_unit_test(test_shifted_image_is_not_stale), cmocka_unit_test(test_dying_flash),
         cmocka_unit_test(test_goes_bad_after_the_erase),   cmocka_unit_test(test_error_logs_are_counted),
+        cmocka_unit_test(test_looks_share_commands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
