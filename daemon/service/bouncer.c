@@ -56,16 +56,18 @@ struct pending {
 
 struct bouncer {
     sd_bus *bus;
+    const struct senders *senders;
     unsigned pending_max;
     struct pending *pending;
 };
 
-int bouncer_new(sd_bus *bus, const struct config *config, struct bouncer **ret)
+int bouncer_new(sd_bus *bus, const struct senders *senders, const struct config *config, struct bouncer **ret)
 {
     struct bouncer *b = calloc(1, sizeof(*b));
     if (!b)
         return -ENOMEM;
     b->bus = sd_bus_ref(bus);
+    b->senders = senders;
     b->pending_max = config->pending_auth_per_uid;
     *ret = b;
     return 0;
@@ -109,16 +111,6 @@ static const struct row *find_row(sd_bus_message *m)
         if (strcmp(table[i].interface, interface) == 0 && strcmp(table[i].method, method) == 0)
             return &table[i];
     return NULL;
-}
-
-int bouncer_sender_uid(sd_bus_message *m, uid_t *ret)
-{
-    sd_bus_creds *creds = NULL;
-    int r = sd_bus_query_sender_creds(m, SD_BUS_CREDS_EUID, &creds);
-    if (r >= 0)
-        r = sd_bus_creds_get_euid(creds, ret);
-    sd_bus_creds_unref(creds);
-    return r;
 }
 
 static int ask(struct pending *p);
@@ -247,6 +239,15 @@ static void forget_orphans(struct bouncer *b)
     }
 }
 
+void bouncer_forget(struct bouncer *b, const char *sender)
+{
+    for (struct pending *p = b->pending, *next; p; p = next) {
+        next = p->next;
+        if (!p->decided && strcmp(sd_bus_message_get_sender(p->message), sender) == 0)
+            pending_free(p);
+    }
+}
+
 int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
                   const struct bouncer_detail *details, sd_bus_error *error)
 {
@@ -268,7 +269,7 @@ int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
         return 1;
 
     uid_t uid;
-    r = bouncer_sender_uid(m, &uid);
+    r = senders_uid(b->senders, m, &uid);
     if (r < 0)
         return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED, "The caller left the bus.");
     if (uid == 0 || uid == geteuid())

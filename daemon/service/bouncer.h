@@ -16,10 +16,13 @@
 #include <stdio.h>
 #include <systemd/sd-bus.h>
 #include "service/config.h"
+#include "service/senders.h"
 
 struct bouncer;
 
-int bouncer_new(sd_bus *bus, const struct config *config, struct bouncer **ret);
+/* senders stays the caller's, and alive. */
+int bouncer_new(sd_bus *bus, const struct senders *senders, const struct config *config,
+                struct bouncer **ret);
 struct bouncer *bouncer_free(struct bouncer *b);
 
 /* A detail for the prompt, "modem" = "RM502Q-GL at 1-2"; the list is ended by a NULL key. */
@@ -35,8 +38,8 @@ struct bouncer_detail {
 int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
                   const struct bouncer_detail *details, sd_bus_error *error);
 
-/* The EUID that the bus reports for the sender. */
-int bouncer_sender_uid(sd_bus_message *m, uid_t *ret);
+/* The caller left the bus: nobody answers prompts for it any more. */
+void bouncer_forget(struct bouncer *b, const char *sender);
 
 /* For the tests: "interface method action milder-action" a line, "-" for "free to all". */
 void bouncer_print_table(FILE *f);

@@ -291,7 +291,7 @@ static int method_verify(sd_bus_message *m, void *userdata, sd_bus_error *error)
         r = manager_authorise(f->manager, m, false, false, details, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = bouncer_sender_uid(m, &uid);
+    r = senders_uid(f->manager->senders, m, &uid);
     if (r >= 0)
         r = job_new(f->manager, JOB_VERIFY, uid, &j, error);
     if (r < 0)
@@ -308,7 +308,7 @@ static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error)
     uid_t uid;
     int r = options_read(m, NULL, error);
     if (r >= 0)
-        r = bouncer_sender_uid(m, &uid);
+        r = senders_uid(f->manager->senders, m, &uid);
     if (r >= 0)
         r = manager_authorise(f->manager, m, uid == f->owner_uid, false, details, error);
     if (r <= 0)

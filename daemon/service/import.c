@@ -13,6 +13,13 @@
 
 enum { LABEL_BYTES_MAX = 255, SHA256_DIGITS = 64 };
 
+/* What the kernel knows by itself: the owner of a network or FUSE file may never answer. */
+static int look_at(int fd, struct statx *ret)
+{
+    int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    return statx(fd, "", flags, STATX_TYPE | STATX_SIZE, ret) < 0 ? -errno : 0;
+}
+
 /*
  * Only what its owner could read anyway, and what cannot do more than be read: an O_PATH descriptor carries
  * no proof of access, a directory would let us open names with our own rights, a socket or a device can do
@@ -20,23 +27,23 @@ enum { LABEL_BYTES_MAX = 255, SHA256_DIGITS = 64 };
  */
 static int check_archive(int fd, uint64_t *ret_size, sd_bus_error *error)
 {
-    struct stat st;
+    struct statx st;
     int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fstat(fd, &st) < 0)
+    if (flags < 0 || look_at(fd, &st) < 0)
         return errors_set(error, ERROR_INVALID_ARGS, "The archive's descriptor is not usable: %s.",
                           strerror(errno));
     if (flags & O_PATH)
         return errors_set(error, ERROR_INVALID_ARGS,
                           "The archive is an O_PATH descriptor; it must be open for reading.");
-    if (S_ISDIR(st.st_mode))
+    if (S_ISDIR(st.stx_mode))
         return errors_set(error, ERROR_INVALID_ARGS,
                           "The archive is a directory; send one as tar through a pipe (qdlctl does).");
-    if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+    if (!S_ISREG(st.stx_mode) && !S_ISFIFO(st.stx_mode))
         return errors_set(error, ERROR_INVALID_ARGS, "The archive is neither a regular file nor a pipe.");
     if ((flags & O_ACCMODE) == O_WRONLY)
         return errors_set(error, ERROR_INVALID_ARGS,
                           "The archive is open for writing only; it must be open for reading.");
-    *ret_size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    *ret_size = S_ISREG(st.stx_mode) ? st.stx_size : 0;
     return 0;
 }
 
@@ -93,7 +100,7 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
                           (unsigned long long)(manager->config.package_bytes_max >> 20));
     if (store_check_space(&manager->store, &manager->config, size, &e) < 0)
         return errors_to_bus(&e, error);
-    r = bouncer_sender_uid(m, &uid);
+    r = senders_uid(manager->senders, m, &uid);
     if (r >= 0)
         r = job_new(manager, JOB_IMPORT, uid, &j, error);
     if (r < 0)

@@ -10,14 +10,15 @@
 /* ---- Wait ---- */
 
 /*
- * A call that is answered when the job is finished; dropped when its sender leaves the bus. Not the call is
- * kept but its reply: a call can carry 16 descriptors that nobody asked for, and hundreds may wait.
+ * A call that is answered when the job is finished; dropped when its sender leaves the bus (job_drop_waits).
+ * Not the call is kept but its reply: a call can carry 16 descriptors that nobody asked for, and hundreds may
+ * wait.
  */
 struct job_wait {
     struct job *job;
     struct job_wait *next;
     sd_bus_message *reply;
-    sd_bus_track *sender;
+    char *sender;
     uid_t uid;
 };
 
@@ -28,22 +29,16 @@ static void wait_free(struct job_wait *w)
             *i = w->next;
             break;
         }
-    sd_bus_track_unref(w->sender);
+    free(w->sender);
     sd_bus_message_unref(w->reply);
     free(w);
-}
-
-static int on_sender_gone(sd_bus_track *track _unused_, void *userdata)
-{
-    wait_free(userdata);
-    return 0;
 }
 
 static int wait_new(struct job *j, sd_bus_message *m, sd_bus_error *error)
 {
     unsigned all = 0, own = 0;
     uid_t uid;
-    int r = bouncer_sender_uid(m, &uid);
+    int r = senders_uid(j->manager->senders, m, &uid);
     if (r < 0)
         return r;
     for (const struct job_wait *i = j->waits; i; i = i->next) {
@@ -59,11 +54,8 @@ static int wait_new(struct job *j, sd_bus_message *m, sd_bus_error *error)
         return -ENOMEM;
     *w = (struct job_wait){.job = j, .next = j->waits, .uid = uid};
     j->waits = w;
-    r = sd_bus_message_new_method_return(m, &w->reply);
-    if (r >= 0)
-        r = sd_bus_track_new(j->manager->bus, &w->sender, on_sender_gone, w);
-    if (r >= 0)
-        r = sd_bus_track_add_sender(w->sender, m);
+    w->sender = strdup(sd_bus_message_get_sender(m));
+    r = w->sender ? sd_bus_message_new_method_return(m, &w->reply) : -ENOMEM;
     if (r < 0)
         wait_free(w);
     return r;
@@ -78,10 +70,13 @@ void job_answer_waits(struct job *j)
     }
 }
 
-void job_drop_waits(struct job *j)
+void job_drop_waits(struct job *j, const char *sender)
 {
-    while (j->waits)
-        wait_free(j->waits);
+    for (struct job_wait *w = j->waits, *next; w; w = next) {
+        next = w->next;
+        if (!sender || strcmp(w->sender, sender) == 0)
+            wait_free(w);
+    }
 }
 
 /* ---- properties ---- */
@@ -140,7 +135,7 @@ static int read_no_options(sd_bus_message *m, sd_bus_error *error)
 static bool is_owner(const struct job *j, sd_bus_message *m)
 {
     uid_t uid;
-    return bouncer_sender_uid(m, &uid) >= 0 && uid == j->owner_uid;
+    return senders_uid(j->manager->senders, m, &uid) >= 0 && uid == j->owner_uid;
 }
 
 static int authorise(struct job *j, sd_bus_message *m, sd_bus_error *error)

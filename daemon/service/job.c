@@ -392,7 +392,7 @@ struct job *job_free(struct job *j)
     sd_event_source_disable_unref(j->numbers_timer);
     process_free(j->process);
     sd_bus_message_unref(j->call);
-    job_drop_waits(j);
+    job_drop_waits(j, NULL);
     object_done(&j->object);
     job_close_files(j);
     record_free(j->report);

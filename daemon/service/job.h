@@ -185,7 +185,8 @@ void job_void_journal(struct job *j);
 extern const sd_bus_vtable job_vtable[];
 /* Answers every Wait. */
 void job_answer_waits(struct job *j);
-void job_drop_waits(struct job *j);
+/* Those of a caller that left the bus; NULL: all. */
+void job_drop_waits(struct job *j, const char *sender);
 
 /* ---- plan-reply.c ---- */
 /* The worker's plan (link_parse_text records) as the aa{sv} of Modem.Plan. -EBADMSG with *ret_line. */

@@ -27,6 +27,14 @@ static int on_disconnected(sd_bus_message *message _unused_, void *userdata, sd_
     return 0;
 }
 
+static void on_caller_gone(void *userdata, const char *name)
+{
+    struct manager *m = userdata;
+    bouncer_forget(m->bouncer, name);
+    for (struct job *j = m->jobs; j; j = j->next)
+        job_drop_waits(j, name);
+}
+
 static int connect_bus(struct manager *m, struct error *e)
 {
     int r = sd_bus_open_system_with_description(&m->bus, "qdld");
@@ -36,7 +44,9 @@ static int connect_bus(struct manager *m, struct error *e)
         r = sd_bus_match_signal(m->bus, NULL, NULL, "/org/freedesktop/DBus/Local",
                                 "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, m);
     if (r >= 0)
-        r = bouncer_new(m->bus, &m->config, &m->bouncer);
+        r = senders_new(m->bus, on_caller_gone, m, &m->senders);
+    if (r >= 0)
+        r = bouncer_new(m->bus, m->senders, &m->config, &m->bouncer);
     return r < 0 ? error_set(e, ERROR_FAILED, "The system bus cannot be reached: %s.", strerror(-r)) : 0;
 }
 
@@ -271,6 +281,7 @@ struct manager *manager_free(struct manager *m)
     sd_bus_slot_unref(m->object_manager);
     free(m->version);
     bouncer_free(m->bouncer);
+    senders_free(m->senders);
     sd_bus_flush_close_unref(m->bus);
     store_close(&m->store);
     close_fd(m->worker_binary);

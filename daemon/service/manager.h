@@ -12,6 +12,7 @@
 #include "service/bouncer.h"
 #include "service/config.h"
 #include "service/object.h"
+#include "service/senders.h"
 #include "service/store.h"
 #include "service/watch.h"
 
@@ -28,6 +29,7 @@ struct manager {
     sd_bus *bus;
     struct config config;
     struct store store;
+    struct senders *senders;
     struct bouncer *bouncer;
     struct watch *watch;
     int worker_binary;

@@ -119,7 +119,7 @@ static int new_job(struct modem *m, sd_bus_message *message, enum job_kind kind,
                    sd_bus_error *error)
 {
     uid_t uid;
-    int r = bouncer_sender_uid(message, &uid);
+    int r = senders_uid(m->manager->senders, message, &uid);
     if (r >= 0)
         r = job_new(m->manager, kind, uid, ret, error);
     if (r < 0)

@@ -2,14 +2,16 @@
 """What a hostile user, a damaged disk and a captured worker can try beyond single calls and single messages."""
 
 import os
+import re
 import resource
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
-from conftest import BUILD, FIRMWARE, JOB, MODEM, wait_until
+from conftest import BUILD, FIRMWARE, HERE, JOB, MANAGER, MODEM, wait_until
 from test_api import HONEST, LASTING, archive, imported  # noqa: F401
 from test_link import HONEST_FLASH, INTERRUPTED, flash, flash_with, library  # noqa: F401
 
@@ -59,7 +61,11 @@ class RawClient:
         self.socket.sendall(b"BEGIN\r\n")
         self.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus", "Hello", b"", "")
 
-    def call(self, path, destination, interface, member, body, signature, fds=()):
+    def call(self, *arguments, fds=()):
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+        self.socket.sendmsg([self.pack(*arguments, fds=fds)], rights)
+
+    def pack(self, path, destination, interface, member, body, signature, fds=()):
         self.serial += 1
         fields = b""
         for code, kind, value in ((1, "o", path), (6, "s", destination), (2, "s", interface), (3, "s", member)):
@@ -70,9 +76,7 @@ class RawClient:
         if fds:
             fields += b"\0" * (-len(fields) % 8) + struct.pack("<B3sI", 9, b"\1u\0", len(fds))
         header = struct.pack("<cBBBIII", b"l", 1, 0, 1, len(body), self.serial, len(fields)) + fields
-        message = header + b"\0" * (-len(header) % 8) + body
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
-        self.socket.sendmsg([message], rights)
+        return header + b"\0" * (-len(header) % 8) + body
 
 
 def test_surplus_descriptors_of_waiting_calls_are_not_kept(new_service, forge, archive, plug, bus_address):
@@ -82,7 +86,7 @@ def test_surplus_descriptors_of_waiting_calls_are_not_kept(new_service, forge, a
     with open("/dev/null") as null:
         clients = [RawClient(bus_address) for _ in range(16)]
         for client in clients:
-            client.call(job, "org.qdld1", JOB, "Wait", struct.pack("<II", 0, 0), "a{sv}", [null.fileno()] * 16)
+            client.call(job, "org.qdld1", JOB, "Wait", struct.pack("<II", 0, 0), "a{sv}", fds=[null.fileno()] * 16)
             service.get(job, JOB, "State")
     assert service.process.poll() is None, service.errors()
     assert len(os.listdir(f"/proc/{service.process.pid}/fd")) < 64
@@ -102,9 +106,113 @@ def test_a_burst_of_descriptors_does_not_cost_the_bus(new_service, forge, archiv
     with open("/dev/null") as null:
         try:
             for _ in range(200):
-                client.call(job, "org.qdld1", JOB, "Wait", struct.pack("<II", 0, 0), "a{sv}", [null.fileno()] * 16)
+                client.call(job, "org.qdld1", JOB, "Wait", struct.pack("<II", 0, 0), "a{sv}", fds=[null.fileno()] * 16)
         except BrokenPipeError:
             pass  # the bus has had enough of this client
+    assert service.get(job, JOB, "State") == "running"
+
+
+# ---- a bus that takes its time ----
+
+class SlowBus:
+    """Stands between the service and the bus. From the moment that the service asks the bus for somebody's name or
+    credentials it hears nothing from there any more."""
+
+    def __init__(self, address, path):
+        self.real, self.path = address.removeprefix("unix:path="), path
+        self.asked = threading.Event()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        service, _ = self.listener.accept()
+        bus = socket.socket(socket.AF_UNIX)
+        bus.connect(self.real)
+        threading.Thread(target=self.pump, args=(bus, service, False), daemon=True).start()
+        self.pump(service, bus, True)
+
+    def pump(self, source, sink, from_service):
+        while True:
+            data, fds, _, _ = socket.recv_fds(source, 65536, 16)
+            if from_service and re.search(rb"GetConnection|NameOwner\0", data):
+                self.asked.set()
+            if not data:
+                sink.shutdown(socket.SHUT_RDWR)
+                return
+            if from_service or not self.asked.is_set():
+                socket.send_fds(sink, [data], fds)
+            for fd in fds:
+                os.close(fd)
+
+
+@pytest.mark.parametrize("member", ["Identify", "Wait"])
+def test_the_loop_goes_on_while_the_bus_is_slow(new_service, forge, archive, plug, bus_address, tmp_path, member):
+    """Whoever calls is known from the bus, and that is not waited for: a stop is heard meanwhile."""
+    service = new_service()
+    first = service.start(worker=forge(LASTING))
+    job = first.import_file(archive)
+    assert service.stop() == 0
+    slow = SlowBus(bus_address, tmp_path / "slow")
+    service.address = f"unix:path={slow.path}"
+    service.start(worker=forge(LASTING))
+    plug(service)
+    path = service.modem() if member == "Identify" else job
+    client = RawClient(bus_address)
+    client.call(path, "org.qdld1", MODEM if member == "Identify" else JOB, member, struct.pack("<II", 0, 0), "a{sv}")
+    assert slow.asked.wait(10)
+    begin = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - begin < 5
+
+
+def test_a_caller_s_first_calls_are_answered_in_their_order(new_service, forge, bus_address):
+    """Also those that come while the bus is asked who it is."""
+    new_service().start(worker=forge(LASTING))
+    client = RawClient(bus_address)
+    client.socket.sendall(b"".join(client.pack("/org/qdld1", "org.qdld1", "org.qdld1.Manager", "ListJobs", struct.pack("<II", 0, 0),
+                                               "a{sv}") for _ in range(100)))
+    data = b""
+    while len(answers := re.findall(rb"\x05\x01u\0(....)", data, re.S)) < 101:  # the reply's serial; Hello has one, too
+        data += client.socket.recv(65536)
+    serials = [struct.unpack("<I", serial)[0] for serial in answers]
+    assert serials == sorted(serials)
+
+
+# ---- a file whose owner does not answer ----
+
+@pytest.fixture
+def stalling(tmp_path):
+    """stalling("read"): a descriptor of a file; this operation on it never ends."""
+    started = []
+
+    def make(operation):
+        if os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK):
+            pytest.skip("needs root and FUSE")
+        directory = tmp_path / "stalling"
+        directory.mkdir()
+        process = subprocess.Popen(["/usr/bin/python3", HERE / "stalling.py", directory, operation], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "mounted\n"
+        started.append((process, directory))
+        files.append(os.open(directory / "file", os.O_RDONLY))
+        return files[-1]
+    files = []
+    yield make
+    for fd in files:
+        os.close(fd)
+    for process, directory in started:
+        process.kill()
+        process.wait()
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def test_what_a_file_is_is_not_asked_of_its_owner(new_service, forge, stalling, bus_address):
+    service = new_service().start(worker=forge(LASTING))
+    client = RawClient(bus_address)
+    body = struct.pack("<II1sxxxI", 0, 1, b"x", 0)
+    client.call("/org/qdld1", "org.qdld1", MANAGER, "ImportFirmware", body, "hsa{sv}", fds=[stalling("getattr")])
+    job = wait_until(lambda: service.paths(JOB))[0]
     assert service.get(job, JOB, "State") == "running"
 
 
@@ -331,7 +439,6 @@ finish()
 def test_a_digest_with_a_long_run_of_digits(new_service, forge, tmp_path):
     """One package in fifty has one by chance; it is no IMEI."""
     import hashlib
-    import re
     content = next(b"%d" % i for i in range(10**6) if re.search(r"(?<!\d)\d{14,16}(?!\d)", hashlib.sha256(b"%d" % i).hexdigest()))
     archive = tmp_path / "package"
     archive.write_bytes(content)
