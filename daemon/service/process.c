@@ -131,9 +131,13 @@ static int on_link(sd_event_source *source _unused_, int fd _unused_, uint32_t e
     return 0;
 }
 
-static int on_child_exit(sd_event_source *source _unused_, const siginfo_t *si, void *userdata)
+static int on_child_exit(sd_event_source *source, const siginfo_t *si, void *userdata)
 {
     struct process *p = userdata;
+    if (!p) { /* nobody's any more, see process_free() */
+        sd_event_source_set_floating(source, false);
+        return 0;
+    }
     /* Its last words come before its death. */
     while (p->link_source && receive(p))
         ;
@@ -228,13 +232,34 @@ void process_kill(struct process *p, const char *why)
     break_link(p, why);
 }
 
+/*
+ * A process that still runs is killed and left to the loop, which reaps it: to free its source would wait for
+ * its end, and one that sits in a system call on a dying USB device takes its time.
+ */
+static void abandon(sd_event_source *source)
+{
+    if (!source)
+        return;
+    pid_t pid;
+    bool running =
+        sd_event_source_get_child_pid(source, &pid) >= 0 && sd_event_source_get_enabled(source, NULL) > 0;
+    if (running && sd_event_source_set_floating(source, true) >= 0) {
+        sd_event_source_set_userdata(source, NULL);
+        sd_event_source_set_child_process_own(source, false);
+        sd_event_source_send_child_signal(source, SIGKILL, NULL, 0);
+        sd_event_source_unref(source);
+    } else {
+        sd_event_source_disable_unref(source);
+    }
+}
+
 struct process *process_free(struct process *p)
 {
     if (!p)
         return NULL;
     sd_event_source_disable_unref(p->link_source);
     sd_event_source_disable_unref(p->kill_source);
-    sd_event_source_disable_unref(p->exit_source); /* owns the process: kills and reaps one that still runs */
+    abandon(p->exit_source);
     close_fd(p->link);
     link_message_done(&p->in);
     sd_event_unref(p->event);
