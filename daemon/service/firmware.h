@@ -46,7 +46,8 @@ void firmware_verified(struct firmware *f, bool ready, char *const *problems);
 /* True while an unfinished job uses it. */
 bool firmware_in_use(const struct firmware *f);
 
-/* Manager.ImportFirmware (import.c). */
+/* Manager.ImportFirmware and ImportBackup (import.c). */
 int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error);
+int import_backup(sd_bus_message *m, void *userdata, sd_bus_error *error);
 /* While an import writes: NoSpace when it would pass the library's limit or eat the reserve. */
 int import_check_space(const struct job *j, struct error *e);

@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 
 #include "base/text.h"
+#include "service/backup.h"
 #include "service/errors.h"
 #include "service/options.h"
 
@@ -71,6 +72,35 @@ static char *lower(const char *text)
     return copy;
 }
 
+/* The job of an import, told where to read. */
+static int new_import(struct manager *manager, sd_bus_message *m, int archive, struct job **ret,
+                      sd_bus_error *error)
+{
+    struct job *j = NULL;
+    uid_t uid;
+    int r = senders_uid(manager->senders, m, &uid);
+    if (r >= 0)
+        r = job_new(manager, JOB_IMPORT, uid, &j, error);
+    if (r < 0)
+        return r;
+    j->fd_archive = fcntl(archive, F_DUPFD_CLOEXEC, 0);
+    if (j->fd_archive < 0) {
+        job_free(j);
+        return -ENOMEM;
+    }
+    *ret = j;
+    return 0;
+}
+
+static int check_size(const struct manager *manager, uint64_t size, sd_bus_error *error)
+{
+    uint64_t max = manager->config.package_bytes_max;
+    if (size <= max)
+        return 0;
+    return errors_set(error, ERROR_TOO_LARGE, "The archive has %llu MiB; at most %llu MiB are allowed.",
+                      (unsigned long long)(size >> 20), (unsigned long long)(max >> 20));
+}
+
 int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     struct manager *manager = userdata;
@@ -79,7 +109,6 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
     struct error e = {0};
     struct job *j = NULL;
     uint64_t size = 0;
-    uid_t uid;
     int archive;
 
     int r = sd_bus_message_read(m, "hs", &archive, &label);
@@ -94,24 +123,58 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (r <= 0)
         return r < 0 ? r : 1;
 
-    if (size > manager->config.package_bytes_max)
-        return errors_set(error, ERROR_TOO_LARGE, "The archive has %llu MiB; at most %llu MiB are allowed.",
-                          (unsigned long long)(size >> 20),
-                          (unsigned long long)(manager->config.package_bytes_max >> 20));
-    if (store_check_space(&manager->store, &manager->config, size, &e) < 0)
-        return errors_to_bus(&e, error);
-    r = senders_uid(manager->senders, m, &uid);
-    if (r >= 0)
-        r = job_new(manager, JOB_IMPORT, uid, &j, error);
+    r = check_size(manager, size, error);
     if (r < 0)
         return r;
-    j->fd_archive = fcntl(archive, F_DUPFD_CLOEXEC, 0);
+    if (store_check_space(&manager->store, &manager->config, size, &e) < 0)
+        return errors_to_bus(&e, error);
+    r = new_import(manager, m, archive, &j, error);
+    if (r < 0)
+        return r;
     j->label = strdup(label);
     j->sha256 = lower(sha256);
-    if (j->fd_archive < 0 || !j->label || !j->sha256) {
+    if (!j->label || !j->sha256) {
         job_free(j);
         return -ENOMEM;
     }
+    return job_begin(j, m, false, error);
+}
+
+/* What somebody brings must leave room for what has to be saved. */
+static int check_backup_space(const struct manager *manager, uint64_t size, struct error *e)
+{
+    uint64_t needed;
+    if (__builtin_add_overflow(size, manager->config.reserve_free, &needed))
+        needed = UINT64_MAX;
+    return backup_check_space(manager, needed, e);
+}
+
+int import_backup(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    struct manager *manager = userdata;
+    struct error e = {0};
+    struct job *j = NULL;
+    uint64_t size = 0;
+    int archive;
+
+    int r = sd_bus_message_read(m, "h", &archive);
+    if (r >= 0)
+        r = options_read(m, NULL, error);
+    if (r >= 0)
+        r = check_archive(archive, &size, error);
+    if (r >= 0)
+        r = manager_authorise(manager, m, false, false, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    r = check_size(manager, size, error);
+    if (r < 0)
+        return r;
+    if (check_backup_space(manager, size, &e) < 0)
+        return errors_to_bus(&e, error);
+    r = new_import(manager, m, archive, &j, error);
+    if (r < 0)
+        return r;
+    j->imports_backup = true;
     return job_begin(j, m, false, error);
 }
 
@@ -124,6 +187,8 @@ int import_check_space(const struct job *j, struct error *e)
     const struct config *c = &j->manager->config;
     struct stat st;
     struct statvfs v;
+    if (j->imports_backup)
+        return check_backup_space(j->manager, 0, e);
     if (fstat(j->fd_store, &st) < 0 || fstatvfs(j->fd_store, &v) < 0)
         return error_set(e, ERROR_NO_SPACE, "The space left in the firmware library cannot be told: %s.",
                          strerror(errno));

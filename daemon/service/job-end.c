@@ -11,6 +11,7 @@
 #include <syslog.h>
 #include <systemd/sd-journal.h>
 
+#include "service/backup.h"
 #include "service/errors.h"
 #include "service/firmware.h"
 #include "service/modem.h"
@@ -77,6 +78,25 @@ static void judge_end(struct job *j, const struct process_end *end)
     job_fail(j, &e);
 }
 
+/* A refused link or a full memory says nothing about the file. */
+static void apply_backup_verified(struct job *j)
+{
+    struct backup *b = backup_find_id(j->manager, j->backup_id);
+    bool broken = j->error.kind == ERROR_BACKUP_DAMAGED || j->error.kind == ERROR_DIGEST_MISMATCH;
+    if (b && (verdict_is(j, "done") || broken))
+        backup_verified(b, verdict_is(j, "done"));
+}
+
+/* A whole flash of ours was put back: its version is shown, but it says nothing of the family (flash rule 2).
+ */
+static void apply_restored(struct job *j)
+{
+    const struct backup *b = backup_find_id(j->manager, j->backup_id);
+    bool whole = b && strcmp(b->kind, "nand") == 0 && !(j->partitions && *j->partitions);
+    if (j->modem && whole && !b->imported && verdict_is(j, "done"))
+        modem_flashed(j->modem, b->model, b->firmware_version, true);
+}
+
 /* What a finished job means for the library and for the modem; may turn "done" into "failed". */
 static void apply_result(struct job *j)
 {
@@ -84,7 +104,7 @@ static void apply_result(struct job *j)
     struct error e = {0};
     switch (j->job_kind) {
     case JOB_IMPORT:
-        if (!verdict_is(j, "done"))
+        if (!verdict_is(j, "done") || j->imports_backup)
             break;
         if (firmware_add(j->manager, j->firmware_facts, j->fd_store, j->label, j->owner_uid, &f, &e) < 0)
             job_fail(j, &e);
@@ -92,6 +112,10 @@ static void apply_result(struct job *j)
             object_set_string(&j->object, "Object", &j->object_path, f->object.path);
         break;
     case JOB_VERIFY:
+        if (j->backup_id[0]) {
+            apply_backup_verified(j);
+            break;
+        }
         for (f = j->manager->firmware; f && strcmp(f->id, j->firmware_id) != 0; f = f->next)
             ;
         bool invalid = j->error.kind == ERROR_FIRMWARE_INVALID ||
@@ -105,6 +129,9 @@ static void apply_result(struct job *j)
             (verdict_is(j, "done") || verdict_is(j, "not-returned") || verdict_is(j, "no-calibration")))
             modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
                           j->allow && strstr(j->allow, "WrongFirmware"));
+        break;
+    case JOB_RESTORE:
+        apply_restored(j);
         break;
     default:
         break;
@@ -142,6 +169,7 @@ void job_finish(struct job *j)
     struct modem *m = job_kind_has_modem(j->job_kind) ? j->modem : NULL;
     struct manager *manager = j->manager;
     j->timer = sd_event_source_disable_unref(j->timer);
+    job_drop_backup(j);
     j->finished = ++manager->n_finished;
     apply_result(j);
     tell_end(j);
@@ -195,6 +223,15 @@ static void answer_plan(struct job *j)
     refuse(j);
 }
 
+/* What a backup's worker has written is believed once another one has read it. */
+static void conclude(struct job *j)
+{
+    if (verdict_is(j, "done") && job_makes_backup(j))
+        job_keep_backup(j);
+    else
+        job_finish(j);
+}
+
 static void on_gone(void *userdata, const struct process_end *end)
 {
     struct job *j = userdata;
@@ -204,7 +241,7 @@ static void on_gone(void *userdata, const struct process_end *end)
     if (j->job_kind == JOB_PLAN && verdict_is(j, "done")) {
         answer_plan(j);
     } else if (j->object.slot) {
-        job_finish(j);
+        conclude(j);
     } else {
         if (j->error.kind == ERROR_NONE)
             error_set(&j->error, ERROR_FAILED,
@@ -223,7 +260,7 @@ void job_holding(struct job *j)
     j->process = NULL;
     accept_verdict(j);
     modem_hold(j->modem, p);
-    job_finish(j);
+    conclude(j);
 }
 
 static int on_exit_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)

@@ -241,6 +241,10 @@ static int take_key(struct job *j, struct link_message *m, const struct link_fie
         object_changed(&j->object, "Report");
         return take_pair(j->report, key + strlen(KEY_REPORT), value);
     }
+    if (text_starts_with(key, KEY_BACKUP_FACT))
+        return take_pair(j->backup_facts, key + strlen(KEY_BACKUP_FACT), value);
+    if (strcmp(key, KEY_BACKUP) == 0)
+        return job_take_offer(j, value);
     if (strcmp(key, KEY_PLAN) == 0)
         return take_plan(j, m);
     if (strcmp(key, KEY_RESULT) == 0)

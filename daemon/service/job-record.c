@@ -156,6 +156,8 @@ void job_save(const struct job *j)
     for (size_t i = 0; i < ARRAY_SIZE(saved_strings); i++)
         record_set(r, saved_strings[i].key, *string_at(j, i));
     record_set(r, "FIRMWARE", j->firmware_id);
+    record_set(r, "BACKUP", j->backup_id);
+    record_set(r, "SAVED", j->saved_id);
     record_set_u64(r, "OWNER", j->owner_uid);
     record_set_u64(r, "CREATED", j->created_time);
     record_set_u64(r, "STARTED", j->start_time);
@@ -272,6 +274,8 @@ static void load_fields(struct job *j, const struct record *r)
         }
     }
     snprintf(j->firmware_id, sizeof(j->firmware_id), "%s", record_get(r, "FIRMWARE"));
+    snprintf(j->backup_id, sizeof(j->backup_id), "%s", record_get(r, "BACKUP"));
+    snprintf(j->saved_id, sizeof(j->saved_id), "%s", record_get(r, "SAVED"));
     j->created_time = record_get_u64(r, "CREATED", 0);
     j->start_time = record_get_u64(r, "STARTED", 0);
     j->end_time = record_get_u64(r, "ENDED", 0);

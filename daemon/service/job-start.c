@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "service/backup.h"
 #include "service/firmware.h"
 #include "service/modem.h"
 
@@ -54,6 +55,7 @@ static int duplicate(int fd)
 static void order_import(struct job *j, struct order *o)
 {
     const struct config *c = &j->manager->config;
+    add_option(o, "type", j->imports_backup ? "backup" : NULL);
     add_option(o, "sha256", j->sha256);
     /* Names the package where its archive does not; a text, read for a version and nothing else. */
     add_option(o, "label", j->label);
@@ -78,10 +80,17 @@ static int open_firmware(const struct job *j)
     return f ? firmware_open(f) : -ENOENT;
 }
 
+static int open_backup(const struct job *j)
+{
+    const struct backup *b = backup_find_id(j->manager, j->backup_id);
+    return b ? backup_open(b) : -ENOENT;
+}
+
 static void order_verify(struct job *j, struct order *o)
 {
-    add_option(o, "id", j->firmware_id);
-    add_fd(o, "store", open_firmware(j));
+    add_option(o, "type", j->backup_id[0] ? "backup" : NULL);
+    add_option(o, "id", j->backup_id[0] ? j->backup_id : j->firmware_id);
+    add_fd(o, "store", j->backup_id[0] ? open_backup(j) : open_firmware(j));
 }
 
 /* What the service remembers of the unit; who it must be only if that is confirmed. */
@@ -116,7 +125,38 @@ static void order_flash(struct job *j, struct order *o)
     add_number(o, "wait-device-usec", c->wait_device);
     add_number(o, "boot-usec", c->boot_timeout);
     add_option(o, "came-from-normal", "0"); /* the service takes no modem from normal mode yet */
+    add_number(o, "created", realtime_usec());
     add_fd(o, "journal", duplicate(j->fd_journal));
+    add_fd(o, "backup", duplicate(j->fd_store));
+}
+
+/* What a backup and a restore share: the unit, and a programmer to read and write it with. */
+static void order_saving(struct job *j, struct order *o)
+{
+    add_option(o, "firmware", j->firmware_id);
+    add_option(o, "partitions", j->partitions);
+    add_number(o, "created", realtime_usec());
+    add_number(o, "wait-device-usec", j->manager->config.wait_device);
+    add_option(o, "came-from-normal", "0"); /* the service takes no modem from normal mode yet */
+    if (j->firmware_id[0])
+        add_fd(o, "package", open_firmware(j));
+    order_unit(j->modem, o);
+}
+
+static void order_backup(struct job *j, struct order *o)
+{
+    add_option(o, "kind", j->kind_of_backup);
+    order_saving(j, o);
+    add_fd(o, "store", duplicate(j->fd_store));
+}
+
+static void order_restore(struct job *j, struct order *o)
+{
+    add_option(o, "backup", j->backup_id);
+    add_option(o, "allow", j->allow);
+    order_saving(j, o);
+    add_fd(o, "source", open_backup(j));
+    add_fd(o, "backup", duplicate(j->fd_store));
 }
 
 static void order_identify(struct job *j, struct order *o)
@@ -134,6 +174,7 @@ static void order_reset(struct job *j, struct order *o)
 static void (*const orders[JOB_KIND_COUNT])(struct job *j, struct order *o) = {
     [JOB_IMPORT] = order_import, [JOB_VERIFY] = order_verify,     [JOB_PLAN] = order_plan,
     [JOB_FLASH] = order_flash,   [JOB_IDENTIFY] = order_identify, [JOB_RESET] = order_reset,
+    [JOB_BACKUP] = order_backup, [JOB_RESTORE] = order_restore,
 };
 
 /* ---- files ---- */
@@ -174,9 +215,11 @@ static int open_files(struct job *j, struct error *e)
     if (j->fd_log < 0 && (j->fd_log = store_tmpfile(s->fd_jobs)) < 0)
         return error_set(e, ERROR_NO_SPACE, "The log of this %s cannot be made: %s.", j->kind,
                          strerror(-j->fd_log));
-    if (j->job_kind == JOB_IMPORT && (j->fd_store = store_tmpfile(s->fd_firmware)) < 0)
-        return error_set(e, ERROR_NO_SPACE, "A file for the package cannot be made: %s.",
-                         strerror(-j->fd_store));
+    bool package = j->job_kind == JOB_IMPORT && !j->imports_backup;
+    bool backup = job_makes_backup(j) || j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE;
+    if ((package || backup) && (j->fd_store = store_tmpfile(package ? s->fd_firmware : s->fd_backups)) < 0)
+        return error_set(e, ERROR_NO_SPACE, "A file for the %s cannot be made: %s.",
+                         package ? "package" : "backup", strerror(-j->fd_store));
     if (j->job_kind == JOB_FLASH && (j->fd_journal = open_journal(j)) < 0)
         return error_set(e, ERROR_NO_SPACE, "The journal of this flash cannot be opened: %s.",
                          strerror(-j->fd_journal));

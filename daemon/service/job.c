@@ -54,10 +54,10 @@ static int check_limits(const struct manager *m, enum job_kind kind, uid_t owner
         return errors_set(error, ERROR_LIMIT_EXCEEDED,
                           "There are %u unfinished jobs; at most %u are allowed.", all, c->jobs_max);
     if (reads_archives(kind) && readers >= c->import_workers_max)
-        return errors_set(
-            error, ERROR_LIMIT_EXCEEDED,
-            "%u packages are being imported or verified; at most %u are at once. Try again later.", readers,
-            c->import_workers_max);
+        return errors_set(error, ERROR_LIMIT_EXCEEDED,
+                          "%u packages and backups are being imported or verified; at most %u are at once. "
+                          "Try again later.",
+                          readers, c->import_workers_max);
     return 0;
 }
 
@@ -79,12 +79,13 @@ struct job *job_alloc(struct manager *m, enum job_kind kind, uid_t owner)
         .fd_journal = -1,
         .report = record_new(),
         .firmware_facts = record_new(),
+        .backup_facts = record_new(),
     };
     struct job **end = &m->jobs;
     while (*end)
         end = &(*end)->next;
     *end = j;
-    return j->kind && j->report && j->firmware_facts ? j : job_free(j);
+    return j->kind && j->report && j->firmware_facts && j->backup_facts ? j : job_free(j);
 }
 
 int job_new(struct manager *m, enum job_kind kind, uid_t owner, struct job **ret, sd_bus_error *error)
@@ -394,16 +395,19 @@ struct job *job_free(struct job *j)
     sd_bus_message_unref(j->call);
     job_drop_waits(j, NULL);
     object_done(&j->object);
+    job_drop_backup(j);
     job_close_files(j);
     record_free(j->report);
     record_free(j->firmware_facts);
+    record_free(j->backup_facts);
     for (size_t i = 0; i < j->n_problems; i++)
         free(j->problems[i]);
     free(j->problems);
     char *strings[] = {j->kind,        j->modem_path,    j->state,         j->result,        j->phase,
                        j->detail,      j->error_name,    j->error_message, j->recovery_hint, j->resumes_path,
                        j->object_path, j->firmware_name, j->allow,         j->modem_version, j->reset_mode,
-                       j->sha256,      j->label,         j->device_key,    j->serial,        j->plan};
+                       j->sha256,      j->label,         j->device_key,    j->serial,        j->plan,
+                       j->partitions,  j->kind_of_backup};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(j);

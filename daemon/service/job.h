@@ -14,8 +14,8 @@
  *                                   '------------> FINISHED <----------'
  *
  * job.c: the life above. job-end.c: its end. job-link.c: what its worker says. job-start.c: what its worker
- * is given. job-bus.c: org.qdld1.Job. job-record.c: record, log and journal on disk; jobs of earlier runs;
- * lingering.
+ * is given. job-backup.c: what it saved. job-bus.c: org.qdld1.Job. job-record.c: record, log and journal on
+ * disk; jobs of earlier runs; lingering.
  */
 
 #include <sys/types.h>
@@ -67,6 +67,10 @@ struct job {
     char firmware_id[33]; /* "" if it uses none; the object is looked up by it */
     char *firmware_name;
     char *allow, *modem_version, *reset_mode, *sha256, *label;
+    char backup_id[33];   /* restore, verify: of what; "" if none */
+    char *kind_of_backup; /* backup: nand | calibration */
+    char *partitions;     /* backup, restore: comma list */
+    bool imports_backup;  /* an import is of a package otherwise */
     bool reset;
     int fd_archive;
 
@@ -91,6 +95,12 @@ struct job {
     struct record *firmware_facts; /* FIRMWARE.* */
     char *plan;                    /* PLAN, as text */
     size_t plan_size;
+    struct record *backup_facts; /* BACKUP.*, of the worker that made it: compared, not believed */
+    bool backup_offered;         /* BACKUP=1 came */
+    struct second *second;       /* reads the backup again */
+    struct settle *settle;       /* brings it to the disk */
+    char new_id[33];             /* the one that is settled */
+    char saved_id[33];           /* what flash rule 5 has saved; "" nothing */
 
     /* how it ended */
     uint64_t finished; /* its place in the order of ends; the clock may be set meanwhile */
@@ -160,6 +170,16 @@ struct job *job_find_resumable(const struct job *j);
 
 /* ---- job-link.c ---- */
 void job_on_message(void *userdata, struct link_message *m);
+
+/* ---- job-backup.c ---- */
+/* Its end is a backup. */
+bool job_makes_backup(const struct job *j);
+/* Its worker has filled the file: the job is finished, or its worker is answered, once that is stored. */
+void job_keep_backup(struct job *j);
+/* BACKUP=1 (flash rule 5). -EBADMSG if it makes no sense now. */
+int job_take_offer(struct job *j, const char *value);
+/* What is under way of it comes to no end any more. */
+void job_drop_backup(struct job *j);
 
 /* ---- job-record.c ---- */
 /* Gives it a number and links its log in. */

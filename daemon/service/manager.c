@@ -7,11 +7,13 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-journal.h>
 
+#include "service/backup.h"
 #include "service/errors.h"
 #include "service/firmware.h"
 #include "service/job.h"
 #include "service/modem.h"
 #include "service/options.h"
+#include "service/second.h"
 
 static const sd_bus_vtable manager_vtable[];
 static int on_update(sd_event_source *source, void *userdata);
@@ -72,6 +74,10 @@ static int export_objects(struct manager *m, struct error *e)
         r = job_load_all(m);
     if (r >= 0)
         r = modem_load_all(m);
+    if (r >= 0)
+        r = backup_load_all(m);
+    if (r >= 0)
+        backup_update_modems(m);
     return r < 0 ? error_set(e, ERROR_FAILED, "What was remembered cannot be loaded: %s.", strerror(-r)) : 0;
 }
 
@@ -81,7 +87,7 @@ int manager_new(sd_event *event, const struct manager_options *o, struct manager
     if (!m)
         return error_set(e, ERROR_FAILED, "Out of memory.");
     m->event = sd_event_ref(event);
-    m->store = (struct store){-1, -1, -1};
+    m->store = (struct store){-1, -1, -1, -1};
     m->worker_binary = process_open_binary(o->worker_path);
     if (m->worker_binary < 0)
         return error_set(e, ERROR_FAILED, "The worker %s cannot be opened: %s.", o->worker_path,
@@ -274,6 +280,9 @@ struct manager *manager_free(struct manager *m)
         modem_free(m->modems);
     while (m->firmware)
         firmware_free(m->firmware);
+    second_free(m->lost_second);
+    while (m->backups)
+        backup_free(m->backups);
     sd_event_source_disable_unref(m->stop_timer);
     sd_event_source_disable_unref(m->update_source);
     sd_bus_slot_unref(m->release_slot);
@@ -343,6 +352,19 @@ static int method_list_firmware(sd_bus_message *message, void *userdata, sd_bus_
     return send_list(reply, r);
 }
 
+static int method_list_backups(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct manager *m = userdata;
+    sd_bus_message *reply = NULL;
+    int r = list_begin(m, message, NULL, &reply, error);
+    if (!reply)
+        return r < 0 ? r : 1;
+    for (const struct backup *i = m->backups; r >= 0 && i; i = i->next)
+        if (i->object.slot)
+            r = object_append(&i->object, reply);
+    return send_list(reply, r);
+}
+
 static int method_list_jobs(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
     struct manager *m = userdata;
@@ -373,9 +395,13 @@ static const sd_bus_vtable manager_vtable[] = {
     SD_BUS_METHOD_WITH_ARGS("ListFirmware", SD_BUS_ARGS("a{sv}", options),
                             SD_BUS_RESULT("a(oa{sv})", firmware), method_list_firmware,
                             SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ListBackups", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(oa{sv})", backups),
+                            method_list_backups, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(oa{sv})", jobs),
                             method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ImportFirmware", SD_BUS_ARGS("h", archive, "s", label, "a{sv}", options),
                             SD_BUS_RESULT("o", job), import_firmware, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ImportBackup", SD_BUS_ARGS("h", archive, "a{sv}", options),
+                            SD_BUS_RESULT("o", job), import_backup, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_VTABLE_END,
 };

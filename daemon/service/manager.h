@@ -20,6 +20,7 @@
 #define MANAGER_PATH      "/org/qdld1"
 #define MANAGER_INTERFACE "org.qdld1.Manager"
 
+struct backup;
 struct firmware;
 struct job;
 struct modem;
@@ -41,11 +42,15 @@ struct manager {
 
     struct modem *modems;      /* newest first */
     struct firmware *firmware; /* newest first */
+    struct backup *backups;    /* newest first */
     struct job *jobs;          /* by number; without one (in their pre-flight) at the end */
     uint64_t last_job;         /* the highest number that was ever given */
     uint64_t n_finished;       /* jobs that were seen to end, earlier runs' in the order of their numbers */
 
     bool restart_wanted; /* SIGHUP came */
+    struct second *lost_second; /* reads a backup that lost its record ... */
+    char lost_id[33];           /* ... the one of this id; they are taken in order */
+
     bool stopping;
     int exit_status;
     sd_event_source *stop_timer;

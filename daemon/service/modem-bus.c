@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "service/errors.h"
 #include "service/firmware.h"
+#include "service/modem-inner.h"
 #include "service/options.h"
 
 enum { VERSION_BYTES_MAX = 127 };
@@ -31,7 +32,7 @@ struct flash_options {
     char **allow;
     const char *modem_version;
     bool reset, queue;
-    char allow_text[256]; /* in the order of the table below, so that equal lists are equal texts */
+    char allow_text[ALLOW_TEXT_SIZE];
 };
 
 /* The refusals that a caller may lift, by the error that refuses. */
@@ -48,10 +49,10 @@ static bool list_has(char *const *list, const char *name)
     return false;
 }
 
-static int check_allow(struct flash_options *o, sd_bus_error *error)
+int modem_read_allow(char *const *allow, char out[ALLOW_TEXT_SIZE], sd_bus_error *error)
 {
     size_t n = 0;
-    for (char **i = o->allow; i && *i; i++) {
+    for (char *const *i = allow; i && *i; i++) {
         bool known = false;
         for (size_t k = 0; k < ARRAY_SIZE(liftable); k++)
             known |= strcmp(*i, error_name(liftable[k])) == 0;
@@ -59,9 +60,9 @@ static int check_allow(struct flash_options *o, sd_bus_error *error)
             return errors_set(error, ERROR_INVALID_ARGS, "The option \"allow\" does not know \"%.64s\".", *i);
     }
     for (size_t k = 0; k < ARRAY_SIZE(liftable); k++)
-        if (list_has(o->allow, error_name(liftable[k])))
-            n += (size_t)snprintf(o->allow_text + n, sizeof(o->allow_text) - n, "%s%s", n ? "," : "",
-                                  error_name(liftable[k]));
+        if (list_has(allow, error_name(liftable[k])))
+            n +=
+                (size_t)snprintf(out + n, ALLOW_TEXT_SIZE - n, "%s%s", n ? "," : "", error_name(liftable[k]));
     return 0;
 }
 
@@ -80,7 +81,7 @@ static int read_flash_options(sd_bus_message *m, struct flash_options *o, sd_bus
     size_t n = strlen(o->modem_version);
     if (n > VERSION_BYTES_MAX || !text_is_clean(o->modem_version, n))
         return errors_set(error, ERROR_INVALID_ARGS, "The option \"modem-version\" is no version name.");
-    return check_allow(o, error);
+    return modem_read_allow(o->allow, o->allow_text, error);
 }
 
 static void flash_options_done(struct flash_options *o)
@@ -115,8 +116,8 @@ static int find_firmware(struct manager *manager, const char *path, struct firmw
 
 /* ---- starting a job on a modem ---- */
 
-static int new_job(struct modem *m, sd_bus_message *message, enum job_kind kind, struct job **ret,
-                   sd_bus_error *error)
+int modem_new_job(struct modem *m, sd_bus_message *message, enum job_kind kind, struct job **ret,
+                  sd_bus_error *error)
 {
     uid_t uid;
     int r = senders_uid(m->manager->senders, message, &uid);
@@ -134,7 +135,7 @@ static int new_job(struct modem *m, sd_bus_message *message, enum job_kind kind,
 
 /* Emergency download mode, or absent for now: a looping modem is mostly away, and a job waits for its next
  * window. */
-static int check_mode(const struct modem *m, const char *what, sd_bus_error *error)
+int modem_check_mode(const struct modem *m, const char *what, sd_bus_error *error)
 {
     const char *kind = modem_kind(m);
     if (strcmp(kind, "edl") == 0 || strcmp(kind, "crash-dump") == 0 || strcmp(kind, "absent") == 0)
@@ -146,13 +147,12 @@ static int check_mode(const struct modem *m, const char *what, sd_bus_error *err
         modem_title(m), kind, what);
 }
 
-static int authorise(struct modem *m, sd_bus_message *message, bool milder, bool force,
-                     const struct firmware *f, sd_bus_error *error)
+int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, bool force, const char *what,
+                    const char *name, sd_bus_error *error)
 {
     char title[160];
     snprintf(title, sizeof(title), "%s", modem_title(m));
-    struct bouncer_detail details[] = {
-        {"modem", title}, {f ? "firmware" : NULL, f ? f->name : NULL}, {NULL, NULL}};
+    struct bouncer_detail details[] = {{"modem", title}, {what, name}, {NULL, NULL}};
     return manager_authorise(m->manager, message, milder, force, details, error);
 }
 
@@ -166,12 +166,12 @@ static int method_identify(sd_bus_message *message, void *userdata, sd_bus_error
     const struct option known[] = {{"queue", "b", &queue}, {NULL}};
     int r = options_read(message, known, error);
     if (r >= 0)
-        r = authorise(m, message, false, false, NULL, error);
+        r = modem_authorise(m, message, false, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = check_mode(m, "identify", error);
+    r = modem_check_mode(m, "identify", error);
     if (r >= 0)
-        r = new_job(m, message, JOB_IDENTIFY, &j, error);
+        r = modem_new_job(m, message, JOB_IDENTIFY, &j, error);
     return r < 0 ? r : job_begin(j, message, queue, error);
 }
 
@@ -187,13 +187,16 @@ static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind
     if (r >= 0)
         r = find_firmware(m->manager, path, &f, error);
     if (r >= 0)
-        r = authorise(m, message, false, kind == JOB_FLASH && o->allow_text[0], f, error);
+        r = modem_authorise(m, message, false, kind == JOB_FLASH && o->allow_text[0], "firmware", f->name,
+                            error);
     if (r <= 0)
         return r < 0 ? r : 1;
     if (kind == JOB_FLASH)
-        r = check_mode(m, "flash", error);
+        r = modem_check_mode(m, "flash", error);
+    if (r >= 0 && kind == JOB_FLASH)
+        r = modem_check_space(m, *o->modem_version != '\0', error);
     if (r >= 0)
-        r = new_job(m, message, kind, &j, error);
+        r = modem_new_job(m, message, kind, &j, error);
     if (r < 0)
         return r;
     r = take_flash_options(j, o, f);
@@ -230,12 +233,12 @@ static int method_reset(sd_bus_message *message, void *userdata, sd_bus_error *e
     if (!normal && strcmp(mode, "edl") != 0 && strcmp(mode, "off") != 0)
         return errors_set(error, ERROR_INVALID_ARGS,
                           "The option \"mode\" is normal, edl or off, not \"%.64s\".", mode);
-    r = authorise(m, message, normal && strcmp(modem_kind(m), "normal") != 0, false, NULL, error);
+    r = modem_authorise(m, message, normal && strcmp(modem_kind(m), "normal") != 0, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = check_mode(m, "reset", error);
+    r = modem_check_mode(m, "reset", error);
     if (r >= 0)
-        r = new_job(m, message, JOB_RESET, &j, error);
+        r = modem_new_job(m, message, JOB_RESET, &j, error);
     if (r < 0)
         return r;
     j->reset_mode = strdup(mode);
@@ -269,6 +272,7 @@ const sd_bus_vtable modem_vtable[] = {
     SD_BUS_PROPERTY("Held", "b", NULL, FIELD(held), CHANGES),
     SD_BUS_PROPERTY("Job", "o", get_job, FIELD(job), CHANGES),
     SD_BUS_PROPERTY("Interrupted", "o", get_job, FIELD(interrupted), CHANGES),
+    SD_BUS_PROPERTY("LastBackupTime", "t", NULL, FIELD(last_backup_time), CHANGES),
     SD_BUS_PROPERTY("LastError", "s", NULL, FIELD(last_error), CHANGES),
     SD_BUS_METHOD_WITH_ARGS("Identify", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             method_identify, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -276,6 +280,10 @@ const sd_bus_vtable modem_vtable[] = {
                             SD_BUS_RESULT("aa{sv}", plan), method_plan, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Flash", SD_BUS_ARGS("o", firmware, "a{sv}", options), SD_BUS_RESULT("o", job),
                             method_flash, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Backup", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+                            modem_method_backup, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_ARGS("o", backup, "a{sv}", options), SD_BUS_RESULT("o", job),
+                            modem_method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reset", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_reset,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_VTABLE_END,

@@ -89,6 +89,7 @@ static void clear_memory(struct modem *m)
     if (nothing)
         take_memory(m, nothing);
     m->facts_watched = false;
+    modem_update_backup(m);
 }
 
 /* ---- the shelf ---- */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "service/backup.h"
 
 #define MODEM_PREFIX MANAGER_PATH "/modem"
 #define SERIAL_UNSET "00000000" /* unfused: many chips have it, it tells nothing */
@@ -160,6 +161,7 @@ void modem_set_serial(struct modem *m, const char *serial)
         modem_unshelve(m, serial);
     object_set_string(&m->object, "ChipSerial", &m->chip_serial, serial);
     modem_update_confirmed(m);
+    modem_update_backup(m);
     modem_update_interrupted(m);
 }
 
@@ -236,6 +238,12 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
     m->facts_watched = true;
     modem_update_confirmed(m);
     modem_save(m);
+}
+
+void modem_update_backup(struct modem *m)
+{
+    uint64_t last = backup_last_time(m->manager, text(m->chip_serial), text(m->port));
+    object_set_u64(&m->object, "LastBackupTime", &m->last_backup_time, last);
 }
 
 /* ---- jobs ---- */

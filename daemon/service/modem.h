@@ -44,6 +44,7 @@ struct modem {
     bool facts_watched;   /* learned from the device that was here last, in this run */
     bool remembered;      /* has a record on disk */
     uint64_t seen_time;   /* realtime of the last appearance */
+    uint64_t last_backup_time; /* property */
 
     /* now */
     const struct appearance *appearance; /* NULL: absent */
@@ -70,6 +71,8 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
  */
 void modem_set_serial(struct modem *m, const char *serial);
 void modem_update_confirmed(struct modem *m);
+/* LastBackupTime, by what is stored of the unit. */
+void modem_update_backup(struct modem *m);
 /* The job has the modem now (NULL: none); the next one in the queue starts when it becomes free. */
 void modem_set_job(struct modem *m, struct job *j);
 /* Looks anew for the flash that could be continued. */

@@ -31,7 +31,7 @@ int store_open(struct store *s, const char *path, struct error *e)
         path = getenv("STATE_DIRECTORY");
     if (!path || !*path)
         path = DEFAULT_PATH;
-    *s = (struct store){-1, -1, -1};
+    *s = (struct store){-1, -1, -1, -1};
 
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return error_set(e, ERROR_FAILED, "The state directory %s cannot be made: %s.", path,
@@ -41,6 +41,8 @@ int store_open(struct store *s, const char *path, struct error *e)
         return error_set(e, ERROR_FAILED, "The state directory %s cannot be opened: %s.", path,
                          strerror(errno));
     int r = open_directory(root, "firmware", &s->fd_firmware);
+    if (r == 0)
+        r = open_directory(root, "backups", &s->fd_backups);
     if (r == 0)
         r = open_directory(root, "jobs", &s->fd_jobs);
     if (r == 0)
@@ -60,6 +62,7 @@ int store_open(struct store *s, const char *path, struct error *e)
 void store_close(struct store *s)
 {
     s->fd_firmware = close_fd(s->fd_firmware);
+    s->fd_backups = close_fd(s->fd_backups);
     s->fd_jobs = close_fd(s->fd_jobs);
     s->fd_modems = close_fd(s->fd_modems);
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * The state directory: firmware/ jobs/ modems/ (0700). A store entry is one file, made as O_TMPFILE and
- * linked in when it is complete; its record beside it (service/record.h). No name here comes from outside:
- * ids are hex digits or decimal numbers.
+ * The state directory: firmware/ backups/ jobs/ modems/ (0700). A store entry is one file, made as O_TMPFILE
+ * and linked in when it is complete; its record beside it (service/record.h). No name here comes from
+ * outside: ids are hex digits or decimal numbers.
  */
 
 #include <stdint.h>
@@ -13,7 +13,7 @@
 #include "service/config.h"
 
 struct store {
-    int fd_firmware, fd_jobs, fd_modems; /* directories; jobs/ is locked as long as we live */
+    int fd_firmware, fd_backups, fd_jobs, fd_modems; /* directories; jobs/ is locked as long as we live */
 };
 
 /* Opens (and makes) the directories below `path` ($STATE_DIRECTORY, else /var/lib/qdld). */

@@ -30,6 +30,7 @@ ROOT = "/org/qdld1"
 MANAGER = NAME + ".Manager"
 MODEM = NAME + ".Modem"
 FIRMWARE = NAME + ".Firmware"
+BACKUP = NAME + ".Backup"
 JOB = NAME + ".Job"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
@@ -170,6 +171,14 @@ class Service:
             return self.manager("ImportFirmware", dbus.types.UnixFd(archive), label, options)
         with open(archive, "rb") as f:
             return self.manager("ImportFirmware", dbus.types.UnixFd(f.fileno()), label, options)
+
+    def import_backup(self, archive, **options):
+        """The path of the job. archive: a path, or a descriptor."""
+        options = dbus.Dictionary(options, signature="sv")
+        if isinstance(archive, int):
+            return self.manager("ImportBackup", dbus.types.UnixFd(archive), options)
+        with open(archive, "rb") as f:
+            return self.manager("ImportBackup", dbus.types.UnixFd(f.fileno()), options)
 
     def wait_job(self, path, timeout=60):
         """Its Result, once it is finished."""

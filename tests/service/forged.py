@@ -85,3 +85,50 @@ def import_done(order, content=b"package", name="RM502QGLAAR05A03M4G_01.001.01.0
     say("FIRMWARE.id=" + sha256[:32], "FIRMWARE.sha256=" + sha256, "FIRMWARE.name=" + name, "FIRMWARE.model=RM502Q-GL",
         f"FIRMWARE.size={len(content)}", *[f"FIRMWARE.{k}={v}" for k, v in facts.items()])
     finish()
+
+
+# ---- backups: here a file of one line of JSON, what it says of itself ----
+
+def tell_backup(facts):
+    if facts:
+        say(*[f"BACKUP.{key}={value}" for key, value in facts.items()])
+
+
+def fail_job(name, message):
+    say("RESULT=failed", "ERROR=" + name, "MESSAGE=" + message)
+    sys.exit(0)
+
+
+def read_all(fd):
+    data = b""
+    while piece := os.read(fd, 65536):
+        data += piece
+    return data
+
+
+def backup_import(order):
+    """An honest end of an import of a backup."""
+    os.pwrite(order.fds["store"], read_all(order.fds["archive"]), 0)
+    finish()
+
+
+def backup_verify(order):
+    """What the second worker does: it looks for itself."""
+    import hashlib
+    import json
+    data = os.pread(order.fds["store"], 65536, 0)
+    identity = hashlib.sha256(data).hexdigest()[:32]
+    try:
+        facts = json.loads(data)
+    except ValueError:
+        fail_job("BackupDamaged", "it is no backup")
+    if order.options.get("id", identity) != identity:
+        fail_job("BackupDamaged", "it is not what was stored")
+    tell_backup({"id": identity, **facts})
+    finish()
+
+
+def beside(name):
+    """The text of a file beside this worker: what the test wants of it now."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name)) as f:
+        return f.read()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """org.qdld1 as clients see it: what is there, what is refused, and how."""
 
+import json
 import os
 import re
 import signal
@@ -11,13 +12,15 @@ import xml.etree.ElementTree as ElementTree
 
 import dbus
 import pytest
-from conftest import (BUILD, FIRMWARE, INVALID_ARGS, JOB, MANAGER, MODEM, ROOT, TOP, VERSION, Refused, error, wait_until)
+from conftest import (BACKUP, BUILD, FIRMWARE, INVALID_ARGS, JOB, MANAGER, MODEM, ROOT, TOP, VERSION, Refused, error, wait_until)
 
 # Imports whatever the archive says; the content is the archive's first line. Other jobs go through to their end.
 HONEST = """
 order = begin()
 say("READY=1")
-if order.kind == "import":
+if order.options.get("type") == "backup":
+    backup_import(order) if order.kind == "import" else backup_verify(order)
+elif order.kind == "import":
     import_done(order, os.pread(order.fds["archive"], 100, 0))
 elif order.kind == "plan":
     say("PLAN=1", fds=[memfd("KIND=summary\\nFIRMWARE=" + order.options["firmware"] + "\\nBYTES=12\\nSBL_LAST=1\\nNOTE=one\\nNOTE=two\\n\\n"
@@ -64,6 +67,16 @@ def imported(service, archive):
     return str(service.get(job, JOB, "Object"))
 
 
+def backed_up(service, tmp_path):
+    """The path of a backup object."""
+    path = tmp_path / "backup"
+    path.write_text(json.dumps({"kind": "nand", "state": "complete", "serial": "49cbd7ef", "sha256": "ab" * 32, "model": "RM502QGL",
+                                "version": VERSION, "created": 1700000000000000, "partitions": "sbl,efs2"}))
+    job = service.import_backup(path)
+    assert service.wait_job(job) == "done", service.all(job, JOB)
+    return str(service.get(job, JOB, "Object"))
+
+
 # ---- what is there ----
 
 def members(node):
@@ -84,12 +97,12 @@ def members(node):
     return found
 
 
-def test_introspection_is_the_documented_api(honest, archive, plug):
+def test_introspection_is_the_documented_api(honest, archive, plug, tmp_path):
     plug(honest)
     honest.modem()
     firmware = imported(honest, archive)
     live = {}
-    for path in (ROOT, honest.modem(), firmware, honest.paths(JOB)[0]):
+    for path in (ROOT, honest.modem(), firmware, backed_up(honest, tmp_path), honest.paths(JOB)[0]):
         live.update(members(ElementTree.fromstring(honest.introspect(path))))
     documented = members(ElementTree.parse(TOP / "dbus" / "org.qdld1.xml").getroot())
     assert sorted(live) == sorted(documented)
@@ -112,13 +125,12 @@ def test_busctl_shows_the_tree(honest, plug, bus_address):
     assert path in tree.stdout.split()
 
 
-def test_lists_give_what_the_objects_say(honest, archive, plug):
+def test_lists_give_what_the_objects_say(honest, archive, plug, tmp_path):
     plug(honest)
-    modem, firmware = honest.modem(), imported(honest, archive)
-    job = honest.paths(JOB)[0]
-    for method, interface, path in (("ListModems", MODEM, modem), ("ListFirmware", FIRMWARE, firmware), ("ListJobs", JOB, job)):
+    honest.modem(), imported(honest, archive), backed_up(honest, tmp_path)
+    for method, interface in (("ListModems", MODEM), ("ListFirmware", FIRMWARE), ("ListBackups", BACKUP), ("ListJobs", JOB)):
         listed = honest.manager(method, honest.no_options())
-        assert [(str(p), dict(v)) for p, v in listed] == [(path, dict(honest.all(path, interface)))]
+        assert {str(p): dict(v) for p, v in listed} == {p: dict(honest.all(p, interface)) for p in honest.paths(interface)} != {}
 
 
 def test_list_jobs_since_and_modem(honest, archive, plug):
@@ -142,10 +154,13 @@ def options(**values):
     return dbus.Dictionary({k.replace("_", "-"): v for k, v in values.items()}, signature="sv")
 
 
-def every_method(service, archive_fd, modem, firmware, job):
+def every_method(service, archive_fd, modem, firmware, backup, job):
     return [
         (ROOT, MANAGER, "ListModems", ()), (ROOT, MANAGER, "ListFirmware", ()), (ROOT, MANAGER, "ListJobs", ()),
+        (ROOT, MANAGER, "ListBackups", ()), (ROOT, MANAGER, "ImportBackup", (dbus.types.UnixFd(archive_fd),)),
         (ROOT, MANAGER, "ImportFirmware", (dbus.types.UnixFd(archive_fd), "label")),
+        (modem, MODEM, "Backup", ()), (modem, MODEM, "Restore", (dbus.ObjectPath(backup),)),
+        (backup, BACKUP, "Open", ()), (backup, BACKUP, "Verify", ()), (backup, BACKUP, "Remove", ()),
         (modem, MODEM, "Identify", ()), (modem, MODEM, "Plan", (dbus.ObjectPath(firmware),)),
         (modem, MODEM, "Flash", (dbus.ObjectPath(firmware),)), (modem, MODEM, "Reset", ()),
         (firmware, FIRMWARE, "Verify", ()), (firmware, FIRMWARE, "Remove", ()),
@@ -153,19 +168,21 @@ def every_method(service, archive_fd, modem, firmware, job):
     ]
 
 
-def test_unknown_options_are_refused_by_every_method(honest, archive, plug):
+def test_unknown_options_are_refused_by_every_method(honest, archive, plug, tmp_path):
     plug(honest)
     firmware = imported(honest, archive)
     job = honest.paths(JOB)[0]
+    backup = backed_up(honest, tmp_path)
+    jobs = honest.paths(JOB)
     with open(archive) as f:
-        methods = every_method(honest, f.fileno(), honest.modem(), firmware, job)
+        methods = every_method(honest, f.fileno(), honest.modem(), firmware, backup, job)
         documented = ElementTree.parse(TOP / "dbus" / "org.qdld1.xml").getroot()
         assert len(methods) == len(documented.findall("interface/method"))
         for path, interface, method, arguments in methods:
             with Refused(INVALID_ARGS) as e:
                 honest.call(path, interface, method, *arguments, options(never_heard=True))
             assert '"never-heard"' in e.message and method in e.message
-    assert honest.paths(FIRMWARE) == [firmware] and honest.paths(JOB) == [job]
+    assert honest.paths(FIRMWARE) == [firmware] and honest.paths(BACKUP) == [backup] and honest.paths(JOB) == jobs
 
 
 @pytest.mark.parametrize("method, given, named", [

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * What was saved of modems: one org.qdld1.Backup a file backups/<id>.tar with its record <id>.rec. The
+ * service never looks into one; what it knows was told by a worker that read the finished file and nothing
+ * else (second.h).
+ *
+ * backup.c: the store and what may go from it. backup-load.c: earlier runs. backup-bus.c: org.qdld1.Backup.
+ * job-backup.c: how a job's file becomes one. modem-backup.c: Modem.Backup and Modem.Restore. import.c:
+ * Manager.ImportBackup.
+ *
+ * Two sorts: *taken* by this service from a modem, and *imported*. What somebody imports is shown, verified
+ * and can be restored, but it is a claim: it never stands in for one that was taken, neither for
+ * deduplication nor for what may be removed.
+ */
+
+#include "service/job.h"
+#include "service/manager.h"
+#include "service/record.h"
+
+enum {
+    BACKUP_ID_SIZE = 33,                        /* 32 hex digits */
+    BACKUP_CALIBRATION_SIZE = 64 * 1024 * 1024, /* what the protected set is taken to need */
+    BACKUP_CHIP_SIZE = 512 * 1024 * 1024,       /* a chip of unknown size: the largest common NAND */
+    BACKUP_SLACK = 16 * 1024 * 1024,            /* left for journals and records */
+};
+
+struct backup {
+    struct manager *manager;
+    struct backup *next; /* newest first */
+    struct object object;
+    char id[BACKUP_ID_SIZE];
+
+    /* properties */
+    char *kind, *state, *model, *firmware_version, *chip_serial, *sha256, *job_path;
+    uint64_t created_time, size;
+    uint32_t owner_uid;
+    char **partitions; /* NULL-terminated, may be NULL */
+
+    /* not on the bus */
+    char *told_state;     /* by its content; `state` is "damaged" too once the file is */
+    char *port;           /* where it was taken: a unit without a serial has no other name */
+    char *partition_list; /* comma list */
+    uint64_t added_time;
+    int imported;
+};
+
+/* Where a new one comes from. */
+struct backup_origin {
+    const char *job_path, *port;
+    uid_t owner;
+    bool imported;
+};
+
+/* An object by its record, not on the bus yet. */
+int backup_new(struct manager *m, const char *id, const struct record *r, struct backup **ret);
+/*
+ * Takes a finished file in: `facts` are what the second worker told, fd is open for reading. *ret_new: linked
+ * and recorded now, to be settled; false: there was one of the same content already and the file is dropped.
+ */
+int backup_add(struct manager *m, const struct record *facts, int fd, const struct backup_origin *origin,
+               struct backup **ret, bool *ret_new, struct error *e);
+/* It is on disk: makes room. Of each unit and kind Keep are left, good ones and others counted apart, the
+ * first good one among them. */
+void backup_retain(struct backup *b);
+struct backup *backup_free(struct backup *b);
+
+struct backup *backup_find_path(struct manager *m, const char *path);
+struct backup *backup_find_id(struct manager *m, const char *id);
+/* Read only; -errno. */
+int backup_open(const struct backup *b);
+/* A Verify is over: the file is what it was, or damaged. Saved and signalled. */
+void backup_verified(struct backup *b, bool intact);
+/* An unfinished job works with it; NULL if none does. */
+const struct job *backup_user(const struct backup *b);
+/* "complete", and of the unit its last one that counts. */
+bool backup_is_last(const struct backup *b);
+/* Off the disk and off the bus. */
+int backup_remove(struct backup *b);
+/* "calibration of RM502QGL (49cbd7ef)", for people. Static buffer. */
+const char *backup_title(const struct backup *b);
+/* When the newest good one of the modem that is at this port was taken; 0: never. */
+uint64_t backup_last_time(const struct manager *m, const char *serial, const char *port);
+/* LastBackupTime of every modem. */
+void backup_update_modems(struct manager *m);
+
+/* NoSpace unless so many bytes can be written: backups may use what is reserved for them. */
+int backup_check_space(const struct manager *m, uint64_t bytes, struct error *e);
+
+/* ---- backup-load.c ---- */
+/* Loads every entry. A file whose record is lost is read by a worker and recorded anew: nothing here is swept
+ * away. */
+int backup_load_all(struct manager *m);
+
+/* ---- backup-bus.c ---- */
+#define BACKUP_INTERFACE "org.qdld1.Backup"
+extern const sd_bus_vtable backup_vtable[];

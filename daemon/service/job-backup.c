@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * From a file that a job's worker has filled to a backup: nobody can write to it any more (second_reopen), a
+ * second worker reads it in full, it is linked into the store with its record, both are on disk. Only then
+ * the job is done, or a worker that waits before its first erase hears BACKUP_STORED (flash rule 5).
+ */
+
+#include "service/backup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <syslog.h>
+#include <systemd/sd-journal.h>
+
+#include "service/errors.h"
+#include "service/modem.h"
+#include "service/second.h"
+#include "service/settle.h"
+
+bool job_makes_backup(const struct job *j)
+{
+    return j->job_kind == JOB_BACKUP || (j->job_kind == JOB_IMPORT && j->imports_backup);
+}
+
+/* A worker waits for the answer, or the job itself ends with it. */
+static bool is_handshake(const struct job *j)
+{
+    return !job_makes_backup(j);
+}
+
+static void log_found(struct job *j, const struct backup *b, bool is_new)
+{
+    char text[256];
+    snprintf(text, sizeof(text), "backup %s: %s, %s, %llu MiB, %s", b->id, backup_title(b), b->state,
+             (unsigned long long)(b->size >> 20), is_new ? "stored" : "stored already with the same content");
+    job_log(j, text);
+}
+
+static void send_answer(struct job *j, const char *flag, const char *key, const char *value)
+{
+    struct link_message m = {.size = 0};
+    if (link_add(&m, flag, "1") == 0 && link_add(&m, key, value) == 0)
+        process_send(j->process, &m);
+    link_message_done(&m);
+}
+
+static void fail(struct job *j, const struct error *e)
+{
+    if (is_handshake(j)) {
+        job_log(j, e->message);
+        send_answer(j, KEY_BACKUP_REFUSED, KEY_MESSAGE, e->message);
+        return;
+    }
+    job_fail(j, e);
+    job_finish(j);
+}
+
+static void stored(struct job *j, struct backup *b)
+{
+    object_set_string(&j->object, "Object", &j->object_path, b->object.path);
+    if (is_handshake(j)) {
+        snprintf(j->saved_id, sizeof(j->saved_id), "%s", b->id);
+        job_save(j);
+        send_answer(j, KEY_BACKUP_STORED, KEY_ID, b->id);
+        job_flush(j);
+    } else {
+        job_finish(j);
+    }
+    backup_retain(b);
+}
+
+static void on_settled(void *userdata, int error)
+{
+    struct job *j = userdata;
+    struct error e = {0};
+    struct backup *b = backup_find_id(j->manager, j->new_id);
+    j->settle = NULL;
+    if (error < 0 || !b) {
+        error_set(&e, ERROR_NO_SPACE, "The backup may not be on the disk: %s.",
+                  strerror(error < 0 ? -error : ENOENT));
+        fail(j, &e);
+        return;
+    }
+    stored(j, b);
+}
+
+/* The file and the directory that names it and its record. */
+static int settle(struct job *j, const struct backup *b)
+{
+    const int fds[] = {j->fd_store, j->manager->store.fd_backups};
+    memcpy(j->new_id, b->id, sizeof(j->new_id));
+    return settle_start(j->manager->event, fds, ARRAY_SIZE(fds), on_settled, j, &j->settle);
+}
+
+/* What the worker told that was at the modem must be what is in the file. */
+static int check_told(const struct job *j, const struct record *facts, struct error *e)
+{
+    static const char *const same[] = {"sha256", "serial", "state", "kind"};
+    for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+        const char *told = record_get(j->backup_facts, same[i]), *found = record_get(facts, same[i]);
+        if (*told && strcmp(told, found) != 0)
+            return error_set(e, ERROR_FAILED, "The worker told of the backup %s %s, and in its file is %s.",
+                             same[i], told, *found ? found : "none");
+    }
+    return 0;
+}
+
+static void on_second(void *userdata, const struct record *facts, const struct error *error)
+{
+    struct job *j = userdata;
+    const struct backup_origin origin = {
+        .job_path = j->object.path,
+        .port = j->modem ? j->modem->port : "",
+        .owner = j->owner_uid,
+        .imported = j->job_kind == JOB_IMPORT,
+    };
+    struct error e = *error;
+    struct backup *b = NULL;
+    bool is_new = false;
+
+    j->second = NULL;
+    int r = facts ? check_told(j, facts, &e) : -EBADMSG;
+    if (r >= 0)
+        r = backup_add(j->manager, facts, j->fd_store, &origin, &b, &is_new, &e);
+    if (r < 0) {
+        fail(j, &e);
+        return;
+    }
+    log_found(j, b, is_new);
+    if (!is_new) {
+        stored(j, b);
+        return;
+    }
+    r = settle(j, b);
+    if (r < 0) {
+        error_set(&e, ERROR_FAILED, "The backup cannot be brought to the disk: %s.", strerror(-r));
+        fail(j, &e);
+    }
+}
+
+/* Takes the fate of the job: it goes on in on_second(), or has failed. */
+static int look_again(struct job *j, struct error *e)
+{
+    int reader = -1;
+    int r = second_reopen(steal_fd(&j->fd_store), &reader);
+    if (r == -ETXTBSY)
+        return error_set(e, ERROR_FAILED, "The worker of this %s did not close the file that it wrote.",
+                         j->kind);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "The file of this %s cannot be read: %s.", j->kind, strerror(-r));
+    j->fd_store = reader;
+    struct second_order order = {.type = "backup", .prefix = KEY_BACKUP_FACT};
+    order.fd = fcntl(reader, F_DUPFD_CLOEXEC, 0);
+    if (order.fd < 0)
+        return error_set(e, ERROR_FAILED, "The file of this %s cannot be read: %s.", j->kind,
+                         strerror(errno));
+    return second_start(j->manager, &order, on_second, j, &j->second, e);
+}
+
+void job_keep_backup(struct job *j)
+{
+    struct error e = {0};
+    if (!is_handshake(j)) {
+        /* Its worker is through with it; what is left takes seconds. */
+        j->timer = sd_event_source_disable_unref(j->timer);
+        object_set_string(&j->object, "Phase", &j->phase, "store-backup");
+        object_set_bool(&j->object, "Cancelable", &j->cancelable, false);
+    }
+    if (look_again(j, &e) < 0)
+        fail(j, &e);
+    else
+        job_flush(j);
+}
+
+int job_take_offer(struct job *j, const char *value)
+{
+    /* Once: what is saved before the first erase cannot be saved again behind it. */
+    if (strcmp(value, "1") != 0 || j->backup_offered || j->fd_store < 0)
+        return -EBADMSG;
+    j->backup_offered = true;
+    job_keep_backup(j);
+    return 0;
+}
+
+void job_drop_backup(struct job *j)
+{
+    j->second = second_free(j->second);
+    j->settle = settle_free(j->settle);
+}

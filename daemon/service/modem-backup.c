@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Modem.Backup and Modem.Restore, the programmer that they read with, and the room that is needed first. */
+
+#include "service/modem-inner.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "service/backup.h"
+#include "service/errors.h"
+#include "service/firmware.h"
+#include "service/options.h"
+
+enum { PARTITIONS_MAX = 64, NAME_BYTES_MAX = 32, KIB = 1024 };
+
+static const char *known(const char *text)
+{
+    return text ? text : "";
+}
+
+/* ---- geometry ---- */
+
+struct geometry {
+    unsigned page, block_kib, blocks;
+};
+
+/* STORAGE= of a worker: "nand 4096/256K x 2048". */
+static bool read_storage(const struct modem *m, struct geometry *ret)
+{
+    char rest;
+    struct geometry g;
+    if (sscanf(known(m->storage), "nand %9u/%9uK x %9u%c", &g.page, &g.block_kib, &g.blocks, &rest) != 3)
+        return false;
+    *ret = g;
+    return true;
+}
+
+static uint64_t chip_size(const struct modem *m)
+{
+    struct geometry g;
+    return read_storage(m, &g) ? (uint64_t)g.block_kib * KIB * g.blocks : BACKUP_CHIP_SIZE;
+}
+
+/* What is not known fits: the worker compares again once the programmer has told. */
+static bool geometry_fits(const struct modem *m, const struct firmware *f)
+{
+    struct geometry g;
+    char name[32];
+    if (!read_storage(m, &g) || !*f->geometry)
+        return true;
+    snprintf(name, sizeof(name), "p%uK_b%uK", g.page / KIB, g.block_kib);
+    return strcmp(name, f->geometry) == 0;
+}
+
+/* ---- a programmer ---- */
+
+static bool programmer_fits(const struct modem *m, const struct firmware *f)
+{
+    return strcmp(f->state, "ready") == 0 && *f->programmer && geometry_fits(m, f) &&
+           (!*known(m->chip) || strcmp(f->chip, m->chip) == 0);
+}
+
+/* The package that the unit ran goes before one of its family, that before any other for its chip. */
+static int rank(const struct modem *m, const struct firmware *f)
+{
+    if (*f->name && strcmp(f->name, known(m->firmware_version)) == 0)
+        return 3;
+    if (*f->prefix && text_starts_with(known(m->family_version), f->prefix))
+        return 2;
+    return 1;
+}
+
+/* Of an unknown chip only what the unit ran, or all packages being for one. */
+static bool is_one_chip(const struct modem *m)
+{
+    const char *chip = NULL;
+    for (const struct firmware *f = m->manager->firmware; f; f = f->next) {
+        if (!programmer_fits(m, f))
+            continue;
+        if (chip && strcmp(chip, f->chip) != 0)
+            return false;
+        chip = f->chip;
+    }
+    return true;
+}
+
+static struct firmware *find_programmer(const struct modem *m)
+{
+    struct firmware *best = NULL;
+    int best_rank = is_one_chip(m) ? 0 : 1;
+    for (struct firmware *f = m->manager->firmware; f; f = f->next) {
+        if (!programmer_fits(m, f))
+            continue;
+        int r = rank(m, f);
+        bool newer = best && r == best_rank && f->imported_time > best->imported_time;
+        if (r > best_rank || newer) {
+            best = f;
+            best_rank = r;
+        }
+    }
+    return best;
+}
+
+/* The package whose programmer is used. One that runs already does without. */
+static int choose_programmer(const struct modem *m, struct job *j, sd_bus_error *error)
+{
+    const struct firmware *f = find_programmer(m);
+    if (!f && (m->held || strcmp(m->mode, "firehose") == 0))
+        return 0;
+    if (!f)
+        return errors_set(
+            error, ERROR_NO_SUCH_FIRMWARE,
+            "No package in the library has a programmer for %s%s%s%s; import the one whose name "
+            "begins as the version on the modem's label.",
+            modem_title(m), *known(m->chip) ? " (" : "", known(m->chip),
+            *known(m->chip) ? ")" : "; if several chips are in the library, Identify it first");
+    memcpy(j->firmware_id, f->id, sizeof(j->firmware_id));
+    j->firmware_name = strdup(f->name);
+    return j->firmware_name ? 0 : -ENOMEM;
+}
+
+/* ---- room ---- */
+
+static int check_room(const struct modem *m, uint64_t bytes, sd_bus_error *error)
+{
+    struct error e = {0};
+    return backup_check_space(m->manager, bytes, &e) < 0 ? errors_to_bus(&e, error) : 0;
+}
+
+int modem_check_space(const struct modem *m, bool version_given, sd_bus_error *error)
+{
+    /* Flash rule 5: of an unknown version everything is saved. */
+    bool version_known = version_given || *known(m->family_version) || *known(m->project);
+    uint64_t all = chip_size(m);
+    return check_room(m, version_known ? MIN_OF(all, (uint64_t)BACKUP_CALIBRATION_SIZE) : all, error);
+}
+
+/* ---- options ---- */
+
+static bool is_partition(const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *p = name; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("_-.:", *p))
+            return false;
+    return n > 0 && n <= NAME_BYTES_MAX;
+}
+
+/* As a comma list, malloc'ed. */
+static int read_partitions(char *const *list, char **ret, sd_bus_error *error)
+{
+    size_t n = 0, at = 0;
+    char text[PARTITIONS_MAX * (NAME_BYTES_MAX + 1)] = "";
+    for (char *const *i = list; i && *i; i++) {
+        if (!is_partition(*i))
+            return errors_set(error, ERROR_INVALID_ARGS,
+                              "The option \"partitions\" has \"%.64s\", which is no partition's name.", *i);
+        if (n++ == PARTITIONS_MAX)
+            return errors_set(error, ERROR_INVALID_ARGS, "The option \"partitions\" names more than %d.",
+                              PARTITIONS_MAX);
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s", at ? "," : "", *i);
+    }
+    *ret = strdup(text);
+    return *ret ? 0 : -ENOMEM;
+}
+
+static int check_kind(const char *kind, char *const *partitions, sd_bus_error *error)
+{
+    if (strcmp(kind, "xqcn") == 0)
+        return errors_set(error, ERROR_UNSUPPORTED,
+                          "This version of qdld cannot make an XQCN, which needs the modem in normal mode; "
+                          "kind=calibration saves the same data as raw partitions.");
+    if (strcmp(kind, "nand") != 0 && strcmp(kind, "calibration") != 0)
+        return errors_set(error, ERROR_INVALID_ARGS,
+                          "The option \"kind\" is nand, calibration or xqcn, not \"%.64s\".", kind);
+    if (strcmp(kind, "nand") != 0 && partitions && *partitions)
+        return errors_set(error, ERROR_INVALID_ARGS,
+                          "The option \"partitions\" goes with kind=nand; what kind=calibration saves is "
+                          "fixed.");
+    return 0;
+}
+
+/* ---- Backup ---- */
+
+int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    _cleanup_(options_free_listp) char **partitions = NULL;
+    _cleanup_free_ char *list = NULL;
+    const char *kind = "nand";
+    struct job *j = NULL;
+    bool queue = false;
+    const struct option options[] = {
+        {"kind", "s", &kind}, {"partitions", "as", &partitions}, {"queue", "b", &queue}, {NULL}};
+
+    int r = options_read(message, options, error);
+    if (r >= 0)
+        r = check_kind(kind, partitions, error);
+    if (r >= 0)
+        r = read_partitions(partitions, &list, error);
+    if (r >= 0)
+        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    r = modem_check_mode(m, "save", error);
+    if (r >= 0)
+        r = check_room(m, strcmp(kind, "nand") == 0 ? chip_size(m) : BACKUP_CALIBRATION_SIZE, error);
+    if (r >= 0)
+        r = modem_new_job(m, message, JOB_BACKUP, &j, error);
+    if (r < 0)
+        return r;
+    r = choose_programmer(m, j, error);
+    j->kind_of_backup = strdup(kind);
+    j->partitions = steal_ptr(list);
+    if (r >= 0 && !j->kind_of_backup)
+        r = -ENOMEM;
+    if (r < 0) {
+        job_free(j);
+        return r;
+    }
+    return job_begin(j, message, queue, error);
+}
+
+/* ---- Restore ---- */
+
+struct restore_options {
+    char **partitions, **allow;
+    bool queue;
+    char allow_text[ALLOW_TEXT_SIZE];
+};
+
+static void restore_options_done(struct restore_options *o)
+{
+    options_free_list(o->partitions);
+    options_free_list(o->allow);
+}
+
+static int read_restore_options(sd_bus_message *message, struct restore_options *o, sd_bus_error *error)
+{
+    const struct option options[] = {
+        {"partitions", "as", &o->partitions}, {"allow", "as", &o->allow}, {"queue", "b", &o->queue}, {NULL}};
+    int r = options_read(message, options, error);
+    return r < 0 ? r : modem_read_allow(o->allow, o->allow_text, error);
+}
+
+/* What can be said without looking into it; the worker compares everything else with the modem. */
+static int check_backup(const struct modem *m, const struct backup *b, const struct restore_options *o,
+                        sd_bus_error *error)
+{
+    if (strcmp(b->state, "damaged") == 0 && !strstr(o->allow_text, error_name(ERROR_BACKUP_DAMAGED)))
+        return errors_set(error, ERROR_BACKUP_DAMAGED,
+                          "Backup %s (%s) is damaged; use allow=BackupDamaged to restore what is left of it.",
+                          b->id, backup_title(b));
+    const char *serial = known(m->chip_serial);
+    bool other = *serial && *b->chip_serial && strcmp(serial, b->chip_serial) != 0;
+    if (other && !strstr(o->allow_text, error_name(ERROR_WRONG_UNIT)))
+        return errors_set(
+            error, ERROR_WRONG_UNIT,
+            "Backup %s is of the unit with the chip serial %s, and %s has %s; calibration belongs "
+            "to one unit (allow=WrongUnit).",
+            b->id, b->chip_serial, modem_title(m), serial);
+    return 0;
+}
+
+int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    _cleanup_(restore_options_done) struct restore_options o = {.queue = false};
+    _cleanup_free_ char *list = NULL;
+    const char *path = NULL;
+    struct job *j = NULL;
+
+    int r = sd_bus_message_read_basic(message, 'o', &path);
+    if (r >= 0)
+        r = read_restore_options(message, &o, error);
+    if (r >= 0)
+        r = read_partitions(o.partitions, &list, error);
+    const struct backup *b = r >= 0 ? backup_find_path(m->manager, path) : NULL;
+    if (r >= 0 && !b)
+        r = errors_set(error, ERROR_NO_SUCH_BACKUP, "There is no backup %s.", path);
+    if (r >= 0) {
+        char title[160];
+        snprintf(title, sizeof(title), "%s", backup_title(b));
+        r = modem_authorise(m, message, false, o.allow_text[0] != '\0', "backup", title, error);
+    }
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    r = check_backup(m, b, &o, error);
+    if (r >= 0)
+        r = modem_check_mode(m, "restore", error);
+    if (r >= 0)
+        r = modem_check_space(m, false, error);
+    if (r >= 0)
+        r = modem_new_job(m, message, JOB_RESTORE, &j, error);
+    if (r < 0)
+        return r;
+    memcpy(j->backup_id, b->id, sizeof(j->backup_id));
+    r = choose_programmer(m, j, error);
+    j->allow = strdup(o.allow_text);
+    j->partitions = steal_ptr(list);
+    if (r >= 0 && !j->allow)
+        r = -ENOMEM;
+    if (r < 0) {
+        job_free(j);
+        return r;
+    }
+    return job_begin(j, message, o.queue, error);
+}

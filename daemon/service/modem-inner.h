@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the methods of org.qdld1.Modem share: modem-bus.c has them, modem-backup.c uses them, too. */
+
+#include "service/modem.h"
+
+enum { ALLOW_TEXT_SIZE = 256 };
+
+/* The option allow as a comma list in one order, so that equal lists are equal texts. InvalidArgs. */
+int modem_read_allow(char *const *allow, char out[ALLOW_TEXT_SIZE], sd_bus_error *error);
+/* what, name: of the other thing that the caller named, "firmware"; may be NULL. As manager_authorise(). */
+int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, bool force, const char *what,
+                    const char *name, sd_bus_error *error);
+int modem_check_mode(const struct modem *m, const char *what, sd_bus_error *error);
+int modem_new_job(struct modem *m, sd_bus_message *message, enum job_kind kind, struct job **ret,
+                  sd_bus_error *error);
+
+/* ---- modem-backup.c ---- */
+/* NoSpace before anything is started that saves first; version_given: the caller said what it runs. */
+int modem_check_space(const struct modem *m, bool version_given, sd_bus_error *error);
+int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *error);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/settle.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+struct settle {
+    sd_event_source *source;
+    settle_handler handler;
+    void *userdata;
+};
+
+/* Between fork and exit: system calls only. */
+static _Noreturn void run_child(const int *fds, size_t n_fds)
+{
+    for (size_t i = 0; i < n_fds; i++)
+        if (fsync(fds[i]) < 0)
+            _exit(errno > 0 && errno < 256 ? errno : EIO);
+    _exit(EXIT_SUCCESS);
+}
+
+static int on_child_exit(sd_event_source *source _unused_, const siginfo_t *si, void *userdata)
+{
+    struct settle *s = userdata;
+    int error = si->si_code == CLD_EXITED ? -si->si_status : -EIO;
+    s->handler(s->userdata, error);
+    settle_free(s);
+    return 0;
+}
+
+int settle_start(sd_event *event, const int *fds, size_t n_fds, settle_handler handler, void *userdata,
+                 struct settle **ret)
+{
+    struct settle *s = calloc(1, sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    *s = (struct settle){.handler = handler, .userdata = userdata};
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(fds, n_fds);
+    int r = pid < 0 ? -errno : sd_event_add_child(event, &s->source, pid, WEXITED, on_child_exit, s);
+    if (r < 0) {
+        if (pid > 0)
+            kill(pid, SIGKILL);
+        free(s);
+        return r;
+    }
+    sd_event_source_set_child_process_own(s->source, 1);
+    *ret = s;
+    return 0;
+}
+
+struct settle *settle_free(struct settle *s)
+{
+    if (!s)
+        return NULL;
+    sd_event_source_disable_unref(s->source);
+    free(s);
+    return NULL;
+}
