@@ -47,7 +47,7 @@ struct manager {
     uint64_t last_job;         /* the highest number that was ever given */
     uint64_t n_finished;       /* jobs that were seen to end, earlier runs' in the order of their numbers */
 
-    bool restart_wanted; /* SIGHUP came */
+    bool restart_wanted;        /* SIGHUP came */
     struct second *lost_second; /* reads a backup that lost its record ... */
     char lost_id[33];           /* ... the one of this id; they are taken in order */
 

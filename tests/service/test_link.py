@@ -614,7 +614,7 @@ finish()
     log = library.log(job)
     assert "'serial': '49cbd7ef'" in log and "'hwid': '000e50e100040000'" in log and "'known-confirmed': '1'" in log
     assert "'known-version': 'RM502Q" in log and "'reset': '1'" in log and "'came-from-normal': '0'" in log
-    assert "['journal', 'package', 'recorded']" in log and "NAME=sbl" in log
+    assert "['backup', 'journal', 'package', 'recorded']" in log and "NAME=sbl" in log
 
 
 def test_serial_zero_is_never_confirmed(new_service, forge, plug):
