@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@ struct settle {
     sd_event_source *source;
     settle_handler handler;
     void *userdata;
+    bool ended;
 };
 
 /* Between fork and exit: system calls only. */
@@ -24,9 +26,15 @@ static _Noreturn void run_child(const int *fds, size_t n_fds)
     _exit(EXIT_SUCCESS);
 }
 
-static int on_child_exit(sd_event_source *source _unused_, const siginfo_t *si, void *userdata)
+static int on_child_exit(sd_event_source *source, const siginfo_t *si, void *userdata)
 {
     struct settle *s = userdata;
+    if (!s) { /* nobody's any more, see settle_free() */
+        sd_event_source_set_floating(source, false);
+        return 0;
+    }
+    sd_event_source_set_enabled(source, SD_EVENT_OFF);
+    s->ended = true;
     int error = si->si_code == CLD_EXITED ? -si->si_status : -EIO;
     s->handler(s->userdata, error);
     settle_free(s);
@@ -50,16 +58,22 @@ int settle_start(sd_event *event, const int *fds, size_t n_fds, settle_handler h
         free(s);
         return r;
     }
-    sd_event_source_set_child_process_own(s->source, 1);
     *ret = s;
     return 0;
 }
 
+/* A child that still syncs is left to the loop, which reaps it: to wait for it would be to wait for the disk.
+ */
 struct settle *settle_free(struct settle *s)
 {
     if (!s)
         return NULL;
-    sd_event_source_disable_unref(s->source);
+    if (!s->ended && sd_event_source_set_floating(s->source, true) >= 0) {
+        sd_event_source_set_userdata(s->source, NULL);
+        sd_event_source_unref(s->source);
+    } else {
+        sd_event_source_disable_unref(s->source);
+    }
     free(s);
     return NULL;
 }
