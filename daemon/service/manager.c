@@ -163,19 +163,38 @@ static void tell_status(const struct manager *m)
         sd_notify(false, "STATUS=Idle");
 }
 
-static int on_name_released(sd_bus_message *reply _unused_, void *userdata, sd_bus_error *error _unused_)
+static int on_leave_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
 {
     struct manager *m = userdata;
     sd_event_exit(m->event, m->exit_status);
     return 0;
 }
 
+static int on_last_answer(sd_bus_message *reply _unused_, void *userdata, sd_bus_error *error _unused_)
+{
+    return on_leave_time(NULL, 0, userdata);
+}
+
+/* A call that stood in front may wait for the bus to tell its sender: that was asked before this is. */
+static int on_name_released(sd_bus_message *reply _unused_, void *userdata, sd_bus_error *error _unused_)
+{
+    struct manager *m = userdata;
+    m->release_slot = sd_bus_slot_unref(m->release_slot);
+    if (sd_bus_call_method_async(m->bus, &m->release_slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                 "org.freedesktop.DBus.Peer", "Ping", on_last_answer, m, "") < 0)
+        on_leave_time(NULL, 0, m);
+    return 1;
+}
+
 /* What is sent to the name from here on waits for the service that is started next; what was sent before
  * stands in front of the answer and is answered. */
 static void leave_bus(struct manager *m)
 {
-    if (sd_bus_release_name_async(m->bus, &m->release_slot, BUS_NAME, on_name_released, m) < 0)
-        sd_event_exit(m->event, m->exit_status);
+    m->stop_timer = sd_event_source_disable_unref(m->stop_timer);
+    if (sd_event_add_time_relative(m->event, &m->stop_timer, CLOCK_MONOTONIC, MANAGER_LEAVE_USEC, 0,
+                                   on_leave_time, m) < 0 ||
+        sd_bus_release_name_async(m->bus, &m->release_slot, BUS_NAME, on_name_released, m) < 0)
+        on_leave_time(NULL, 0, m);
 }
 
 static int on_update(sd_event_source *source _unused_, void *userdata)

@@ -88,7 +88,8 @@ DEFINE_CLEANUP(struct manager *, manager_free)
 
 enum {
     MANAGER_STOP_USEC = 120 * 1000000,
-    MANAGER_EXIT_RESTART = 75, /* RestartForceExitStatus= of the unit */
+    MANAGER_LEAVE_USEC = 2 * 1000000, /* for a bus that does not answer any more */
+    MANAGER_EXIT_RESTART = 75,        /* RestartForceExitStatus= of the unit */
 };
 
 /*

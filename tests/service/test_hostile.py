@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a hostile user, a damaged disk and a captured worker can try beyond single calls and single messages."""
 
+import contextlib
 import os
 import re
 import resource
+import signal
 import socket
 import struct
 import subprocess
 import threading
 import time
 
+import dbus.bus
 import pytest
 from conftest import BUILD, FIRMWARE, HERE, JOB, MANAGER, MODEM, wait_until
 from test_api import HONEST, LASTING, archive, imported  # noqa: F401
@@ -51,8 +54,9 @@ class RawClient:
     """D-Bus by hand: libraries do not send descriptors that no argument names."""
 
     def __init__(self, address):
-        self.serial = 0
+        self.serial, self.heard = 0, b""
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(20)
         self.socket.connect(address.removeprefix("unix:path="))
         self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n")
         assert self.socket.recv(4096).startswith(b"OK")
@@ -60,6 +64,20 @@ class RawClient:
         assert self.socket.recv(4096).startswith(b"AGREE")
         self.socket.sendall(b"BEGIN\r\n")
         self.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus", "Hello", b"", "")
+
+    def hear(self, n):
+        """The serials of the first n calls that are answered, in the order of the answers; negative for an error."""
+        while True:
+            answers, at = [], 0
+            while len(self.heard) >= at + 16:
+                kind, body, fields = struct.unpack("<xBxxIxxxxI", self.heard[at:at + 16])
+                serial = re.search(rb"\x05\x01u\0(....)", self.heard[at:at + 16 + fields], re.S)
+                at += 16 + fields + -fields % 8 + body
+                if kind in (2, 3) and at <= len(self.heard):
+                    answers.append(struct.unpack("<i", serial.group(1))[0] * (1 if kind == 2 else -1))
+            if len(answers) >= n:
+                return answers
+            self.heard += self.socket.recv(65536)
 
     def call(self, *arguments, fds=()):
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
@@ -116,11 +134,11 @@ def test_a_burst_of_descriptors_does_not_cost_the_bus(new_service, forge, archiv
 
 class SlowBus:
     """Stands between the service and the bus. From the moment that the service asks the bus for somebody's name or
-    credentials it hears nothing from there any more."""
+    credentials, or that a test sets `silent`, it hears nothing from there before a test sets `go_on`."""
 
     def __init__(self, address, path):
         self.real, self.path = address.removeprefix("unix:path="), path
-        self.asked = threading.Event()
+        self.silent, self.go_on, self.leaves = threading.Event(), threading.Event(), threading.Event()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
@@ -137,11 +155,15 @@ class SlowBus:
         while True:
             data, fds, _, _ = socket.recv_fds(source, 65536, 16)
             if from_service and re.search(rb"GetConnection|NameOwner\0", data):
-                self.asked.set()
+                self.silent.set()
+            if from_service and b"ReleaseName\0" in data:
+                self.leaves.set()
             if not data:
                 sink.shutdown(socket.SHUT_RDWR)
                 return
-            if from_service or not self.asked.is_set():
+            if not from_service and self.silent.is_set():
+                self.go_on.wait()
+            with contextlib.suppress(BrokenPipeError):  # it may have gone without a last word
                 socket.send_fds(sink, [data], fds)
             for fd in fds:
                 os.close(fd)
@@ -161,10 +183,30 @@ def test_the_loop_goes_on_while_the_bus_is_slow(new_service, forge, archive, plu
     path = service.modem() if member == "Identify" else job
     client = RawClient(bus_address)
     client.call(path, "org.qdld1", MODEM if member == "Identify" else JOB, member, struct.pack("<II", 0, 0), "a{sv}")
-    assert slow.asked.wait(10)
+    assert slow.silent.wait(10)
     begin = time.monotonic()
     assert service.stop() == 0
     assert time.monotonic() - begin < 5
+    slow.go_on.set()
+
+
+def test_a_call_that_came_before_the_service_left_is_answered(new_service, forge, bus_address, tmp_path):
+    service = new_service()
+    service.bus = dbus.bus.BusConnection(bus_address)
+    slow = SlowBus(bus_address, tmp_path / "slow")
+    service.address = f"unix:path={slow.path}"
+    service.start(worker=forge(LASTING))
+    client = RawClient(bus_address)
+    slow.silent.set()
+    client.call("/org/qdld1", "org.qdld1", "org.qdld1.Manager", "ListJobs", struct.pack("<II", 0, 0), "a{sv}")
+    client.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus", "GetId", b"", "")
+    client.hear(2)
+    service.process.send_signal(signal.SIGHUP)
+    assert slow.leaves.wait(10)
+    slow.go_on.set()
+    assert client.hear(3) == [1, 3, 2]
+    assert service.process.wait(10) == 75
+    service.process = None
 
 
 def test_a_caller_s_first_calls_are_answered_in_their_order(new_service, forge, bus_address):
@@ -173,11 +215,7 @@ def test_a_caller_s_first_calls_are_answered_in_their_order(new_service, forge, 
     client = RawClient(bus_address)
     client.socket.sendall(b"".join(client.pack("/org/qdld1", "org.qdld1", "org.qdld1.Manager", "ListJobs", struct.pack("<II", 0, 0),
                                                "a{sv}") for _ in range(100)))
-    data = b""
-    while len(answers := re.findall(rb"\x05\x01u\0(....)", data, re.S)) < 101:  # the reply's serial; Hello has one, too
-        data += client.socket.recv(65536)
-    serials = [struct.unpack("<I", serial)[0] for serial in answers]
-    assert serials == sorted(serials)
+    assert client.hear(101) == list(range(1, 102))
 
 
 # ---- a file whose owner does not answer ----
