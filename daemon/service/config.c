@@ -40,6 +40,7 @@ static const struct setting {
     SETTING("Limits", "PendingAuthorizationsPerUser", COUNT, pending_auth_per_uid, 16, 1, 1024),
     SETTING("Limits", "InputTimeoutSec", SECONDS, input_timeout, 60, 1, 3600),
     SETTING("Limits", "PreflightSec", SECONDS, ready_timeout, 10, 1, 600),
+    SETTING("Limits", "StopSec", SECONDS, stop_timeout, 120, 1, 120),
     SETTING("Limits", "JobLogMax", BYTES, log_bytes_max, 4 << 20, 4096, 64 << 20),
     SETTING("Limits", "JobsLinger", COUNT, jobs_linger, 64, 1, 1024),
     SETTING("Limits", "JobsLingerSec", SECONDS, jobs_linger_time, 7 * 86400, 1, 366 * 86400),

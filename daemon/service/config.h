@@ -26,6 +26,7 @@ struct config {
         wait_device; /* [Flash] WaitDeviceSec=120: how long a modem that went away in a job is waited for */
     usec_t boot_timeout;     /* BootTimeoutSec=180 (rule 10) */
     usec_t ready_timeout;    /* PreflightSec=10 */
+    usec_t stop_timeout;     /* StopSec=120: from SIGTERM to the end of the last worker */
     uint64_t log_bytes_max;  /* JobLogMax=4M */
     unsigned jobs_linger;    /* JobsLinger=64 */
     usec_t jobs_linger_time; /* JobsLingerSec=7d in seconds */

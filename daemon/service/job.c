@@ -132,6 +132,7 @@ void job_signal_numbers(struct job *j)
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
         object_changed(&j->object, numbers[i]);
     object_flush(&j->object);
+    manager_update(j->manager);
 }
 
 static int on_numbers_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
@@ -170,6 +171,7 @@ void job_flush(struct job *j)
         job_numbers_changed(j);
     else
         object_flush(&j->object);
+    manager_update(j->manager);
 }
 
 /* ---- starting ---- */

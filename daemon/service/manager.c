@@ -14,6 +14,7 @@
 #include "service/modem.h"
 #include "service/options.h"
 #include "service/second.h"
+#include "service/status.h"
 
 static const sd_bus_vtable manager_vtable[];
 static int on_update(sd_event_source *source, void *userdata);
@@ -128,14 +129,6 @@ int manager_start(struct manager *m, const struct manager_options *o, struct err
 
 /* ---- state ---- */
 
-static const struct job *first_running(const struct manager *m)
-{
-    for (const struct job *j = m->jobs; j; j = j->next)
-        if (!job_finished(j) && j->process)
-            return j;
-    return NULL;
-}
-
 static bool is_busy(const struct manager *m)
 {
     for (const struct job *j = m->jobs; j; j = j->next)
@@ -150,17 +143,6 @@ static bool has_holder(const struct manager *m)
         if (i->holder)
             return true;
     return false;
-}
-
-static void tell_status(const struct manager *m)
-{
-    const struct job *j = first_running(m);
-    if (j && j->modem)
-        sd_notifyf(false, "STATUS=%s on %s", job_title(j), modem_title(j->modem));
-    else if (j)
-        sd_notifyf(false, "STATUS=%s", job_title(j));
-    else
-        sd_notify(false, "STATUS=Idle");
 }
 
 static int on_leave_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
@@ -207,9 +189,8 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
     bool needed = busy || has_holder(m);
     if (m->restart_wanted && !needed)
         manager_stop(m, MANAGER_EXIT_RESTART);
-    if (!m->stopping)
-        tell_status(m);
-    else if (!needed && !m->release_slot)
+    status_tell(m);
+    if (m->stopping && !needed && !m->release_slot)
         leave_bus(m);
     return 0;
 }
@@ -237,8 +218,8 @@ int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, b
 static int on_stop_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
 {
     struct manager *m = userdata;
-    sd_journal_print(LOG_WARNING, "A worker did not end within %d s; it is killed.",
-                     MANAGER_STOP_USEC / 1000000);
+    sd_journal_print(LOG_WARNING, "A worker did not end within %llu s; it is killed.",
+                     (unsigned long long)(m->config.stop_timeout / USEC_PER_SEC));
     for (struct job *j = m->jobs; j; j = j->next)
         if (j->process)
             process_kill(j->process, NULL);
@@ -262,9 +243,9 @@ void manager_stop(struct manager *m, int exit_status)
         return;
     m->stopping = true;
     m->exit_status = exit_status;
-    sd_notifyf(false, "STOPPING=1\nSTATUS=Waiting for the workers to end\nEXTEND_TIMEOUT_USEC=%d",
-               MANAGER_STOP_USEC + PROCESS_TERM_USEC);
-    if (sd_event_add_time_relative(m->event, &m->stop_timer, CLOCK_MONOTONIC, MANAGER_STOP_USEC, 0,
+    sd_notifyf(false, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",
+               (unsigned long long)(m->config.stop_timeout + PROCESS_TERM_USEC));
+    if (sd_event_add_time_relative(m->event, &m->stop_timer, CLOCK_MONOTONIC, m->config.stop_timeout, 0,
                                    on_stop_time, m) < 0)
         on_stop_time(NULL, 0, m);
     /* Each that finishes may make an older one be forgotten: the list is walked anew. */
@@ -308,6 +289,7 @@ struct manager *manager_free(struct manager *m)
     object_done(&m->object);
     sd_bus_slot_unref(m->object_manager);
     free(m->version);
+    free(m->status);
     bouncer_free(m->bouncer);
     senders_free(m->senders);
     sd_bus_flush_close_unref(m->bus);

@@ -39,6 +39,7 @@ struct manager {
     sd_bus_slot *object_manager;
     char *version; /* property Version */
     int busy;      /* property Busy */
+    char *status;  /* STATUS= that systemd was told last */
 
     struct modem *modems;      /* newest first */
     struct firmware *firmware; /* newest first */
@@ -75,7 +76,7 @@ int manager_new(sd_event *event, const struct manager_options *options, struct m
 int manager_start(struct manager *m, const struct manager_options *options, struct error *e);
 /*
  * The orderly end: no new jobs; queued ones are interrupted, every worker is told STOP; when the last one is
- * gone, or after MANAGER_STOP_USEC, the loop ends with this status.
+ * gone, or after [Limits] StopSec, the loop ends with this status.
  */
 void manager_stop(struct manager *m, int exit_status);
 /*
@@ -87,7 +88,6 @@ struct manager *manager_free(struct manager *m);
 DEFINE_CLEANUP(struct manager *, manager_free)
 
 enum {
-    MANAGER_STOP_USEC = 120 * 1000000,
     MANAGER_LEAVE_USEC = 2 * 1000000, /* for a bus that does not answer any more */
     MANAGER_EXIT_RESTART = 75,        /* RestartForceExitStatus= of the unit */
 };
