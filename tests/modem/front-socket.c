@@ -16,6 +16,7 @@
 
 enum {
     CONNECT_RETRY_US = 20000,
+    FLUSH_US = 100000,
     BUSY_GRAIN_US = 500,
     WAITING_MAX = 64,
     /* The kernel's least: a second small datagram waits until the host took the first (POLLOUT needs three
@@ -49,9 +50,18 @@ int front_catch_signals(void)
     return 0;
 }
 
-void front_init(struct front *f, const char *socket_path, int given_fd, struct faults *faults)
+bool front_address_of_path(struct front_address *a, const char *path)
 {
-    *f = (struct front){.socket_path = socket_path, .fd = -1, .given_fd = given_fd, .faults = faults};
+    *a = (struct front_address){.address = {.sun_family = AF_UNIX}, .length = sizeof(a->address)};
+    if (strlen(path) >= sizeof(a->address.sun_path))
+        return false;
+    strcpy(a->address.sun_path, path);
+    return true;
+}
+
+void front_init(struct front *f, const struct front_address *host, int given_fd, struct faults *faults)
+{
+    *f = (struct front){.host = *host, .fd = -1, .given_fd = given_fd, .faults = faults};
     f->waiting_tail = &f->waiting;
     f->host_wait_us = -1;
 }
@@ -146,7 +156,6 @@ static int wait_events(struct front *f, short events, int64_t until, short *ret_
 
 static int connect_socket(struct front *f)
 {
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
     int fd, size = SEND_BUFFER;
 
     if (f->given_fd >= 0) {
@@ -155,15 +164,12 @@ static int connect_socket(struct front *f)
         if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
             return -errno;
     } else {
-        if (!f->socket_path)
+        if (!f->host.length)
             return front_end(f, END_NO_HOST);
-        if (strlen(f->socket_path) >= sizeof(a.sun_path))
-            return -ENAMETOOLONG;
-        strcpy(a.sun_path, f->socket_path);
         fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
             return -errno;
-        if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+        if (connect(fd, (struct sockaddr *)&f->host.address, f->host.length) < 0) {
             int r = -errno;
             close(fd);
             return r;
@@ -203,6 +209,8 @@ static int attach(struct front *f)
         f->fd = -1;
         if (r == -ENODEV)
             return r;
+        if (f->usb && r == -ECONNREFUSED)
+            return front_end(f, END_NO_HOST);
         if (give_up && trace_now() > give_up)
             return front_end(f, END_NO_HOST);
         r = wait_events(f, 0, trace_now() + CONNECT_RETRY_US, &events);
@@ -222,6 +230,14 @@ int front_appear(struct front *f, const struct plug *p)
     f->busy_us = 0;
     faults_appear(f->faults);
     return attach(f);
+}
+
+void front_flush(struct front *f)
+{
+    short events;
+
+    if (f->fd >= 0 && f->usb && shutdown(f->fd, SHUT_WR) == 0)
+        wait_events(f, 0, trace_now() + FLUSH_US, &events);
 }
 
 void front_vanish(struct front *f)

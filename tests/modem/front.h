@@ -15,6 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "fault.h"
 
 /* The socket's wire, daemon/transport/virtual.h. */
@@ -43,8 +46,14 @@ struct datagram {
     uint8_t data[FRONT_DATAGRAM_MAX];
 };
 
+/* Where the host listens; length 0: nowhere, there is only the fd that was given. */
+struct front_address {
+    struct sockaddr_un address;
+    socklen_t length;
+};
+
 struct front {
-    const char *socket_path; /* NULL: only the fd that was given */
+    struct front_address host;
     int fd, given_fd;
     struct plug plug;
     bool polled;
@@ -53,6 +62,7 @@ struct front {
     int64_t power_until; /* µs of CLOCK_MONOTONIC; 0: no end */
     int64_t host_wait_us;
     bool port_reset_restarts;
+    bool usb; /* at the other end is a port: it loses what is not collected, and if it is gone, it is gone */
 
     struct datagram *current; /* what is being read; then the ones that came before the host polled */
     struct datagram *waiting, **waiting_tail;
@@ -65,7 +75,10 @@ struct front {
     int64_t busy_us; /* time that the device owes */
 };
 
-void front_init(struct front *f, const char *socket_path, int given_fd, struct faults *faults);
+/* False: the path is too long for a socket. */
+bool front_address_of_path(struct front_address *a, const char *path);
+
+void front_init(struct front *f, const struct front_address *host, int given_fd, struct faults *faults);
 void front_free(struct front *f);
 
 /* Installs the handlers for SIGTERM and SIGINT; once a process. */
@@ -73,6 +86,10 @@ int front_catch_signals(void);
 
 /* Plugs itself in: connects, sends the first datagram. */
 int front_appear(struct front *f, const struct plug *p);
+
+/* Waits until the host has collected what was sent, at most as long as a modem would before it resets itself.
+ */
+void front_flush(struct front *f);
 
 /* Gone from the bus. */
 void front_vanish(struct front *f);

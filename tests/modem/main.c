@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gadget.h"
 #include "layout.h"
 #include "modem.h"
 #include "trace.h"
@@ -16,6 +17,7 @@
 enum { EXIT_USAGE = 2, DEFAULT_BLOCKS = 2048, PAGES_PER_BLOCK = 64, PAGE_4K = 4096, PAGE_2K = 2048 };
 enum option_id {
     OPTION_SOCKET = 256,
+    OPTION_GADGET,
     OPTION_FLASH,
     OPTION_NEW,
     OPTION_MAKE,
@@ -29,15 +31,16 @@ enum option_id {
 };
 
 struct options {
-    const char *socket, *flash, *trace;
+    const char *socket, *gadget, *flash, *trace;
     bool make, fresh;
     uint32_t blocks;
     int fd;
 };
 
-static const char usage[] = "virtual-modem --flash FILE {--socket PATH | --fd N} [OPTION…]\n"
+static const char usage[] = "virtual-modem --flash FILE {--socket PATH | --gadget UDC | --fd N} [OPTION…]\n"
                             "virtual-modem --flash FILE --make-flash [OPTION…]\n\n"
                             "  --socket PATH      the service's socket of virtual modems\n"
+                            "  --gadget UDC       USB, through FunctionFS on a controller of /sys/class/udc\n"
                             "  --fd N             a connected SEQPACKET socket for the first appearance\n"
                             "  --flash FILE       the flash\n"
                             "  --new              makes it first\n"
@@ -58,6 +61,7 @@ static bool parse_options(int argc, char **argv, struct options *o, struct scena
 {
     static const struct option long_options[] = {
         {"socket", required_argument, NULL, OPTION_SOCKET},
+        {"gadget", required_argument, NULL, OPTION_GADGET},
         {"flash", required_argument, NULL, OPTION_FLASH},
         {"new", no_argument, NULL, OPTION_NEW},
         {"make-flash", no_argument, NULL, OPTION_MAKE},
@@ -77,6 +81,9 @@ static bool parse_options(int argc, char **argv, struct options *o, struct scena
         switch (c) {
         case OPTION_SOCKET:
             o->socket = optarg;
+            break;
+        case OPTION_GADGET:
+            o->gadget = optarg;
             break;
         case OPTION_FLASH:
             o->flash = optarg;
@@ -118,8 +125,10 @@ static bool parse_options(int argc, char **argv, struct options *o, struct scena
         return complain("there are no arguments, only options");
     if (!o->flash)
         return complain("--flash is missing");
-    if (!o->make && !o->socket && o->fd < 0)
-        return complain("--socket or --fd is missing");
+    if (!o->make && !o->socket && !o->gadget && o->fd < 0)
+        return complain("--socket, --gadget or --fd is missing");
+    if (o->socket && o->gadget)
+        return complain("--socket and --gadget: one of them");
     if (o->fresh && (o->blocks < LAYOUT_BLOCKS_MIN || o->blocks > 65536 / 4))
         return complain("--blocks: 24 to 16384");
     return true;
@@ -146,6 +155,34 @@ static int make_flash(const struct options *o, const struct scenario *s)
     return r;
 }
 
+/* Lives at the end of a socket: qdld's, or that of a USB port of its own. */
+static int live(const struct options *o, struct modem *m)
+{
+    struct gadget_port port;
+    struct front_address host = {0};
+    int r = 0;
+
+    if (o->socket && !front_address_of_path(&host, o->socket))
+        return -ENAMETOOLONG;
+    if (o->gadget) {
+        r = gadget_port_start(&port, o->gadget);
+        if (r < 0)
+            return r;
+        host = (struct front_address){port.address, port.address_length};
+    }
+    front_init(&m->front, &host, o->fd, &m->faults);
+    m->front.usb = o->gadget;
+    m->front.host_wait_us = m->scenario->host_wait_ms < 0 ? -1 : m->scenario->host_wait_ms * 1000;
+    r = front_catch_signals();
+    if (r == 0)
+        r = modem_run(m);
+    trace("end violations=%u", trace_violations());
+    front_free(&m->front);
+    if (o->gadget && gadget_port_stop(&port) != 0 && r == 0)
+        r = -EIO;
+    return r;
+}
+
 static int run(const struct options *o, struct scenario *s)
 {
     struct modem m = {.scenario = s};
@@ -164,13 +201,7 @@ static int run(const struct options *o, struct scenario *s)
         r = nand_open(&n, o->flash, s);
     if (r == 0 && !o->make) {
         m.nand = &n;
-        front_init(&m.front, o->socket, o->fd, &m.faults);
-        m.front.host_wait_us = s->host_wait_ms < 0 ? -1 : s->host_wait_ms * 1000;
-        r = front_catch_signals();
-        if (r == 0)
-            r = modem_run(&m);
-        trace("end violations=%u", trace_violations());
-        front_free(&m.front);
+        r = live(o, &m);
         image_reset(&m.image);
     }
     nand_close(&n);

@@ -165,6 +165,8 @@ static int appear(struct life *l)
         return r;
     arm_window(m, l->mode);
     r = run_mode(l);
+    if (r > 0)
+        front_flush(&m->front);
     front_vanish(&m->front);
     return r;
 }

@@ -63,10 +63,13 @@ int sahara_receive(struct modem *m, uint32_t *ret_command, uint32_t ret_words[SA
 {
     uint32_t packet[SAHARA_PACKET_MAX / 4] = {0};
     size_t length;
-    int r = front_read(&m->front, packet, sizeof(packet), &length);
+    int r;
 
-    if (r < 0)
-        return r;
+    do {
+        r = front_read(&m->front, packet, sizeof(packet), &length);
+        if (r < 0)
+            return r;
+    } while (length == 0 && m->scenario->sahara_zlp == TOLERANCE_IGNORE);
     memset(ret_words, 0, SAHARA_PACKET_MAX);
     if (length < SAHARA_HEADER || packet[1] != length || packet[0] == 0) {
         trace("sahara out junk length=%zu", length);

@@ -494,3 +494,11 @@ def test_mibib_crc_of_a_real_one():
     assert flash_tool.mibib_crc(data[:4096]) == struct.unpack_from("<I", data, 3 * 2048 + 12)[0] == 0xDE5D6102
     names = [p.name for p in flash_tool.parse_table(data[2048:4096], 2048)]
     assert names[:3] == ["SBL", "MIBIB", "EFS2"] and names[-1] == "system"
+
+
+def test_gadget_without_a_controller(tmp_path):
+    """The port says what it lacks, and the modem does not outlive it."""
+    r = subprocess.run([MODEM, "--flash", tmp_path / "flash", "--new", "--blocks", "24", "--gadget", "no-such-udc"],
+                       capture_output=True, text=True, timeout=20)
+    assert r.returncode == 1
+    assert "gadget on no-such-udc: " in r.stderr
