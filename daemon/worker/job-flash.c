@@ -21,7 +21,6 @@
 #include "worker/steps.h"
 
 static const usec_t wait_device = 600 * USEC_PER_SEC;
-static const usec_t leave_time = 20 * USEC_PER_SEC;
 
 enum { RECORDED_SIZE_MAX = 64 * 1024, OPTIONS_SIZE = 2048 };
 
@@ -139,31 +138,11 @@ static int prepare(struct flash *f, struct error *e)
 
 /* ---- one appearance of the modem ---- */
 
-/* What the modem told of itself; where it told nothing (a programmer runs already) what the service knows of
- * this very appearance. */
-static struct sahara_identity whose(const struct session *s)
-{
-    struct sahara_identity unit = s->identity;
-    if (!unit.have_serial && s->expected.have_serial) {
-        unit.have_serial = true;
-        unit.serial = s->expected.serial;
-    }
-    if (!unit.have_hwid && s->expected.have_hwid) {
-        unit.have_hwid = true;
-        unit.hwid = s->expected.hwid;
-    }
-    if (unit.pk_hash_size == 0) {
-        unit.pk_hash_size = s->expected.pk_hash_size;
-        memcpy(unit.pk_hash, s->expected.pk_hash, sizeof(unit.pk_hash));
-    }
-    return unit;
-}
-
 /* *ret: this job continues an earlier one. */
 static int open_journal(struct flash *f, bool *ret, struct error *e)
 {
     const char *why = NULL;
-    f->key.unit = whose(f->session);
+    f->key.unit = session_unit(f->session);
     journal_done(&f->journal);
     int r = journal_load(&f->journal, f->worker->fd_journal, &f->key, &why, e);
     if (r < 0)
@@ -174,37 +153,6 @@ static int open_journal(struct flash *f, bool *ret, struct error *e)
     else
         worker_log(f->worker, "continuing an interrupted flash: %zu records in its journal",
                    f->journal.n_records);
-    return 0;
-}
-
-/*
- * A programmer that runs already and that we cannot know to be this package's: back to Sahara, so that the
- * package's own is used and the unit can be asked who it is. 1: on its way, attach again; 0: it stayed (9x07
- * has no such command), go on with what is there and expect little of it.
- */
-static int replace_programmer(struct flash *f, struct error *e)
-{
-    struct worker *w = f->worker;
-    struct session *s = f->session;
-    struct error ignored = {0};
-    worker_log(w,
-               "a programmer runs already that may not be this package's: sending the modem back to Sahara");
-    s->firehose = firehose_free(s->firehose);
-    s->firehose = firehose_new(s->transport);
-    if (!s->firehose)
-        return error_set(e, ERROR_FAILED, "out of memory");
-    int r = firehose_power(s->firehose, FIREHOSE_POWER_EDL, &ignored);
-    if (r == 0)
-        r = transport_wait(s->transport, w->link, worker_wake, w, deadline_in(leave_time));
-    int asked = worker_check(w, e);
-    if (asked < 0)
-        return asked;
-    if (r == -ENODEV) {
-        session_detach(s);
-        return 1;
-    }
-    worker_log(w, "WARN: the programmer that runs does not go back to Sahara (%s); it is used as it is",
-               ignored.message);
     return 0;
 }
 
@@ -267,7 +215,7 @@ static int use_modem(struct flash *f, const struct detect_result *found, bool *r
     bool ours = !first || resumed;
     if (found->state == DETECT_FIREHOSE && !ours && !*replaced) {
         *replaced = true;
-        r = replace_programmer(f, e);
+        r = session_replace_programmer(s, e);
         if (r != 0)
             return r < 0 ? r : -EAGAIN;
     }

@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "worker/firmware-facts.h"
+#include "worker/save.h"
 
 enum {
     PPM_UNPACKED = 900000, /* of the work, when unpacking is over; the check is the rest */
@@ -51,6 +52,11 @@ static int check_archive_digest(const struct worker *w, const struct archive_res
 
 int job_import(struct worker *w, struct job_outcome *o)
 {
+    const char *type = worker_option(w, "type", "firmware");
+    if (strcmp(type, "backup") == 0)
+        return backup_import(w, o);
+    if (strcmp(type, "firmware") != 0)
+        return error_set(&o->error, ERROR_INVALID_ARGS, "there is nothing of type \"%s\" to import", type);
     struct import im = {.w = w, .e = &o->error};
     struct archive_result result;
     const struct archive_options options = {

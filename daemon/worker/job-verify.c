@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "worker/firmware-facts.h"
+#include "worker/save.h"
 
 enum { PPM = 1000000 };
 
@@ -39,6 +40,11 @@ static int verify_files(struct worker *w, const struct package *p, struct error 
 
 int job_verify(struct worker *w, struct job_outcome *o)
 {
+    const char *type = worker_option(w, "type", "firmware");
+    if (strcmp(type, "backup") == 0)
+        return backup_verify(w, o);
+    if (strcmp(type, "firmware") != 0)
+        return error_set(&o->error, ERROR_INVALID_ARGS, "there is nothing of type \"%s\" to verify", type);
     const char *id = worker_option(w, "id", NULL);
     _cleanup_(package_freep) struct package *p = NULL;
 

@@ -150,3 +150,21 @@ int session_check_identity(struct session *s, const struct sahara_identity *now,
     learn(s, now);
     return 0;
 }
+
+struct sahara_identity session_unit(const struct session *s)
+{
+    struct sahara_identity unit = s->identity;
+    if (!unit.have_serial && s->expected.have_serial) {
+        unit.have_serial = true;
+        unit.serial = s->expected.serial;
+    }
+    if (!unit.have_hwid && s->expected.have_hwid) {
+        unit.have_hwid = true;
+        unit.hwid = s->expected.hwid;
+    }
+    if (unit.pk_hash_size == 0) {
+        unit.pk_hash_size = s->expected.pk_hash_size;
+        memcpy(unit.pk_hash, s->expected.pk_hash, sizeof(unit.pk_hash));
+    }
+    return unit;
+}

@@ -16,6 +16,9 @@ static const usec_t present_already = USEC_PER_SEC / 5;
 #define SETTLE_MAX     (2 * USEC_PER_SEC)
 enum { SETTLE_SCRATCH = 4096 };
 
+/* From the ACK of a reset to the end of the USB connection (reference/edl.md 2.11). */
+static const usec_t leave_time = 20 * USEC_PER_SEC;
+
 /* What a NAND can be (reference/edl.md 2.4 knows 2 KiB and 4 KiB pages with 64 a block); beyond it a
  * programmer talks nonsense. */
 enum {
@@ -197,6 +200,8 @@ static void on_log(void *userdata, enum firehose_log_level level, const char *te
         snprintf(s->last_error_log, sizeof(s->last_error_log), "%s", text);
     } else if (level == FIREHOSE_LOG_WARN) {
         prefix = "WARN: ";
+    } else if (s->quiet) {
+        return;
     }
     if (text_starts_with(text, prefix))
         text += strlen(prefix);
@@ -275,6 +280,8 @@ static bool sane(const struct firehose_storage *st)
 static int look_at_storage(struct session *s, struct error *e)
 {
     int r = firehose_storage_info(s->firehose, &s->storage, e);
+    if (r < 0 && e->kind == ERROR_FIREHOSE_FAILED)
+        error_hint(e, HINT_CONTACT_VENDOR); /* a NAND that does not open (flash rule 5) */
     if (r < 0)
         return explain(r, "asking for the storage", e);
     if (!sane(&s->storage)) {
@@ -318,6 +325,31 @@ static int start_programmer(struct session *s, const struct detect_result *found
     if (r < 0)
         return explain(r, "configuring the programmer", e);
     return look_at_storage(s, e);
+}
+
+int session_replace_programmer(struct session *s, struct error *e)
+{
+    struct worker *w = s->worker;
+    struct error ignored = {0};
+    worker_log(w,
+               "a programmer runs already that may not be this package's: sending the modem back to Sahara");
+    s->firehose = firehose_free(s->firehose);
+    s->firehose = firehose_new(s->transport);
+    if (!s->firehose)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    int r = firehose_power(s->firehose, FIREHOSE_POWER_EDL, &ignored);
+    if (r == 0)
+        r = transport_wait(s->transport, w->link, worker_wake, w, deadline_in(leave_time));
+    int asked = worker_check(w, e);
+    if (asked < 0)
+        return asked;
+    if (r == -ENODEV) {
+        session_detach(s);
+        return 1;
+    }
+    worker_log(w, "WARN: the programmer that runs does not go back to Sahara (%s); it is used as it is",
+               ignored.message);
+    return 0;
 }
 
 int session_start_programmer(struct session *s, const struct detect_result *found, const void *programmer,

@@ -36,6 +36,7 @@ struct session {
     struct nand_geometry geometry; /* from getstorageinfo; blocks 0: not known (yet) */
     uint8_t erased_fill;           /* 0xff until session_probe_fill() */
     char last_error_log[256];
+    bool quiet; /* while pages are read by the hundred: INFO logs of the programmer are not passed on */
 };
 
 struct session *session_new(struct worker *w);
@@ -61,6 +62,12 @@ int session_attach(struct session *s, usec_t deadline, bool identify, struct det
  */
 int session_start_programmer(struct session *s, const struct detect_result *found, const void *programmer,
                              size_t size, struct error *e);
+/*
+ * A programmer that runs already and that we cannot know to be this package's: back to Sahara, so that the
+ * package's own is used and the unit can be asked who it is. 1: on its way, attach again; 0: it stayed (9x07
+ * has no such command), go on with what is there and expect little of it.
+ */
+int session_replace_programmer(struct session *s, struct error *e);
 /* Reads one page that the caller knows to be erased and takes its fill (0xff or 0xee) over; another content
  * changes nothing. */
 int session_probe_fill(struct session *s, uint64_t page, struct error *e);
@@ -85,5 +92,8 @@ int session_hold(struct session *s);
 int session_check_identity(struct session *s, const struct sahara_identity *now, bool asked, struct error *e);
 /* The serial of "QUSB_BULK_CID:0410_SN:49CBD7EF"; false if there is none. */
 bool session_product_serial(const char *product, uint32_t *ret);
+/* What the modem told of itself; where it told nothing (a programmer runs already) what the service knows of
+ * this very appearance. */
+struct sahara_identity session_unit(const struct session *s);
 /* Reads the options serial, hwid, pkhash into s->expected, unless WrongUnit is allowed. */
 void session_expect_unit(struct session *s);

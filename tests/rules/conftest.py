@@ -216,6 +216,29 @@ class Job(driver.Job):
         return self.values.get("HINT", "")
 
 
+def memory(data):
+    fd = os.memfd_create("given")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def file_job(kind, directory, path, **options):
+    """A job without a modem over one backup file: verify, or import into PATH.imported."""
+    listener, other = driver.socket.socketpair()
+    nothing = types.SimpleNamespace(connection=None, listener=listener)
+    fds = [("store" if kind == "verify" else "archive", os.open(path, os.O_RDONLY))]
+    if kind == "import":
+        fds.append(("store", os.open(path + ".imported", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)))
+    job = Job(nothing, kind, {"type": "backup", **options}, fds).run()
+    for _, fd in fds:
+        os.close(fd)
+    job.finish()
+    other.close()
+    listener.close()
+    return job
+
+
 class Bench:
     def __init__(self, directory, packages):
         self.directory = directory
@@ -307,12 +330,29 @@ class Bench:
         journal = os.open(self.journal, os.O_RDWR | os.O_CREAT, 0o600)
         fds = [("package", store), ("journal", journal)]
         if recorded is not None:
-            memory = os.memfd_create("recorded")
-            os.write(memory, recorded.encode())
-            os.lseek(memory, 0, os.SEEK_SET)
-            fds.append(("recorded", memory))
+            fds.append(("recorded", memory(recorded.encode())))
         try:
             job = self.job("flash", given, fds).run(on_message)
+        finally:
+            for _, fd in fds:
+                os.close(fd)
+        self.holder = job
+        return job
+
+    def backup(self, package=(), recorded=None, on_message=None, known=VERSION, **options):
+        """A backup job to its end; the file is at self.saved."""
+        p = self.packages("--small", *package) if package is not None else None
+        given = {"created": 1790000000000000, **{k.replace("_", "-"): v for k, v in options.items()}}
+        if known:
+            given.update({"known-version": known, "known-confirmed": 1})
+        self.saved = os.path.join(self.directory, "saved.%d" % len(os.listdir(self.directory)))
+        fds = [("store", os.open(self.saved, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))]
+        if p:
+            fds.append(("package", os.open(p.store, os.O_RDONLY)))
+        if recorded is not None:
+            fds.append(("recorded", memory(recorded.encode())))
+        try:
+            job = self.job("backup", given, fds).run(on_message)
         finally:
             for _, fd in fds:
                 os.close(fd)

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "firmware/version.h"
+#include "worker/save.h"
+
+enum { LIST_SIZE = 1500 /* fits a datagram with room to spare; the manifest has them all */ };
+
+void backup_facts(const struct session *s, const char *table, struct backup *ret)
+{
+    const struct worker *w = s->worker;
+    const char *known = worker_option(w, "known-version", "");
+    struct version version;
+    *ret = (struct backup){.kind = BACKUP_CALIBRATION,
+                           .created = worker_option_u64(w, "created", realtime_usec()),
+                           .unit = session_unit(s),
+                           .table = (char *)(uintptr_t)table,
+                           .fd = -1};
+    const char *chip = ret->unit.have_hwid ? sahara_chip_name(ret->unit.hwid) : NULL;
+    snprintf(ret->chip, sizeof(ret->chip), "%s", chip ? chip : "");
+    if (!text_is_clean(known, strlen(known)) || strlen(known) >= sizeof(ret->version))
+        return;
+    snprintf(ret->version, sizeof(ret->version), "%s", known);
+    ret->version_confirmed = *known && worker_option_u64(w, "known-confirmed", 0) == 1;
+    if (version_parse(known, &version) == 0)
+        snprintf(ret->model, sizeof(ret->model), "%s", version.model);
+}
+
+static void tell(struct worker *w, const char *name, const char *value)
+{
+    char key[64];
+    snprintf(key, sizeof(key), KEY_BACKUP_FACT "%s", name);
+    worker_tell(w, key, value);
+}
+
+static void tell_number(struct worker *w, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    tell(w, name, text);
+}
+
+static void tell_partitions(struct worker *w, const struct backup *b)
+{
+    char list[LIST_SIZE] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < b->n_parts; i++) {
+        size_t n = strlen(b->parts[i].name);
+        if (used + n + 2 > sizeof(list))
+            break;
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? "," : "", b->parts[i].name);
+    }
+    tell(w, "partitions", list);
+}
+
+int backup_tell(struct worker *w, const struct backup *b, struct error *e)
+{
+    uint8_t file[SHA256_SIZE];
+    char hex[SHA256_HEX_SIZE], geometry[32], serial[16] = "";
+    int r = digest_sha256_fd(b->fd, 0, b->file_size, file);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "the backup cannot be read back: %s", strerror(-r));
+    nand_geometry_name(&b->geometry, geometry, sizeof(geometry));
+    if (b->unit.have_serial)
+        snprintf(serial, sizeof(serial), "%08x", b->unit.serial);
+    tell(w, "id", b->id);
+    tell(w, "kind", backup_kind_name(b->kind));
+    tell(w, "state", backup_state_name(b->state));
+    tell_number(w, "size", b->file_size);
+    text_hex(b->content_sha256, SHA256_SIZE, hex);
+    tell(w, "sha256", hex);
+    text_hex(file, SHA256_SIZE, hex);
+    tell(w, "file-sha256", hex);
+    tell(w, "serial", serial);
+    tell(w, "model", b->model);
+    tell(w, "version", b->version);
+    tell(w, "chip", b->chip);
+    tell(w, "geometry", geometry);
+    tell_partitions(w, b);
+    tell_number(w, "created", b->created);
+    return 0;
+}

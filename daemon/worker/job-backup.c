@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A backup, read with the programmer of a package, or with one that runs already. Nothing is written to the
+ * modem. kind=calibration: what flash rule 4 saves always, or, where no table says where it lies, the whole
+ * chip. kind=nand: the whole chip, or the partitions that were asked for.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "firmware/package.h"
+#include "worker/save.h"
+#include "worker/visits.h"
+
+enum { RECORDED_SIZE_MAX = 64 * 1024 };
+
+struct backup_job {
+    struct worker *worker;
+    struct visits visits;
+    struct save save;
+    enum backup_kind kind;
+    struct mibib_table table, recorded;
+    bool begun, recorded_known;
+};
+
+static void job_done(struct backup_job *j)
+{
+    save_done(&j->save);
+    j->visits.session = session_free(j->visits.session);
+}
+
+static int read_options(struct backup_job *j, struct error *e)
+{
+    struct worker *w = j->worker;
+    const char *kind = worker_option(w, "kind", "calibration");
+    if (strcmp(kind, "nand") == 0)
+        j->kind = BACKUP_NAND;
+    else if (strcmp(kind, "calibration") == 0)
+        j->kind = BACKUP_CALIBRATION;
+    else
+        return error_set(e, ERROR_UNSUPPORTED, "there are no backups of kind \"%s\"", kind);
+    if (w->fd_store < 0)
+        return error_set(e, ERROR_INVALID_ARGS, "a backup needs a file to put it in");
+    if (w->fd_recorded >= 0) {
+        _cleanup_free_ char *text = NULL;
+        size_t size = 0;
+        j->recorded_known = io_read_file(w->fd_recorded, RECORDED_SIZE_MAX, &text, &size) == 0 &&
+                            mibib_scan(text, size, &j->recorded) == 0;
+        if (!j->recorded_known)
+            worker_log(w, "WARN: the recorded partition table of this unit cannot be read");
+    }
+    return 0;
+}
+
+/* *ret: the modem's own table, NULL if it has none. */
+static int read_table(struct backup_job *j, const struct mibib_table **ret, uint64_t *ret_block,
+                      struct error *e)
+{
+    struct session *s = j->visits.session;
+    bool critical = j->worker->critical;
+    *ret = NULL;
+    *ret_block = UINT64_MAX;
+    if (s->geometry.blocks == 0)
+        return error_set(
+            e, ERROR_GEOMETRY_DIFFERS,
+            "the programmer does not tell the size of the flash, so it cannot be read as a whole");
+    j->worker->critical = s->quiet = true;
+    int r = mibib_read(s->firehose, &s->geometry, &s->capabilities, NULL, &j->table, ret_block, e);
+    j->worker->critical = critical;
+    s->quiet = false;
+    if (r < 0 && e->kind == ERROR_ERASE_CALIBRATION) {
+        /* Nobody understands it; all of the chip is saved then, the table with it. */
+        worker_log(j->worker, "WARN: %s", e->message);
+        *e = (struct error){0};
+        *ret_block = UINT64_MAX;
+        return 0;
+    }
+    if (r == -ENOENT) {
+        worker_log(j->worker, "the modem has no partition table");
+        *ret_block = UINT64_MAX;
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    _cleanup_free_ char *text = mibib_print(&j->table);
+    if (text)
+        worker_tell_memfd(j->worker, KEY_TABLE, text, strlen(text));
+    *ret = &j->table;
+    return 0;
+}
+
+static int choose(struct backup_job *j, const struct mibib_table *own, struct error *e)
+{
+    const char *names = worker_option(j->worker, "partitions", "");
+    const struct mibib_table *t = own ? own : j->recorded_known ? &j->recorded : NULL;
+    uint64_t blocks = j->visits.session->geometry.blocks;
+    if (*names)
+        return save_add_named(&j->save, t, names, e);
+    if (j->kind == BACKUP_CALIBRATION && own)
+        return save_add_always(&j->save, own, e);
+    if (j->kind == BACKUP_CALIBRATION)
+        worker_log(j->worker,
+                   "WARN: no table of the modem's says where its calibration lies: all of it is saved");
+    j->kind = BACKUP_NAND;
+    return save_add_all(&j->save, own, blocks, e);
+}
+
+static int begin(struct backup_job *j, struct error *e)
+{
+    struct backup facts;
+    const struct mibib_table *own;
+    uint64_t block;
+    save_done(&j->save);
+    j->save.session = j->visits.session;
+    j->save.tell_progress = true;
+    j->begun = false;
+    int r = read_table(j, &own, &block, e);
+    if (r == 0)
+        r = choose(j, own, e);
+    if (r < 0)
+        return r;
+    _cleanup_free_ char *text = own ? mibib_print(own) : strdup("");
+    if (!text)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    backup_facts(j->visits.session, text, &facts);
+    facts.kind = j->kind;
+    r = save_begin(&j->save, j->worker->fd_store, &facts, block, e);
+    j->begun = r == 0;
+    return r;
+}
+
+static int visit(void *userdata, bool again _unused_, struct error *e)
+{
+    struct backup_job *j = userdata;
+    struct session *s = j->visits.session;
+    const struct nand_geometry *had = j->begun ? &j->save.geometry : NULL;
+    /* One that does not tell who it is may be another one: then from the beginning. */
+    bool same = had && s->recognized && had->page_size == s->geometry.page_size &&
+                had->pages_per_block == s->geometry.pages_per_block && had->blocks == s->geometry.blocks;
+    int r = same ? 0 : begin(j, e);
+    return r < 0 ? r : save_run(&j->save, e);
+}
+
+static uint64_t progress(void *userdata)
+{
+    return ((struct backup_job *)userdata)->save.blocks_done;
+}
+
+static void in_vain(void *userdata)
+{
+    save_smaller_pieces(&((struct backup_job *)userdata)->save);
+}
+
+static void report(struct backup_job *j, const struct backup *b)
+{
+    uint64_t bad = 0, unreadable = 0;
+    for (size_t i = 0; i < b->n_parts; i++) {
+        const struct backup_part *p = &b->parts[i];
+        uint64_t pages = p->n_blocks * b->geometry.pages_per_block;
+        bad += backup_count(p, pages, NAND_PAGE_BAD) / b->geometry.pages_per_block;
+        unreadable += backup_count(p, pages, NAND_PAGE_UNREADABLE);
+    }
+    worker_report(j->worker, "state", "%s", backup_state_name(b->state));
+    worker_report(j->worker, "partitions", "%zu", b->n_parts);
+    worker_report(j->worker, "bad-blocks", "%llu (%s)", (unsigned long long)bad, backup_map_name(b->map));
+    worker_report(j->worker, "unreadable-pages", "%llu", (unsigned long long)unreadable);
+}
+
+static int run(struct backup_job *j, struct error *e)
+{
+    _cleanup_(package_freep) struct package *package = NULL;
+    _cleanup_free_ char *programmer = NULL;
+    size_t size = 0;
+    int r = read_options(j, e);
+    if (r == 0)
+        r = visits_load(j->worker, &package, &programmer, &size, e);
+    if (r < 0)
+        return r;
+    j->visits.session = session_new(j->worker);
+    if (!j->visits.session)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    j->visits.programmer = programmer;
+    j->visits.programmer_size = size;
+    worker_ready(j->worker);
+    r = visits_run(&j->visits, e);
+    if (r < 0)
+        return r;
+    report(j, j->save.made);
+    return backup_tell(j->worker, j->save.made, e);
+}
+
+int job_backup(struct worker *w, struct job_outcome *o)
+{
+    _cleanup_(job_done) struct backup_job j = {.worker = w};
+    j.visits = (struct visits){.visit = visit, .progress = progress, .in_vain = in_vain, .userdata = &j};
+    int r = run(&j, &o->error);
+    if (j.visits.session)
+        visits_end(&j.visits, o);
+    return r;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "worker/save.h"
+
+#define LLU(n) ((unsigned long long)(n))
+
+/* A chip without names is cut into about so many pieces, so that no image carries long erased stretches. */
+enum { PIECES = 256, PIECE_MIN = 16 };
+
+bool save_is_always(const struct mibib_partition *p)
+{
+    static const char *const names[] = {"sec", "misc", "devinfo", "ddr", "MIBIB", "SBL"};
+    if (mibib_is_unit_data(p->name) || p->first_block == 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (text_equal_nocase(p->name, names[i]))
+            return true;
+    return false;
+}
+
+/* Kept in order; what overlaps one that is there already is left to that one. */
+int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, struct error *e)
+{
+    size_t at = 0;
+    while (at < s->n_ranges && s->ranges[at].first_block < first_block)
+        at++;
+    uint64_t end = first_block + n_blocks;
+    if (at > 0)
+        first_block = MAX_OF(first_block, s->ranges[at - 1].first_block + s->ranges[at - 1].n_blocks);
+    if (at < s->n_ranges)
+        end = MIN_OF(end, s->ranges[at].first_block);
+    if (first_block >= end)
+        return 0;
+    struct save_range *grown = reallocarray(s->ranges, s->n_ranges + 1, sizeof(*grown));
+    if (!grown || s->n_ranges == BACKUP_PARTS_MAX)
+        return error_set(e, ERROR_FAILED, grown ? "too many ranges to save" : "out of memory");
+    s->ranges = grown;
+    memmove(&grown[at + 1], &grown[at], (s->n_ranges - at) * sizeof(*grown));
+    s->n_ranges++;
+    grown[at] = (struct save_range){.first_block = first_block, .n_blocks = end - first_block};
+    snprintf(grown[at].name, sizeof(grown[at].name), "%s", name);
+    return 0;
+}
+
+static int add_partition(struct save *s, const struct mibib_partition *p, struct error *e)
+{
+    uint64_t n = p->n_blocks ? p->n_blocks : UINT32_MAX; /* cut to the chip when that is known */
+    return save_add(s, p->name, p->first_block, n, e);
+}
+
+int save_add_always(struct save *s, const struct mibib_table *t, struct error *e)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < t->n_partitions; i++)
+        if (save_is_always(&t->partitions[i]))
+            r = add_partition(s, &t->partitions[i], e);
+    return r;
+}
+
+static int add_gap(struct save *s, uint64_t first, uint64_t end, uint64_t piece, struct error *e)
+{
+    int r = 0;
+    char name[BACKUP_NAME_SIZE];
+    for (uint64_t n; r == 0 && first < end; first += n) {
+        n = MIN_OF(piece, end - first);
+        snprintf(name, sizeof(name), "blocks-%llu-%llu", LLU(first), LLU(first + n - 1));
+        r = save_add(s, name, first, n, e);
+    }
+    return r;
+}
+
+int save_add_all(struct save *s, const struct mibib_table *t, uint64_t blocks, struct error *e)
+{
+    uint64_t piece = MAX_OF(blocks / PIECES, (uint64_t)PIECE_MIN), at = 0;
+    int r = 0;
+    for (size_t i = 0; t && r == 0 && i < t->n_partitions; i++)
+        r = add_partition(s, &t->partitions[i], e);
+    /* save_add() moves them: looked at by number. */
+    for (size_t i = 0; r == 0 && i < s->n_ranges && at < blocks; i++) {
+        uint64_t first = s->ranges[i].first_block, n = s->ranges[i].n_blocks;
+        if (first > at)
+            r = add_gap(s, at, MIN_OF(first, blocks), piece, e);
+        at = first + n;
+        while (i < s->n_ranges && s->ranges[i].first_block != first)
+            i++;
+    }
+    return r < 0 || at >= blocks ? r : add_gap(s, at, blocks, piece, e);
+}
+
+int save_add_named(struct save *s, const struct mibib_table *t, const char *names, struct error *e)
+{
+    while (*names) {
+        char name[MIBIB_NAME_SIZE + 2];
+        size_t n = strcspn(names, ",");
+        snprintf(name, sizeof(name), "%.*s", (int)MIN_OF(n, sizeof(name) - 1), names);
+        const struct mibib_partition *p = t && n < sizeof(name) ? mibib_find(t, name) : NULL;
+        if (!p)
+            return error_set(e, ERROR_INVALID_ARGS, "the modem's partition table has no %.*s",
+                             (int)MIN_OF(n, (size_t)64), names);
+        int r = add_partition(s, p, e);
+        if (r < 0)
+            return r;
+        names += n + (names[n] == ',');
+    }
+    return 0;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "worker/visits.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "firmware/package.h"
+#include "worker/boot.h"
+
+enum { IN_VAIN_MAX = 8 /* pieces are halved meanwhile */ };
+
+static const usec_t wait_device = 600 * USEC_PER_SEC;
+
+int visits_load(struct worker *w, struct package **ret, char **ret_programmer, size_t *ret_size,
+                struct error *e)
+{
+    _cleanup_(package_freep) struct package *p = NULL;
+    const char *id = worker_option(w, "firmware", "");
+    if (w->fd_package < 0)
+        return 0;
+    int r = package_open(w->fd_package, NULL, &p, e);
+    if (r < 0)
+        return r;
+    if (*id && strcmp(id, p->id) != 0)
+        return error_set(e, ERROR_DIGEST_MISMATCH,
+                         "the library's file is not firmware %s any more: its content is %s", id, p->id);
+    r = package_check(p, e);
+    if (r < 0)
+        return r;
+    if (!p->programmer)
+        return error_set(e, ERROR_FIRMWARE_INVALID, "the package has no programmer");
+    r = package_load(p, p->programmer, PROGRAMMER_SIZE_MAX, ret_programmer, ret_size);
+    if (r < 0)
+        return error_set(e, ERROR_FIRMWARE_INVALID, "the programmer %s cannot be read: %s",
+                         p->programmer->path, strerror(-r));
+    *ret = steal_ptr(p);
+    return 0;
+}
+
+/* One appearance, attached. -EAGAIN: it was sent back to Sahara. */
+static int one(struct visits *v, const struct detect_result *found, bool again, struct error *e)
+{
+    struct session *s = v->session;
+    if (found->state != DETECT_FIREHOSE && !v->programmer)
+        return error_set(
+            e, ERROR_NO_SUCH_FIRMWARE,
+            "no programmer runs in the modem, and no firmware was given whose programmer could be used");
+    if (found->state == DETECT_FIREHOSE && v->programmer && !v->replaced) {
+        v->replaced = true;
+        int r = session_replace_programmer(s, e);
+        if (r != 0)
+            return r < 0 ? r : -EAGAIN;
+    }
+    int r = session_start_programmer(s, found, v->programmer, v->programmer_size, e);
+    return r < 0 ? r : v->visit(v->userdata, again, e);
+}
+
+static int lost_too_often(struct error *e)
+{
+    int r = error_set(e, ERROR_MODEM_GONE,
+                      "the modem went away %d times in a row before anything was finished", IN_VAIN_MAX);
+    error_hint(e, HINT_BRIDGE_USB_BOOT);
+    return r;
+}
+
+int visits_run(struct visits *v, struct error *e)
+{
+    struct worker *w = v->session->worker;
+    unsigned in_vain = 0;
+    for (bool again = false;;) {
+        struct detect_result found;
+        uint64_t before = v->progress(v->userdata);
+        usec_t deadline = deadline_in(worker_option_u64(w, "wait-device-usec", wait_device));
+        int r = session_attach(v->session, deadline, true, &found, e);
+        if (r < 0)
+            return r;
+        r = one(v, &found, again, e);
+        if (r == -EAGAIN)
+            continue;
+        if (r != -ENODEV)
+            return r;
+        session_detach(v->session);
+        again = true;
+        bool useful = v->progress(v->userdata) > before;
+        in_vain = useful ? 0 : in_vain + 1;
+        if (!useful && v->in_vain)
+            v->in_vain(v->userdata);
+        if (in_vain >= IN_VAIN_MAX)
+            return lost_too_often(e);
+        worker_log(w, "WARN: the modem went away (%s)", e->message);
+        *e = (struct error){0};
+    }
+}
+
+void visits_end(struct visits *v, struct job_outcome *o)
+{
+    struct session *s = v->session;
+    struct worker *w = s->worker;
+    struct flash untouched = {.worker = w, .session = s};
+    bool ours = o->error.kind != ERROR_WRONG_UNIT;
+    if (ours && worker_option_u64(w, "came-from-normal", 0) == 1 && boot_untouched(&untouched) == 0)
+        return;
+    if (!s->transport || !s->firehose || !s->programmer_runs || w->stop || o->error.kind == ERROR_MODEM_GONE)
+        return;
+    o->hold = s;
+    v->session = NULL;
+}

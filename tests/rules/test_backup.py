@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Backups: what lies in the file is what lies in the flash, page by page, or the file says that it does not."""
+import random
+
+import pytest
+
+import backupfile
+from conftest import PAGE, PAGES, blocks_of, file_job, flashfile, layout
+
+ALWAYS = {"SBL", "MIBIB", "EFS2", "sys_rev", "RAWDATA", "sec", "cust_info", "misc"}
+
+
+def saved(bench, job):
+    assert job.result == "done", job.words
+    b = backupfile.Backup(bench.saved)
+    with bench.flashed() as f:
+        assert b.difference(f) is None, b.difference(f)
+    bench.assert_unchanged()
+    check = file_job("verify", bench.directory, bench.saved)
+    assert check.result == "done", check.words
+    for key in ("sha256", "file-sha256", "state", "kind", "serial", "size", "partitions", "id"):
+        assert check.values["BACKUP." + key] == job.values["BACKUP." + key], key
+    assert check.values["BACKUP.id"] == b.id and check.values["BACKUP.state"] == b.state
+    assert check.values["BACKUP.sha256"] == b.manifest["content_sha256"]
+    return b
+
+
+def scatter(bench, *names, seed=1):
+    """Pages in all positions, some of them full of what elsewhere is a fill."""
+    rng = random.Random(seed)
+    for name in names:
+        for block in blocks_of(name):
+            for i in range(PAGES):
+                kind = rng.randrange(8)
+                if kind < 3:
+                    bench.poke(block * PAGES + i, rng.randbytes(PAGE))
+                elif kind == 3:
+                    bench.poke(block * PAGES + i, bytes([rng.choice((0xBD, 0x00))]) * PAGE)
+                else:
+                    bench.poke(block * PAGES + i, b"", flashfile.ERASED)
+
+
+@pytest.mark.parametrize("fill", ["ff", "ee"])
+def test_calibration(bench, fill):
+    bench.make_flash("initial=working")
+    scatter(bench, "EFS2", "misc", "cust_info")
+    bench.start("start=sahara", "fill=" + fill, "bad=22,30,63,93,658")
+    b = saved(bench, bench.backup(kind="calibration"))
+    assert set(b.parts) == ALWAYS and b.state == "complete" and b.manifest["kind"] == "calibration"
+    assert b.parts["EFS2"].bad == {22, 30, 63}
+    assert b.manifest["serial"] == "49cbd7ef" and b.manifest["model"] == "RM502QGL"
+
+
+def test_whole_block_of_the_bad_fill(bench):
+    """Data may be anything, also what a bad block reads as."""
+    bench.make_flash("initial=working")
+    for i in range(PAGES):
+        bench.poke(25 * PAGES + i, b"\xbd" * PAGE)
+    bench.start("start=sahara", "bad=26")
+    b = saved(bench, bench.backup(kind="calibration"))
+    assert b.parts["EFS2"].bad == {26}
+
+
+def test_whole_chip(bench):
+    bench.make_flash("initial=working")
+    scatter(bench, "misc")
+    bench.start("start=sahara", "bad=0,500,2047")
+    b = saved(bench, bench.backup(kind="nand"))
+    assert set(b.parts) == {n for n, _, _ in layout.PARTITIONS}
+    assert sum(p.blocks for p in b.parts.values()) == 2048
+
+
+@pytest.mark.parametrize("table", ["none", "gaps"])
+def test_whole_chip_where_no_table_names_it(bench, table):
+    bench.make_flash("initial=working")
+    if table == "none":
+        bench.wipe(*blocks_of("MIBIB"))
+    else:
+        bench.wipe(11)
+        bench.poke_table([("SBL", 0, 10), ("EFS2", 20, 44), ("system", 1222, None)])
+    bench.start("start=sahara")
+    b = saved(bench, bench.backup(kind="calibration" if table == "none" else "nand"))
+    assert b.manifest["kind"] == "nand" and sum(p.blocks for p in b.parts.values()) == 2048
+    assert any(n.startswith("blocks-") for n in b.parts)
+
+
+def test_chosen_partitions(bench):
+    bench.start("initial=working", "start=sahara")
+    b = saved(bench, bench.backup(kind="nand", partitions="efs2,0:TZ"))
+    assert set(b.parts) == {"EFS2", "TZ"}
+
+
+def test_partition_that_is_not_there(bench):
+    bench.start("initial=working", "start=sahara")
+    job = bench.backup(kind="nand", partitions="EFS2,nonsense")
+    bench.assert_refused(job, "InvalidArgs", "nonsense")
+
+
+def test_other_kind(bench):
+    bench.start("initial=working", "start=sahara")
+    bench.assert_refused(bench.backup(kind="xqcn"), "Unsupported", "xqcn")
+
+
+def test_unreadable_pages(bench):
+    first = blocks_of("EFS2")[0] * PAGES
+    bench.start("initial=working", "start=sahara", "unreadable=%d,%d" % (first, first + 3))
+    b = saved(bench, bench.backup(kind="calibration"))
+    assert b.state == "damaged" and b.parts["EFS2"].unreadable == {0, 3}
+
+
+def test_blank(bench):
+    bench.make_flash("initial=working")
+    bench.wipe(*blocks_of("EFS2"))
+    bench.start("start=sahara")
+    b = saved(bench, bench.backup(kind="calibration"))
+    assert b.state == "blank"
+
+
+def test_final_nak_is_no_backup(bench):
+    """The data of a read that ends in a NAK may be anything."""
+    bench.start("initial=working", "start=sahara", "fault=nak@done:40", "fault=nak@done:41", "after_nak=hang")
+    job = bench.backup(kind="calibration", wait_device_usec=30000)
+    assert job.result not in (None, "done"), job.words
+    bench.assert_unchanged()
+
+
+@pytest.mark.parametrize("point", [30, 60, 90])
+def test_over_several_appearances(bench, point):
+    """What was read stays; what was in hand is read again."""
+    bench.start("initial=working", "force_edl=yes", "fault=unplug@done:%d" % point,
+                "fault=unplug@in:%d" % (400 + point))
+    job = bench.backup(kind="calibration")
+    b = saved(bench, job)
+    assert set(b.parts) == ALWAYS
+    trace = bench.trace()
+    assert len(trace.having("plug ")) >= 2
+    big = [(c.first, c.count) for c in trace.of("read") if c.count > PAGES]
+    assert len(set(big)) >= len(big) - 2, "what was read is not read again"
+
+
+def test_in_windows(bench):
+    bench.start("initial=working", "force_edl=yes", "loop=hard", "window_ms=400", "gap_ms=20", "read_us=40")
+    b = saved(bench, bench.backup(kind="calibration"))
+    assert set(b.parts) == ALWAYS
+
+
+def test_another_unit_comes_back(bench):
+    bench.start("initial=working", "force_edl=yes", "fault=unplug@done:60", "swap_at=2")
+    job = bench.backup(kind="calibration")
+    bench.assert_refused(job, "WrongUnit")
+
+
+@pytest.mark.parametrize("literals", ["last_sector,getsha256digest,PAGES_PER_BLOCK", "PAGES_PER_BLOCK"])
+def test_programmer_that_hides_bad_blocks(bench, literals):
+    """devprg without skip_bad_block: what is refused counts as bad, and the manifest says how much that is worth."""
+    bench.make_flash("initial=working")
+    bench.start("start=sahara")
+    job = bench.backup(("--literals", literals), kind="calibration")
+    b = saved(bench, job)
+    assert b.manifest["bad_blocks_by"] == "none"
+
+
+def test_programmer_that_hides_a_bad_block(bench):
+    bench.start("initial=working", "start=sahara", "bad=30,58")
+    b = saved(bench, bench.backup(("--literals", "last_sector,PAGES_PER_BLOCK"), kind="calibration"))
+    assert b.parts["EFS2"].bad == {30, 58}
+
+
+def test_programmer_that_tells_bad_blocks(bench):
+    bench.start("initial=working", "start=sahara", "bad=30,58", "family=9x07")
+    b = saved(bench, bench.backup(("--literals", "PAGES_PER_BLOCK"), kind="calibration"))
+    assert b.manifest["bad_blocks_by"] == "told" and b.parts["EFS2"].bad == {30, 58}
+
+
+def test_taken_from_normal_goes_back(bench):
+    bench.start("initial=working", "start=sahara")
+    job = bench.backup(kind="calibration", came_from_normal=1)
+    assert job.result == "done" and not job.holding, job.words
+    for _ in range(3):
+        if not bench.modem.normal:
+            bench.modem.accept()
+    assert bench.modem.normal
+    bench.assert_unchanged()
+
+
+def test_found_in_9008_is_held(bench):
+    bench.start("initial=working", "start=sahara")
+    job = bench.backup(kind="calibration")
+    assert job.holding
+    again = bench.backup(kind="calibration")
+    assert again.values["BACKUP.sha256"] == job.values["BACKUP.sha256"]
+    saved(bench, again)
+
+
+def test_without_a_package(bench):
+    """With the programmer that runs; there must be one."""
+    bench.start("initial=working", "start=sahara")
+    job = bench.backup(package=None, kind="calibration")
+    bench.assert_refused(job, "NoSuchFirmware")
+    bench.start("start=firehose")
+    saved(bench, bench.backup(package=None, kind="calibration"))
+
+
+def test_cancelled(bench):
+    def cancel(job):
+        if "backup" in job.phases and not job.killed:
+            job.killed = True
+            job.send(["CANCEL=1"])
+    bench.start("initial=working", "start=sahara", "read_us=100")
+    job = bench.backup(kind="nand", on_message=cancel)
+    assert job.result == "cancelled" and job.holding, job.words
+    assert file_job("verify", bench.directory, bench.saved).error == "BackupDamaged"
+    again = bench.backup(kind="calibration")
+    saved(bench, again)
+
+
+# ---- files from outside ----
+
+@pytest.fixture
+def good(bench):
+    bench.start("initial=working", "start=sahara")
+    saved(bench, bench.backup(kind="calibration"))
+    return bench.saved
+
+
+def test_import(bench, good):
+    job = file_job("import", bench.directory, good)
+    assert job.result == "done", job.words
+    assert open(good, "rb").read() == open(good + ".imported", "rb").read()
+    assert job.values["BACKUP.id"] == backupfile.Backup(good).id
+
+
+@pytest.mark.parametrize("what", ["cut", "longer", "image", "manifest", "header", "empty", "package"])
+def test_import_of_what_is_none(bench, good, what):
+    data = bytearray(open(good, "rb").read())
+    at = {"image": data.index(b"calibration") if b"calibration" in data[:PAGE * 900] else 5000,
+          "manifest": data.index(b"content_sha256"), "header": 124}.get(what)
+    if what == "cut":
+        data = data[:-512]
+    elif what == "longer":
+        data += bytes(512)
+    elif what == "empty":
+        data = bytearray()
+    elif what == "package":
+        data = bytearray(open(bench.packages("--small").store, "rb").read())
+    else:
+        data[at] ^= 1
+    open(good, "wb").write(data)
+    job = file_job("import", bench.directory, good)
+    assert job.result == "failed" and job.error == "BackupDamaged", job.words
+    assert "BACKUP.sha256" not in job.values
+    assert file_job("verify", bench.directory, good).error == "BackupDamaged"
+
+
+def test_import_too_large(bench, good):
+    assert file_job("import", bench.directory, good, **{"max-bytes": 1000}).error == "TooLarge"
+
+
+def test_verify_of_another(bench, good):
+    assert file_job("verify", bench.directory, good, id="0" * 32).error == "BackupDamaged"
