@@ -108,20 +108,25 @@ int bus_append_queue_option(sd_bus_message *m)
     return options.queue ? sd_bus_message_append(m, "a{sv}", 1, "queue", "b", 1) : bus_append_no_options(m);
 }
 
-static int append_allow(sd_bus_message *m)
+static int append_list(sd_bus_message *m, const char *name, char **list)
 {
-    if (!options.allow)
+    if (!list)
         return 0;
     int r = sd_bus_message_open_container(m, 'e', "sv");
     if (r >= 0)
-        r = sd_bus_message_append(m, "s", "allow");
+        r = sd_bus_message_append(m, "s", name);
     if (r >= 0)
         r = sd_bus_message_open_container(m, 'v', "as");
     if (r >= 0)
-        r = sd_bus_message_append_strv(m, options.allow);
+        r = sd_bus_message_append_strv(m, list);
     if (r >= 0)
         r = sd_bus_message_close_container(m);
     return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+static int append_allow(sd_bus_message *m)
+{
+    return append_list(m, "allow", options.allow);
 }
 
 int bus_append_flash_options(sd_bus_message *m)
@@ -133,6 +138,28 @@ int bus_append_flash_options(sd_bus_message *m)
         r = sd_bus_message_append(m, "{sv}", "modem-version", "s", options.modem_version);
     if (r >= 0 && options.no_reset)
         r = sd_bus_message_append(m, "{sv}", "reset", "b", 0);
+    if (r >= 0 && options.queue)
+        r = sd_bus_message_append(m, "{sv}", "queue", "b", 1);
+    return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+int bus_append_allow_option(sd_bus_message *m)
+{
+    int r = sd_bus_message_open_container(m, 'a', "{sv}");
+    if (r >= 0)
+        r = append_allow(m);
+    return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+int bus_append_backup_options(sd_bus_message *m)
+{
+    int r = sd_bus_message_open_container(m, 'a', "{sv}");
+    if (r >= 0)
+        r = append_list(m, "partitions", options.partitions);
+    if (r >= 0)
+        r = append_allow(m);
+    if (r >= 0 && options.kind)
+        r = sd_bus_message_append(m, "{sv}", "kind", "s", options.kind);
     if (r >= 0 && options.queue)
         r = sd_bus_message_append(m, "{sv}", "queue", "b", 1);
     return r < 0 ? r : sd_bus_message_close_container(m);

@@ -24,6 +24,10 @@ int bus_append_no_options(sd_bus_message *m);
 /* allow, modem-version, reset and queue, as given on the command line. */
 int bus_append_flash_options(sd_bus_message *m);
 int bus_append_queue_option(sd_bus_message *m);
+/* allow alone. */
+int bus_append_allow_option(sd_bus_message *m);
+/* partitions and queue, and kind (backup) or allow (restore). */
+int bus_append_backup_options(sd_bus_message *m);
 /*
  * Sends it and waits without limit (a prompt may take a person's time), prints an error; an exit code. ret
  * may be NULL. built: what came of building it; negative is reported. Unrefs m.

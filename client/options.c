@@ -49,35 +49,42 @@ static void help(const struct verb *verbs, size_t n_verbs)
         else
             printf("  %s\n  %-26s %s\n", left, "", verbs[i].help);
     }
-    printf("\nMODEM is a port, kernel name, chip serial or the beginning of a model; left out "
-           "where one modem fits.\n"
-           "FIRMWARE is an id or name in the library, or a path to a directory, zip, 7z or tar, imported on "
-           "the way.\n\n"
-           "Options:\n"
-           "  -h, --help                 this text\n"
-           "      --version              the version of qdlctl\n"
-           "  -j, --json=MODE            short (-j), pretty or off; a followed job is JSON lines, the last "
-           "with its result\n"
-           "  -q, --quiet                print errors only (and what was asked to be shown)\n"
-           "  -y, --yes                  do not ask before flashing\n"
-           "      --no-wait              start the job, print its number, do not follow it\n"
-           "      --timeout=SEC          follow for at most this long; the job goes on (exit 130)\n"
-           "      --dry-run              flash: show the plan, leave the modem alone\n"
-           "      --allow=NAME,...       lift a refusal by the name of its error (WrongFirmware, "
-           "EraseCalibration, ...)\n"
-           "      --modem-version=NAME   the version on the modem's label, where it cannot be read from the "
-           "modem\n"
-           "      --no-reset             flash: leave the modem in emergency download mode\n"
-           "      --queue                wait for the job that has the modem\n"
-           "      --mode=MODE            reset: normal (default), edl or off\n"
-           "      --label=TEXT           firmware import: the text to show with it\n"
-           "      --sha256=HEX           firmware import: the digest that the file must have\n"
-           "      --no-pager             long output goes straight to the terminal\n"
-           "      --no-legend            tables without their first line\n"
-           "      --no-ask-password      never ask for a password\n\n"
-           "Exit status: 0 done, 1 other, 2 usage, 3 no such thing, 4 not authorised, 5 busy, 6 failed and "
-           "may be retried,\n"
-           "7 failed and the modem needs recovery, 8 service not reachable, 130 detached.\n");
+    printf(
+        "\nMODEM is a port, kernel name, chip serial or the beginning of a model; left out "
+        "where one modem fits.\n"
+        "FIRMWARE is an id or name in the library, or a path to a directory, zip, 7z or tar, imported on "
+        "the way.\n"
+        "BACKUP is the id of one, or its beginning; restore takes a file, too, and puts it into the "
+        "store.\n\n"
+        "Options:\n"
+        "  -h, --help                 this text\n"
+        "      --version              the version of qdlctl\n"
+        "  -j, --json=MODE            short (-j), pretty or off; a followed job is JSON lines, the last "
+        "with its result\n"
+        "  -q, --quiet                print errors only (and what was asked to be shown)\n"
+        "  -y, --yes                  do not ask before flashing or restoring\n"
+        "      --no-wait              start the job, print its number, do not follow it\n"
+        "      --timeout=SEC          follow for at most this long; the job goes on (exit 130)\n"
+        "      --dry-run              flash: show the plan, leave the modem alone\n"
+        "      --allow=NAME,...       lift a refusal by the name of its error (WrongFirmware, "
+        "EraseCalibration, ...)\n"
+        "      --modem-version=NAME   the version on the modem's label, where it cannot be read from the "
+        "modem\n"
+        "      --no-reset             flash: leave the modem in emergency download mode\n"
+        "      --queue                wait for the job that has the modem\n"
+        "      --kind=KIND            backup: nand (default: everything) or calibration (what only this unit "
+        "has)\n"
+        "      --partitions=A,B,...   backup, restore: only these\n"
+        "  -o, --output=FILE          backup, backups export: a copy for yourself\n"
+        "      --mode=MODE            reset: normal (default), edl or off\n"
+        "      --label=TEXT           firmware import: the text to show with it\n"
+        "      --sha256=HEX           firmware import: the digest that the file must have\n"
+        "      --no-pager             long output goes straight to the terminal\n"
+        "      --no-legend            tables without their first line\n"
+        "      --no-ask-password      never ask for a password\n\n"
+        "Exit status: 0 done, 1 other, 2 usage, 3 no such thing, 4 not authorised, 5 busy, 6 failed and "
+        "may be retried,\n"
+        "7 failed and the modem needs recovery, 8 service not reachable, 130 detached.\n");
 }
 
 enum {
@@ -90,6 +97,8 @@ enum {
     OPTION_NO_RESET,
     OPTION_QUEUE,
     OPTION_MODE,
+    OPTION_KIND,
+    OPTION_PARTITIONS,
     OPTION_LABEL,
     OPTION_SHA256,
     OPTION_NO_PAGER,
@@ -111,6 +120,9 @@ static const struct option long_options[] = {
     {"no-reset", no_argument, NULL, OPTION_NO_RESET},
     {"queue", no_argument, NULL, OPTION_QUEUE},
     {"mode", required_argument, NULL, OPTION_MODE},
+    {"kind", required_argument, NULL, OPTION_KIND},
+    {"partitions", required_argument, NULL, OPTION_PARTITIONS},
+    {"output", required_argument, NULL, 'o'},
     {"label", required_argument, NULL, OPTION_LABEL},
     {"sha256", required_argument, NULL, OPTION_SHA256},
     {"no-pager", no_argument, NULL, OPTION_NO_PAGER},
@@ -120,17 +132,19 @@ static const struct option long_options[] = {
 };
 
 /* Adds "A,B" to the NULL-terminated list; empty parts are left out. Lives as long as the process. */
-static void add_allow(const char *text)
+static void add_to(char ***to, const char *text)
 {
-    static size_t n;
+    size_t n = 0;
+    while (*to && (*to)[n])
+        n++;
     char *copy = strdup(text), *save = NULL;
-    char **list = realloc(options.allow, (n + strlen(text) + 2) * sizeof(*list));
+    char **list = realloc(*to, (n + strlen(text) + 2) * sizeof(*list));
     if (!copy || !list)
         abort();
     for (char *part = strtok_r(copy, ",", &save); part; part = strtok_r(NULL, ",", &save))
         list[n++] = part;
     list[n] = NULL;
-    options.allow = list;
+    *to = list;
 }
 
 static int parse_json(const char *mode)
@@ -185,7 +199,16 @@ static int take_option(int c)
         options.dry_run = true;
         break;
     case OPTION_ALLOW:
-        add_allow(optarg);
+        add_to(&options.allow, optarg);
+        break;
+    case OPTION_PARTITIONS:
+        add_to(&options.partitions, optarg);
+        break;
+    case OPTION_KIND:
+        options.kind = optarg;
+        break;
+    case 'o':
+        options.output = optarg;
         break;
     case OPTION_MODEM_VERSION:
         options.modem_version = optarg;
@@ -230,7 +253,10 @@ static const struct {
     {OPTION_NO_WAIT, USES_JOB, "--no-wait"},
     {OPTION_TIMEOUT, USES_JOB | USES_FOLLOW, "--timeout"},
     {OPTION_DRY_RUN, USES_FLASH, "--dry-run"},
-    {OPTION_ALLOW, USES_FLASH | USES_PLAN, "--allow"},
+    {OPTION_ALLOW, USES_FLASH | USES_PLAN | USES_ALLOW, "--allow"},
+    {OPTION_KIND, USES_BACKUP, "--kind"},
+    {OPTION_PARTITIONS, USES_PARTITIONS, "--partitions"},
+    {'o', USES_OUTPUT, "--output"},
     {OPTION_MODEM_VERSION, USES_FLASH | USES_PLAN, "--modem-version"},
     {OPTION_NO_RESET, USES_FLASH | USES_PLAN, "--no-reset"},
     {OPTION_QUEUE, USES_MODEM, "--queue"},
@@ -252,7 +278,7 @@ int options_check(const char *verb, unsigned use)
 int options_parse(int argc, char **argv, const struct verb *verbs, size_t n_verbs, bool *ret_done)
 {
     *ret_done = false;
-    for (int c; (c = getopt_long(argc, argv, "hjqy", long_options, NULL)) >= 0;) {
+    for (int c; (c = getopt_long(argc, argv, "hjqyo:", long_options, NULL)) >= 0;) {
         if (c == 'h' || c == OPTION_VERSION) {
             *ret_done = true;
             if (c == 'h')

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -256,4 +257,20 @@ void print_field_to(FILE *f, const char *name, const char *value)
 void print_field(const char *name, const char *value)
 {
     print_field_to(stdout, name, value);
+}
+
+bool ask(const char *question)
+{
+    char *line = NULL;
+    size_t size = 0;
+    printf("%s [y/N] ", question);
+    fflush(stdout);
+    ssize_t n = getline(&line, &size, stdin);
+    if (n < 0)
+        printf("\n");
+    while (n > 0 && strchr("\r\n\t ", line[n - 1]))
+        line[--n] = '\0';
+    bool yes = n > 0 && (strcasecmp(line, "y") == 0 || strcasecmp(line, "yes") == 0);
+    free(line);
+    return yes;
 }

@@ -33,6 +33,9 @@ void format_rate(uint64_t bytes_per_second, char *out);
 void format_span(uint64_t usec, char *out);
 void format_time(uint64_t realtime_usec, char *out);
 
+/* Asks "... [y/N]" and reads a line: only "y" and "yes" are a yes, and the end of the input is none. */
+bool ask(const char *question);
+
 /* Where long text goes: through a pager if somebody sits there. `lines` 0: not known. */
 FILE *output_open(size_t lines, pid_t *ret_pager);
 void output_close(FILE *f, pid_t pager);

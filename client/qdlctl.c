@@ -18,6 +18,10 @@ static const struct verb verbs[] = {
      USES_PLAN | USES_FOLLOW},
     {"flash", "[MODEM] FIRMWARE", "write a package, verify it, start the modem", verb_flash, 1, 2,
      USES_FLASH | USES_JOB | USES_MODEM},
+    {"backup", "[MODEM]", "save its flash, or --kind=calibration; -o FILE for a copy", verb_backup, 0, 1,
+     USES_JOB | USES_MODEM | USES_BACKUP | USES_OUTPUT | USES_PARTITIONS},
+    {"restore", "[MODEM] BACKUP", "write a backup back, the present state is saved first", verb_restore, 1, 2,
+     USES_JOB | USES_MODEM | USES_ALLOW | USES_PARTITIONS},
     {"identify", "[MODEM]", "ask a modem in emergency download mode who it is", verb_identify, 0, 1,
      USES_JOB | USES_MODEM},
     {"reset", "[MODEM]", "boot it, or --mode=edl|off", verb_reset, 0, 1, USES_JOB | USES_MODEM | USES_MODE},
@@ -28,6 +32,12 @@ static const struct verb verbs[] = {
     {"firmware verify", "FIRMWARE", "read it again and check every digest", verb_firmware_verify, 1, 1,
      USES_JOB},
     {"firmware remove", "FIRMWARE", "take it out of the library", verb_firmware_remove, 1, 1, 0},
+    {"backups", "[list]", "what was saved of modems", verb_backups_list, 0, 0, 0},
+    {"backups show", "BACKUP", "everything known of a backup", verb_backups_show, 1, 1, 0},
+    {"backups export", "BACKUP [FILE]", "copy it into a file", verb_backups_export, 1, 2, USES_OUTPUT},
+    {"backups import", "FILE", "put such a file into the store", verb_backups_import, 1, 1, USES_JOB},
+    {"backups verify", "BACKUP", "read it again and check every digest", verb_backups_verify, 1, 1, USES_JOB},
+    {"backups remove", "BACKUP", "delete it", verb_backups_remove, 1, 1, USES_ALLOW},
     {"jobs", "", "running and recent jobs", verb_jobs, 0, 0, 0},
     {"follow", "[JOB]", "follow a job to its end", verb_follow, 0, 1, USES_FOLLOW},
     {"cancel", "JOB", "ask a job to end", verb_cancel, 1, 1, 0},
@@ -43,21 +53,32 @@ static const struct verb *find_verb(const char *name)
     return NULL;
 }
 
+/* The verbs of two words, and what is said of a second one that is none. */
+static const struct {
+    const char *first, *seconds;
+} stores[] = {
+    {"firmware", "list, import, show, verify or remove"},
+    {"backups", "list, show, export, import, verify or remove"},
+};
+enum { N_STORES = sizeof(stores) / sizeof(stores[0]) };
+
 /* "firmware import PATH": the two words are the verb; argv[0] is its last word then. */
 static int find_words(int *argc, char ***argv, const struct verb **ret)
 {
     char both[64];
+    size_t store = 0;
     *ret = find_verb((*argv)[0]);
     if (!*ret)
         return usage_error("%s is not a verb", (*argv)[0]);
-    if (strcmp((*argv)[0], "firmware") != 0 || *argc < 2)
+    while (store < N_STORES && strcmp((*argv)[0], stores[store].first) != 0)
+        store++;
+    if (store == N_STORES || *argc < 2)
         return EXIT_OK;
-    snprintf(both, sizeof(both), "firmware %.40s", (*argv)[1]);
+    snprintf(both, sizeof(both), "%s %.40s", stores[store].first, (*argv)[1]);
     if (strcmp((*argv)[1], "list") != 0)
         *ret = find_verb(both);
     if (!*ret)
-        return usage_error("firmware %s is unknown; expected list, import, show, verify or remove",
-                           (*argv)[1]);
+        return usage_error("%.60s is unknown; expected %s", both, stores[store].seconds);
     (*argc)--;
     (*argv)++;
     return EXIT_OK;

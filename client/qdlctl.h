@@ -33,6 +33,8 @@ struct options {
     char **allow;           /* NULL-terminated; NULL if not given */
     const char *modem_version;
     const char *label, *sha256, *mode; /* of firmware import, of reset */
+    const char *kind, *output;         /* of backup; where a copy goes */
+    char **partitions;                 /* as allow */
     bool queue, no_reset;
 };
 extern struct options options;
@@ -46,6 +48,10 @@ enum verb_use {
     USES_MODEM = 16, /* may wait in a modem's queue */
     USES_MODE = 32,
     USES_IMPORT = 64,
+    USES_BACKUP = 128,
+    USES_OUTPUT = 256,
+    USES_ALLOW = 512,
+    USES_PARTITIONS = 1024,
 };
 
 struct verb {
@@ -67,6 +73,14 @@ int verb_firmware_import(sd_bus *bus, int argc, char **argv);
 int verb_firmware_show(sd_bus *bus, int argc, char **argv);
 int verb_firmware_verify(sd_bus *bus, int argc, char **argv);
 int verb_firmware_remove(sd_bus *bus, int argc, char **argv);
+int verb_backup(sd_bus *bus, int argc, char **argv);
+int verb_restore(sd_bus *bus, int argc, char **argv);
+int verb_backups_list(sd_bus *bus, int argc, char **argv);
+int verb_backups_show(sd_bus *bus, int argc, char **argv);
+int verb_backups_export(sd_bus *bus, int argc, char **argv);
+int verb_backups_import(sd_bus *bus, int argc, char **argv);
+int verb_backups_verify(sd_bus *bus, int argc, char **argv);
+int verb_backups_remove(sd_bus *bus, int argc, char **argv);
 int verb_jobs(sd_bus *bus, int argc, char **argv);
 int verb_follow(sd_bus *bus, int argc, char **argv);
 int verb_cancel(sd_bus *bus, int argc, char **argv);

@@ -47,7 +47,7 @@ static bool modem_any(json_object *m, const char *selector)
     return true;
 }
 
-static bool firmware_exactly(json_object *f, const char *selector)
+static bool has_id_exactly(json_object *f, const char *selector)
 {
     return strcmp(path_id(dict_string(f, "path")), selector) == 0 ||
            strcmp(dict_string(f, "path"), selector) == 0;
@@ -58,7 +58,7 @@ static bool firmware_by_name(json_object *f, const char *selector)
     return strcmp(dict_string(f, "Name"), selector) == 0;
 }
 
-static bool firmware_by_prefix(json_object *f, const char *selector)
+static bool has_id_prefix(json_object *f, const char *selector)
 {
     return strlen(selector) >= ID_PREFIX_MIN &&
            strncasecmp(path_id(dict_string(f, "path")), selector, strlen(selector)) == 0;
@@ -160,7 +160,7 @@ int select_modem(sd_bus *bus, const char *selector, enum modem_use use, json_obj
 
 int select_firmware(sd_bus *bus, const char *selector, bool quiet, json_object **ret)
 {
-    static const matcher order[] = {firmware_exactly, firmware_by_name, firmware_by_prefix};
+    static const matcher order[] = {has_id_exactly, firmware_by_name, has_id_prefix};
     json_object *list, *found = NULL;
     if (!*selector)
         return usage_error("FIRMWARE is empty; expected an id, a version name or a path");
@@ -181,6 +181,44 @@ int select_firmware(sd_bus *bus, const char *selector, bool quiet, json_object *
         fprintf(stderr, "qdlctl: %zu packages fit \"%s\", name one by its id or its beginning:\n", n,
                 selector);
         name_firmware(list, order[i], selector);
+        code = EXIT_USAGE;
+    }
+    json_object_put(list);
+    return code;
+}
+
+static void name_backups(json_object *list, matcher fits, const char *selector)
+{
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        json_object *o = json_object_array_get_idx(list, i);
+        if (fits(o, selector))
+            fprintf(stderr, "  %s  %s  %s  %s\n", path_id(dict_string(o, "path")), dict_string(o, "Kind"),
+                    or_dash(dict_string(o, "Model")), or_dash(dict_string(o, "ChipSerial")));
+    }
+}
+
+int select_backup(sd_bus *bus, const char *selector, bool quiet, json_object **ret)
+{
+    static const matcher order[] = {has_id_exactly, has_id_prefix};
+    json_object *list, *found = NULL;
+    if (!*selector)
+        return usage_error("BACKUP is empty; expected an id or its beginning");
+    int code = bus_list(bus, "ListBackups", &list);
+    if (code != EXIT_OK)
+        return code;
+    size_t n = 0, i = 0;
+    while (i < 2 && (n = match(list, order[i], selector, false, &found)) == 0)
+        i++;
+    if (n == 1) {
+        *ret = json_object_get(found);
+    } else if (n == 0) {
+        if (!quiet)
+            fprintf(stderr, "qdlctl: no backup \"%s\" in the store (see qdlctl backups)\n", selector);
+        code = EXIT_NO_SUCH;
+    } else {
+        fprintf(stderr, "qdlctl: %zu backups fit \"%s\", name one by its id or its beginning:\n", n,
+                selector);
+        name_backups(list, order[i], selector);
         code = EXIT_USAGE;
     }
     json_object_put(list);

@@ -21,5 +21,7 @@ int select_modem(sd_bus *bus, const char *selector, enum modem_use use, json_obj
 /* An id, a version name, or the unique beginning of an id (4 digits or more) in the library; labels are never
  * resolved. quiet: nothing is said if there is none. */
 int select_firmware(sd_bus *bus, const char *selector, bool quiet, json_object **ret);
+/* The id of a backup, or its unique beginning (4 digits or more). quiet: as above. */
+int select_backup(sd_bus *bus, const char *selector, bool quiet, json_object **ret);
 /* A job number; NULL: the newest unfinished one, else the newest. */
 int select_job(sd_bus *bus, const char *selector, json_object **ret);

@@ -103,7 +103,7 @@ static void default_label(const char *path, char *label)
     free(real);
 }
 
-static int start_import(sd_bus *bus, const char *path, int fd, char **ret_job)
+static int start_firmware(sd_bus *bus, const char *path, int fd, char **ret_job)
 {
     sd_bus_message *m = NULL;
     char label[LABEL_SIZE];
@@ -118,18 +118,40 @@ static int start_import(sd_bus *bus, const char *path, int fd, char **ret_job)
     return bus_call_job(bus, r, m, ret_job);
 }
 
-static void say_imported(sd_bus *bus, const char *path)
+static int start_backup(sd_bus *bus, const char *path, int fd, char **ret_job)
 {
-    json_object *firmware;
-    if (options.json != JSON_OFF || options.quiet ||
-        bus_get_all(bus, path, "org.qdld1.Firmware", &firmware) != EXIT_OK)
-        return;
-    print_field("Firmware", dict_string(firmware, "Name"));
-    print_field("Id", path_id(path));
-    json_object_put(firmware);
+    sd_bus_message *m = NULL;
+    (void)path;
+    agent_start();
+    int r = bus_new_call(bus, &m, BUS_MANAGER, "org.qdld1.Manager", "ImportBackup");
+    if (r >= 0)
+        r = sd_bus_message_append(m, "h", fd);
+    if (r >= 0)
+        r = bus_append_no_options(m);
+    return bus_call_job(bus, r, m, ret_job);
 }
 
-int send_firmware(sd_bus *bus, const char *path, bool result_text, char **ret_firmware)
+/* What is sent, and how it is shown once it is there. */
+struct import {
+    int (*start)(sd_bus *bus, const char *path, int fd, char **ret_job);
+    const char *interface, *field, *property;
+};
+static const struct import firmware_import = {start_firmware, "org.qdld1.Firmware", "Firmware", "Name"};
+static const struct import backup_import = {start_backup, "org.qdld1.Backup", "Backup of", "Model"};
+
+static void say_imported(sd_bus *bus, const struct import *import, const char *path)
+{
+    json_object *object;
+    if (options.json != JSON_OFF || options.quiet ||
+        bus_get_all(bus, path, import->interface, &object) != EXIT_OK)
+        return;
+    print_field(import->field, dict_string(object, import->property));
+    print_field("Id", path_id(path));
+    json_object_put(object);
+}
+
+static int send_file(sd_bus *bus, const struct import *import, const char *path, bool result_text,
+                     char **ret_object)
 {
     struct sender s;
     char *job_path = NULL;
@@ -138,7 +160,7 @@ int send_firmware(sd_bus *bus, const char *path, bool result_text, char **ret_fi
     int code = send_open(path, &s);
     if (code != EXIT_OK)
         return code;
-    code = start_import(bus, path, s.fd, &job_path);
+    code = import->start(bus, path, s.fd, &job_path);
     /* Our end is closed before the job is followed: if the service stops reading, the child must notice. */
     close(s.fd);
     s.fd = -1;
@@ -151,10 +173,23 @@ int send_firmware(sd_bus *bus, const char *path, bool result_text, char **ret_fi
     if (code == EXIT_OK)
         code = sent;
     if (code == EXIT_OK && job)
-        say_imported(bus, dict_string(job, "Object"));
-    if (code == EXIT_OK && job && ret_firmware && !(*ret_firmware = strdup(dict_string(job, "Object"))))
+        say_imported(bus, import, dict_string(job, "Object"));
+    if (code == EXIT_OK && job && ret_object && !(*ret_object = strdup(dict_string(job, "Object"))))
         code = bus_report(NULL, -ENOMEM);
     json_object_put(job);
     free(job_path);
     return code;
+}
+
+int send_firmware(sd_bus *bus, const char *path, bool result_text, char **ret_firmware)
+{
+    return send_file(bus, &firmware_import, path, result_text, ret_firmware);
+}
+
+int send_backup(sd_bus *bus, const char *path, bool result_text, char **ret_backup)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return usage_error("%s is a directory; a backup is one file", path);
+    return send_file(bus, &backup_import, path, result_text, ret_backup);
 }

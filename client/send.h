@@ -15,5 +15,7 @@ int send_open(const char *path, struct sender *ret);
 /* Closes, and waits for the child; EXIT_OTHER if it could not read the directory. */
 int send_done(struct sender *s);
 
+/* The same for a file that is a backup; *ret_backup may be NULL. */
+int send_backup(sd_bus *bus, const char *path, bool result_text, char **ret_backup);
 /* Imports a path: starts the job and follows it; *ret_firmware is the object's path (malloc'ed). */
 int send_firmware(sd_bus *bus, const char *path, bool result_text, char **ret_firmware);

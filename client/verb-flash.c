@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -36,21 +35,6 @@ int verb_plan(sd_bus *bus, int argc, char **argv)
     return code;
 }
 
-/* A whole line; only "y" and "yes" are a yes, and the end of the input is none. */
-static bool answered_yes(void)
-{
-    char *line = NULL;
-    size_t size = 0;
-    ssize_t n = getline(&line, &size, stdin);
-    if (n < 0)
-        printf("\n");
-    while (n > 0 && strchr("\r\n\t ", line[n - 1]))
-        line[--n] = '\0';
-    bool yes = n > 0 && (strcasecmp(line, "y") == 0 || strcasecmp(line, "yes") == 0);
-    free(line);
-    return yes;
-}
-
 /* Asked only where somebody can answer: a script has said what it wants by calling us. */
 static int confirm(sd_bus *bus, json_object *modem, const char *firmware)
 {
@@ -66,9 +50,7 @@ static int confirm(sd_bus *bus, json_object *modem, const char *firmware)
     print_field("Port", dict_string(modem, "Port"));
     plan_summary(plan);
     json_object_put(plan);
-    printf("Flash it? [y/N] ");
-    fflush(stdout);
-    if (answered_yes())
+    if (ask("Flash it?"))
         return EXIT_OK;
     fprintf(stderr, "qdlctl: nothing was done\n");
     return EXIT_OTHER;

@@ -38,7 +38,7 @@ static void print_job(sd_bus *bus, const char *name, const char *path)
 static void print_modem(sd_bus *bus, json_object *m)
 {
     const char *mode = dict_string(m, "Mode"), *model = dict_string(m, "Model");
-    char usb[64] = "";
+    char usb[64] = "", when[FORMAT_SIZE];
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
         if (strcmp(modes[i].mode, mode) == 0)
             mode = modes[i].text;
@@ -64,6 +64,8 @@ static void print_modem(sd_bus *bus, json_object *m)
         print_field("Held", "yes, kept in emergency download mode");
     print_job(bus, "Job", dict_string(m, "Job"));
     print_job(bus, "Interrupted", dict_string(m, "Interrupted"));
+    format_time(dict_u64(m, "LastBackupTime"), when);
+    print_field("Last backup", when);
     print_field("Last error", dict_string(m, "LastError"));
 }
 

@@ -30,12 +30,16 @@ static bool is_handshake(const struct job *j)
     return !job_makes_backup(j);
 }
 
-static void log_found(struct job *j, const struct backup *b, bool is_new)
+/* In the log and in the report: what the user has to name to get it back. */
+static void tell_found(struct job *j, const struct backup *b, bool is_new)
 {
-    char text[256];
-    snprintf(text, sizeof(text), "backup %s: %s, %s, %llu MiB, %s", b->id, backup_title(b), b->state,
-             (unsigned long long)(b->size >> 20), is_new ? "stored" : "stored already with the same content");
-    job_log(j, text);
+    char text[256], line[300];
+    snprintf(text, sizeof(text), "%s (%s, %s, %llu KiB%s)", b->id, b->kind, b->state,
+             (unsigned long long)(b->size >> 10), is_new ? "" : ", stored before with the same content");
+    snprintf(line, sizeof(line), "backup %s", text);
+    job_log(j, line);
+    record_set(j->report, "backup", text);
+    object_changed(&j->object, "Report");
 }
 
 static void send_answer(struct job *j, const char *flag, const char *key, const char *value)
@@ -128,7 +132,7 @@ static void on_second(void *userdata, const struct record *facts, const struct e
         fail(j, &e);
         return;
     }
-    log_found(j, b, is_new);
+    tell_found(j, b, is_new);
     if (!is_new) {
         stored(j, b);
         return;

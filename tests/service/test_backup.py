@@ -32,6 +32,7 @@ def told():
 
 def describe():
     options = dict(order.options)
+    options["source"] = options.pop("backup", "")
     options["fds"] = ",".join(order.fds)
     return [f"REPORT.{k}={v}" for k, v in options.items()]
 
@@ -435,6 +436,8 @@ def test_a_flash_waits_until_its_backup_is_stored(bench):
     bench.wish(content(created=1800000000000000))
     again = bench.start("Flash", dbus.ObjectPath(bench.firmware()), modem_version=VERSION)
     assert bench.done(again) == backup and bench.service.get(again, JOB, "Report")["heard"] == report["heard"]
+    assert report["backup"].startswith(report["heard"]) and "(calibration, complete, " in report["backup"]
+    assert "stored before" in bench.service.get(again, JOB, "Report")["backup"]
 
 
 @pytest.mark.parametrize("wish", [{"content_": "rubbish"}, {"second": "die"}, {"keep": True}, {"told": {"sha256": "e" * 64}}])
@@ -459,7 +462,8 @@ def test_a_restore_saves_the_present_state_first(bench):
     report = bench.service.get(job, JOB, "Report")
     assert saved != source and bench.get(saved, "Sha256") == f"{2:064x}"
     assert set(report["fds"].split(",")) == {"package", "source", "backup"} and report["partitions"] == "efs2"
-    assert report["backup"] in bench.stored("*.tar")[0] + bench.stored("*.tar")[1]
+    assert report["backup"].split()[0] == report["heard"] != report["source"]
+    assert {report["source"] + ".tar", report["heard"] + ".tar"} == set(bench.stored("*.tar"))
 
 
 def test_what_a_restore_refuses_at_once(bench):
