@@ -188,7 +188,10 @@ static int run(struct backup_job *j, struct error *e)
     if (r < 0)
         return r;
     report(j, j->save.made);
-    return backup_tell(j->worker, j->save.made, e);
+    r = backup_tell(j->worker, j->save.made, e);
+    /* Who stores it has to know that nobody writes to it any more, a holder neither. */
+    j->worker->fd_store = close_fd(j->worker->fd_store);
+    return r;
 }
 
 int job_backup(struct worker *w, struct job_outcome *o)
