@@ -60,11 +60,14 @@ static int add(struct parser *x, const char *name, const char *hex)
         package_problem(x->p, LIST_NAME " lists more than %d files", PACKAGE_FILES_MAX);
         return -E2BIG;
     }
-    struct checksum *entries = reallocarray(x->list->entries, x->list->n_entries + 1, sizeof(*entries));
-    if (!entries)
-        return -ENOMEM;
-    x->list->entries = entries;
-    entries[x->list->n_entries++] = entry;
+    size_t n = x->list->n_entries;
+    if ((n & (n - 1)) == 0) { /* full at each power of two: a long list is not copied for each of its lines */
+        struct checksum *entries = reallocarray(x->list->entries, n == 0 ? 1 : 2 * n, sizeof(*entries));
+        if (!entries)
+            return -ENOMEM;
+        x->list->entries = entries;
+    }
+    x->list->entries[x->list->n_entries++] = entry;
     return 0;
 }
 

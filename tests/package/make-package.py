@@ -342,5 +342,16 @@ def main():
         breaks.on_archive(package, options.kind, options.out)
 
 
+def each():
+    """A package for each line of stdin, its arguments separated by tabs; a line on stdout for each that is made."""
+    for line in sys.stdin:
+        sys.argv[1:] = line.rstrip("\n").split("\t")
+        main()
+        os.write(1, b"made\n")
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--each"]:
+        each()
+    else:
+        main()

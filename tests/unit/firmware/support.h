@@ -15,6 +15,7 @@
 #include <locale.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,8 +26,6 @@
 
 #define GENERATOR "tests/package/make-package.py"
 #define VERSION   "RM502QGLAAR11A02M4G_01.001.01.001"
-
-enum { SUPPORT_ARGUMENTS_MAX = 24 };
 
 extern char **environ;
 
@@ -53,10 +52,35 @@ static inline void support_run(const char *const arguments[])
         fail_msg("%s failed with status %d", arguments[0], status);
 }
 
+/* The generator, started with the first package: a Python for each of them would be most of the time. */
+static int support_generator = -1;
+static pid_t support_generator_pid;
+
+static inline void support_start_generator(void)
+{
+    const char *const arguments[] = {"/usr/bin/python3", GENERATOR, "--each", NULL};
+    posix_spawn_file_actions_t actions;
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, pair[1], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, pair[1], STDOUT_FILENO);
+    assert_int_equal(posix_spawn(&support_generator_pid, arguments[0], &actions, NULL,
+                                 (char *const *)(uintptr_t)arguments, environ),
+                     0);
+    posix_spawn_file_actions_destroy(&actions);
+    close(pair[1]);
+    support_generator = pair[0];
+}
+
 static inline int support_teardown(void **state)
 {
     (void)state;
     const char *const arguments[] = {"rm", "-rf", support_directory, NULL};
+    if (support_generator >= 0) {
+        support_generator = close_fd(support_generator);
+        waitpid(support_generator_pid, NULL, 0);
+    }
     support_run(arguments);
     return 0;
 }
@@ -64,18 +88,20 @@ static inline int support_teardown(void **state)
 /* Runs the generator with these options (ended by NULL) and opens what it wrote. */
 static inline int support_make(const char *name, ...)
 {
-    char path[128];
-    const char *arguments[SUPPORT_ARGUMENTS_MAX] = {"/usr/bin/python3", GENERATOR, "--out", path};
-    size_t n = 4;
+    char path[128], answer[16] = "";
     va_list ap;
 
+    if (support_generator < 0)
+        support_start_generator();
     snprintf(path, sizeof(path), "%s/%s", support_directory, name);
+    dprintf(support_generator, "--out\t%s", path);
     va_start(ap, name);
     for (const char *a; (a = va_arg(ap, const char *));)
-        arguments[n++] = a;
+        dprintf(support_generator, "\t%s", a);
     va_end(ap);
-    arguments[n] = NULL;
-    support_run(arguments);
+    dprintf(support_generator, "\n");
+    if (read(support_generator, answer, sizeof(answer) - 1) <= 0 || strcmp(answer, "made\n") != 0)
+        fail_msg("the generator did not make %s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     return fd;
