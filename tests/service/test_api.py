@@ -12,7 +12,8 @@ import xml.etree.ElementTree as ElementTree
 
 import dbus
 import pytest
-from conftest import (BACKUP, BUILD, FIRMWARE, INVALID_ARGS, JOB, MANAGER, MODEM, ROOT, TOP, VERSION, Refused, error, wait_until)
+from conftest import (BACKUP, BUILD, FIRMWARE, INVALID_ARGS, JOB, MANAGER, MODEM, PATIENCE, ROOT, TOP, VERSION, WELL_BEFORE, Refused,
+                      error, wait_until)
 
 # Imports whatever the archive says; the content is the archive's first line. Other jobs go through to their end.
 HONEST = """
@@ -567,7 +568,7 @@ import_done(order)
 def test_wait_many_and_gone(lasting, archive, bus_address):
     job = lasting.import_file(archive)
     environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=bus_address)
-    command = ["busctl", "--system", "--timeout=30", "call", "org.qdld1", job, JOB, "Wait", "a{sv}", "0"]
+    command = ["busctl", "--system", f"--timeout={PATIENCE:.0f}", "call", "org.qdld1", job, JOB, "Wait", "a{sv}", "0"]
     for _ in range(20):  # more than one user may have; each leaves again
         p = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.05)
@@ -576,7 +577,7 @@ def test_wait_many_and_gone(lasting, archive, bus_address):
     waiting = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     time.sleep(0.3)
     lasting.call(job, JOB, "Cancel", lasting.no_options())
-    assert [p.communicate(timeout=10)[0].strip() for p in waiting] == ['s "cancelled"'] * 3
+    assert [p.communicate(timeout=PATIENCE)[0].strip() for p in waiting] == ['s "cancelled"'] * 3
 
 
 def test_the_caller_may_leave(new_service, forge, archive, bus_address, tmp_path):
@@ -618,16 +619,17 @@ finish()
     plug(service)
     job = service.call(service.modem(), MODEM, "Identify", service.no_options())
     listener = changes(job)
+    begin = time.monotonic()
     (tmp_path / "go").touch()
     seen = []
     while service.get(job, JOB, "State") != "finished":
         seen.append(float(service.get(job, JOB, "Progress")))
+    took = time.monotonic() - begin
     assert seen == sorted(seen) and service.get(job, JOB, "Progress") == 1.0
-    events = [(t, names) for t, names in listener.end() if "Progress" in names and "State" not in names]
-    assert 3 <= len(events) <= 9, events
-    times = [t for t, _ in events]
-    assert all(b - a > 0.15 for a, b in zip(times, times[1:])), times
-    for _, names in events:
+    events = [names for names in listener.end() if "Progress" in names and "State" not in names]
+    # Of 100 messages: one signal each 200 ms, however long the worker took for them here.
+    assert 3 <= len(events) <= 2 + took / 0.2, (took, events)
+    for names in events:
         assert {"Progress", "BytesDone", "BytesTotal", "Rate", "ExpectedEndTime"} <= set(names)
 
 
@@ -646,7 +648,7 @@ say("RESULT=failed", "ERROR=FirehoseFailed", "MESSAGE=erase was refused", "WORDS
     listener = changes(job)
     (tmp_path / "go").touch()
     assert service.wait_job(job) == "failed"
-    events = [names for _, names in listener.end() if "State" in names]
+    events = [names for names in listener.end() if "State" in names]
     assert len(events) == 1 and {"State", "Result", "ErrorName", "ErrorMessage", "RecoveryHint", "EndTime"} <= set(events[0])
     properties = service.all(job, JOB)
     assert properties["ErrorName"] == error("FirehoseFailed") and properties["RecoveryHint"] == "power-cycle"
@@ -671,12 +673,12 @@ say("RESULT=failed", "ERROR=WrongFirmware", "MESSAGE=this is for an EC25, the mo
 
 
 def test_a_pre_flight_that_takes_too_long(new_service, forge, archive):
-    service = new_service().start(worker=forge("order = begin()\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"),
+    service = new_service().start(worker=forge("order = begin()\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"),
                                   config="[Limits]\nPreflightSec=1\n")
     begin = time.monotonic()
     with Refused("Timeout") as e:
         service.import_file(archive)
-    assert 0.9 < time.monotonic() - begin < 6 and "1 s" in e.message
+    assert 0.9 < time.monotonic() - begin < WELL_BEFORE and "1 s" in e.message
     assert service.workers() == [] and service.paths(JOB) == []
 
 
@@ -736,7 +738,7 @@ def test_polkit_is_asked_and_the_call_goes_on(new_service, forge, plug, archive,
         assert as_nobody(bus_address, "call", "org.qdld1", job, JOB, "Release", "a{sv}", "0").returncode == 0
     finally:
         mock.terminate()
-        mock.wait(10)
+        mock.wait(PATIENCE)
 
 
 # ---- life of the service ----
@@ -766,7 +768,7 @@ say("RESULT=interrupted", "ERROR=Interrupted", "MESSAGE=as asked")
     service.import_file(archive)
     bus_daemon = service.call_bus("GetConnectionUnixProcessID", "org.freedesktop.DBus")
     os.kill(bus_daemon, signal.SIGKILL)
-    assert service.process.wait(10) == 1 and (tmp_path / "stopped").exists()
+    assert service.process.wait(PATIENCE) == 1 and (tmp_path / "stopped").exists()
     service.process = None
     assert "RESULT=interrupted" in (service.state / "jobs" / "1.rec").read_text()
 
@@ -774,7 +776,7 @@ say("RESULT=interrupted", "ERROR=Interrupted", "MESSAGE=as asked")
 def test_systemd_is_told(new_service, forge, archive, tmp_path):
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(str(tmp_path / "notify"))
-    notify.settimeout(10)
+    notify.settimeout(PATIENCE)
 
     def hear(word):
         while not any(word in line for line in heard):
@@ -826,7 +828,11 @@ def test_small_and_quiet(honest, plug):
     def switches():
         text = open(f"/proc/{honest.process.pid}/status").read()
         return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.M).group(1))
-    time.sleep(0.2)
+    def settled():
+        before = switches()
+        time.sleep(0.2)
+        return switches() == before
+    wait_until(settled, what="the end of what it had to do at the start")
     before = switches()
     time.sleep(1.5)
     assert switches() == before

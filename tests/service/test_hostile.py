@@ -14,7 +14,7 @@ import time
 
 import dbus.bus
 import pytest
-from conftest import BUILD, FIRMWARE, HERE, JOB, MANAGER, MODEM, wait_until
+from conftest import BUILD, FIRMWARE, HERE, JOB, MANAGER, MODEM, PATIENCE, WELL_BEFORE, wait_until
 from test_api import HONEST, LASTING, archive, imported  # noqa: F401
 from test_link import HONEST_FLASH, INTERRUPTED, flash, flash_with, library  # noqa: F401
 
@@ -56,7 +56,7 @@ class RawClient:
     def __init__(self, address):
         self.serial, self.heard = 0, b""
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(20)
+        self.socket.settimeout(PATIENCE)
         self.socket.connect(address.removeprefix("unix:path="))
         self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n")
         assert self.socket.recv(4096).startswith(b"OK")
@@ -183,10 +183,10 @@ def test_the_loop_goes_on_while_the_bus_is_slow(new_service, forge, archive, plu
     path = service.modem() if member == "Identify" else job
     client = RawClient(bus_address)
     client.call(path, "org.qdld1", MODEM if member == "Identify" else JOB, member, struct.pack("<II", 0, 0), "a{sv}")
-    assert slow.silent.wait(10)
+    assert slow.silent.wait(PATIENCE)
     begin = time.monotonic()
     assert service.stop() == 0
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < WELL_BEFORE
     slow.go_on.set()
 
 
@@ -202,10 +202,10 @@ def test_a_call_that_came_before_the_service_left_is_answered(new_service, forge
     client.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus", "GetId", b"", "")
     client.hear(2)
     service.process.send_signal(signal.SIGHUP)
-    assert slow.leaves.wait(10)
+    assert slow.leaves.wait(PATIENCE)
     slow.go_on.set()
     assert client.hear(3) == [1, 3, 2]
-    assert service.process.wait(10) == 75
+    assert service.process.wait(PATIENCE) == 75
     service.process = None
 
 
@@ -337,12 +337,12 @@ hear()
 """))
     plug(library)
     modem = library.modem()
-    call = subprocess.Popen(["busctl", "--timeout=8", f"--address={library.address}", "call", "org.qdld1", modem, MODEM, "Flash",
+    call = subprocess.Popen(["busctl", f"--timeout={PATIENCE:.0f}", f"--address={library.address}", "call", "org.qdld1", modem, MODEM, "Flash",
                              "oa{sv}", str(library.firmware), "0"], stderr=subprocess.PIPE, text=True)
     wait_until(library.workers)
     library.call(first, JOB, "Release", library.no_options())
     go.touch()
-    text = call.communicate(timeout=20)[1]
+    text = call.communicate(timeout=PATIENCE)[1]
     assert call.returncode != 0 and "recorded" in text, text
     assert library.paths(JOB) == []
     assert os.listdir(library.state / "jobs") in (["last"], [])
@@ -356,8 +356,8 @@ def test_a_reader_that_hangs_does_not_hold_up_the_end(new_service, forge, archiv
                                                'while True:\n    time.sleep(10)\n'))
     job = service.import_file(archive)
     begin = time.monotonic()
-    assert service.stop(timeout=60) == 0
-    assert time.monotonic() - begin < 10
+    assert service.stop(timeout=2 * PATIENCE) == 0
+    assert time.monotonic() - begin < WELL_BEFORE
     service.start(worker=forge(HONEST))
     assert service.get(job, JOB, "Result") == "interrupted"
 
@@ -373,7 +373,7 @@ say("RESULT=interrupted", "ERROR=Interrupted", "MESSAGE=stopped in order")
     plug(library)
     job = flash(library)
     wait_until(lambda: library.get(job, JOB, "Phase") == "wait-device" and not library.get(job, JOB, "SafeToUnplug"))
-    assert library.stop(timeout=60) == 0
+    assert library.stop() == 0
     library.start(worker=forge("begin()"))
     assert library.get(job, JOB, "Result") == "interrupted" and "in order" in library.get(job, JOB, "ErrorMessage")
 
@@ -383,7 +383,7 @@ def test_one_service_a_state_directory(new_service, forge, tmp_path):
     # Another bus, the same state: nothing of the first one's is touched.
     result = subprocess.run([BUILD / "qdld", f"--state={service.state}", f"--worker={BUILD / 'qdld-worker'}",
                              f"--virtual={tmp_path / 'other'}", f"--config={tmp_path / 'none'}"],
-                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=service.address), capture_output=True, text=True, timeout=10)
+                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=service.address), capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == 1 and "another qdld" in result.stderr, result.stderr
 
 

@@ -668,7 +668,7 @@ while True:
     plug(service)
     job = service.call(service.modem(), MODEM, "Identify", service.no_options())
     for _ in range(50):
-        service.call(ROOT, MANAGER, "ListModems", service.no_options(), timeout=2)
+        service.call(ROOT, MANAGER, "ListModems", service.no_options(), timeout=20)
     assert len(service.log(job)) <= 4 << 20
     os.kill(service.workers()[0], signal.SIGKILL)
     assert service.wait_job(job) == "failed"

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import BACKUP, BUILD, JOB, wait_until
+from conftest import BACKUP, BUILD, JOB, PATIENCE, wait_until
 from test_backup import bench, content, start_bench  # noqa: F401 (fixtures)
 
 OK, OTHER, USAGE, NO_SUCH, DENIED, BUSY, RETRY, RECOVERY = range(8)
@@ -17,7 +17,7 @@ def qdlctl(bus_address, tmp_path):
     def run(*arguments, code=OK, text=True, cwd=tmp_path):
         environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=bus_address, LC_ALL="C.UTF-8", TZ="UTC0")
         result = subprocess.run([BUILD / "qdlctl", *map(str, arguments)], env=environment, stdin=subprocess.DEVNULL, cwd=cwd,
-                                capture_output=True, text=text, timeout=40)
+                                capture_output=True, text=text, timeout=2 * PATIENCE)
         assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
         return result
     return run

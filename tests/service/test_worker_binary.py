@@ -17,7 +17,7 @@ import modemhost  # noqa: E402
 
 BUILD = os.environ.get("BUILD", "build")
 BINARY = os.path.join(BUILD, "qdld-worker")
-TIMEOUT = 20
+TIMEOUT = 60
 
 
 class Worker:
