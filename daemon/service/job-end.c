@@ -259,7 +259,7 @@ void job_holding(struct job *j)
     struct process *p = j->process;
     j->process = NULL;
     accept_verdict(j);
-    modem_hold(j->modem, p);
+    modem_hold(j->modem, p, j->given);
     conclude(j);
 }
 

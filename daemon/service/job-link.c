@@ -148,7 +148,8 @@ static int take_wait(struct job *j, const char *value)
     else
         return -EBADMSG;
     progress_pause(&j->progress);
-    modem_serve(j->modem);
+    j->refused = 0;
+    modem_serve(j->manager);
     return 0;
 }
 
@@ -304,7 +305,7 @@ void job_on_message(void *userdata, struct link_message *m)
         const struct link_field *f = &m->fields[i];
         bool is_holding = strcmp(f->key, KEY_HOLDING) == 0;
         if (!expect_key(j->job_kind, j->stage, f->key) ||
-            (is_holding && (!j->result_said || !j->device_given || strcmp(f->value, "1") != 0))) {
+            (is_holding && (!j->result_said || !j->given || strcmp(f->value, "1") != 0))) {
             job_broken(j, "it said %s=, which it may not say at this time", f->key);
             return;
         }

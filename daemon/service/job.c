@@ -227,6 +227,7 @@ static int start(struct job *j, struct error *e)
     if (r < 0)
         return r;
     j->stage = STAGE_PREPARING;
+    j->since = j->manager->n_appearances;
     job_set_state(j, JOB_PREPARING);
     job_arm_timer(j, j->manager->config.ready_timeout, on_ready_time);
     manager_update(j->manager);
@@ -405,11 +406,11 @@ struct job *job_free(struct job *j)
     for (size_t i = 0; i < j->n_problems; i++)
         free(j->problems[i]);
     free(j->problems);
-    char *strings[] = {j->kind,        j->modem_path,    j->state,         j->result,        j->phase,
-                       j->detail,      j->error_name,    j->error_message, j->recovery_hint, j->resumes_path,
-                       j->object_path, j->firmware_name, j->allow,         j->modem_version, j->reset_mode,
-                       j->sha256,      j->label,         j->device_key,    j->serial,        j->plan,
-                       j->partitions,  j->kind_of_backup};
+    char *strings[] = {
+        j->kind,       j->modem_path,    j->state,         j->result,       j->phase,       j->detail,
+        j->error_name, j->error_message, j->recovery_hint, j->resumes_path, j->object_path, j->firmware_name,
+        j->allow,      j->modem_version, j->reset_mode,    j->sha256,       j->label,       j->serial,
+        j->plan,       j->partitions,    j->kind_of_backup};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(j);

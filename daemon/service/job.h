@@ -24,6 +24,7 @@
 #include "service/process.h"
 #include "service/progress.h"
 #include "service/record.h"
+#include "service/serve.h"
 
 enum job_state { JOB_QUEUED, JOB_PREPARING, JOB_RUNNING, JOB_CANCELLING, JOB_FINISHED };
 
@@ -38,9 +39,6 @@ enum {
     JOB_REPORT_MAX = 64,
     JOB_FACTS_MAX = 64, /* what a worker may tell of the modem in one appearance of it */
 };
-
-/* What a worker waits for. Its requests stand together until one of them is answered: then none stands. */
-enum job_wants { WANTS_NOTHING = 0, WANTS_EDL = 1 << 0, WANTS_NORMAL = 1 << 1 };
 
 struct job {
     struct manager *manager;
@@ -86,10 +84,11 @@ struct job {
     uint64_t log_size;
     bool log_full;
     struct job *resumes;           /* until READY: the interrupted job whose journal it continues */
-    unsigned wants;                /* enum job_wants */
-    bool device_given;             /* a device was handed out at least once */
-    char *device_key;              /* the last appearance that was handed out */
-    unsigned facts_told;           /* since then */
+    unsigned wants;                /* enum serve_wants */
+    uint64_t given;                /* number of the last appearance that was handed out; 0: none yet */
+    uint64_t since;                /* appearances with a higher number are news to it */
+    uint64_t refused;              /* the appearance whose node could not be opened, until it asks again */
+    unsigned facts_told;           /* since the last one was */
     bool destructive;              /* the flash is, or was in the job that it resumes, being changed */
     char *serial;                  /* of the unit, once known */
     struct record *firmware_facts; /* FIRMWARE.* */

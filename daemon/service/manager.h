@@ -46,6 +46,7 @@ struct manager {
     struct backup *backups;    /* newest first */
     struct job *jobs;          /* by number; without one (in their pre-flight) at the end */
     uint64_t last_job;         /* the highest number that was ever given */
+    uint64_t n_appearances;    /* of modems, in this run */
     uint64_t n_finished;       /* jobs that were seen to end, earlier runs' in the order of their numbers */
 
     bool restart_wanted;        /* SIGHUP came */

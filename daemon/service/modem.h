@@ -3,8 +3,8 @@
 
 /*
  * A modem is a port with a memory (architecture). modem.c has the objects and what is learned of them,
- * modem-record.c what of it is remembered on disk, modem-device.c appearances, hand-over to workers and the
- * holder, modem-bus.c org.qdld1.Modem.
+ * modem-record.c what of it is remembered on disk, modem-device.c appearances and the holder, modem-serve.c
+ * the hand-over to workers, modem-bus.c org.qdld1.Modem.
  *
  * What a port remembers is a hint; it is confirmed if the chip serial of what is there is the one that it was
  * learned with, or if we watched the modem go from normal mode to 9008 on this port just now. A different
@@ -14,6 +14,7 @@
 
 #include "service/job.h"
 #include "service/manager.h"
+#include "service/opener.h"
 
 enum {
     MODEMS_MAX = 256,
@@ -48,6 +49,9 @@ struct modem {
 
     /* now */
     const struct appearance *appearance; /* NULL: absent */
+    uint64_t number;                     /* of this appearance, or of the last one; 0: none in this run */
+    uint64_t claimed;                    /* the number with which a job was told of it */
+    struct opener *opener;               /* its node is being opened for its job */
     bool was_normal;                     /* kind of the last appearance that went */
     usec_t gone_at;
     struct job *job;         /* the one that has it, published or not; NULL */
@@ -97,17 +101,19 @@ int modem_open_tables(const struct modem *m);
 
 /* ---- modem-device.c ---- */
 extern const struct watch_handler modem_watch_handler; /* userdata: the manager */
-/* The job waits for the modem: hands it over, now or when it can be. */
-void modem_serve(struct modem *m);
 /*
  * Runs its firmware, and no job has it: what a journal says of its flash may not be true any more (flash rule
  * 9). Asked when it appears, and when the job that had it meanwhile has ended.
  */
 void modem_void_journals(struct modem *m);
-/* A job ended with the modem in EDL: its worker stays. Takes the process. */
-void modem_hold(struct modem *m, struct process *p);
+/* A job ended with the modem in EDL: its worker stays, with this appearance. Takes the process. */
+void modem_hold(struct modem *m, struct process *p, uint64_t number);
 /* "normal", "edl", ...; "absent". */
 const char *modem_kind(const struct modem *m);
+
+/* ---- modem-serve.c ---- */
+/* Something changed that a job may wait for: every one gets what is its due now (service/serve.h). */
+void modem_serve(struct manager *manager);
 
 /* ---- modem-bus.c ---- */
 #define MODEM_INTERFACE "org.qdld1.Modem"

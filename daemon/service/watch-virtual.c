@@ -102,18 +102,19 @@ static int read_plug(struct modem *m)
         return r;
     if (!a->port || !a->kernel_name || !appearance_is_candidate(a->vid, a->pid))
         return -EBADMSG;
-    /* As a path in sysfs: the same for everything that comes to this port. */
-    a->key = text_printf("virtual:%s", a->port);
+    /* As a path in sysfs: the same for everything that comes to this place on its bus. A modem's USB 2 and
+       SuperSpeed sides are two places of one port. */
+    a->key = text_printf("virtual:%s", a->kernel_name);
     if (!a->key)
         return -ENOMEM;
     return a->product ? 0 : replace(&a->product, "");
 }
 
-/* A port holds one device: the end of an older appearance there may not have been seen yet. */
+/* A place holds one device: the end of an older appearance there may not have been seen yet. */
 static void end_older(struct modem *m)
 {
     for (struct modem *i = m->watch->modems; i; i = i->next)
-        if (i != m && i->plugged && strcmp(i->appearance.port, m->appearance.port) == 0) {
+        if (i != m && i->plugged && strcmp(i->appearance.key, m->appearance.key) == 0) {
             modem_free(i);
             return;
         }

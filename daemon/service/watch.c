@@ -124,24 +124,6 @@ int appearance_serial(const char *product, char out[9])
     return 0;
 }
 
-/*
- * No retry for a node that is not there yet: whoever scans sysfs may find a device before its node
- * (reference/edl.md 3.3), but an appearance comes from udevd's own event, which it sends when node, owner and
- * mode are in place, and cold devices that udevd has not finished are left to that event (watch-udev.c). So
- * -ENOENT is an unplug, and a wait would only hold up the loop.
- */
-int appearance_open(const struct appearance *a)
-{
-    int fd;
-    if (a->virtual_fd >= 0)
-        fd = fcntl(a->virtual_fd, F_DUPFD_CLOEXEC, 0);
-    else if (a->devnode)
-        fd = open(a->devnode, O_RDWR | O_CLOEXEC | O_NOCTTY);
-    else
-        return -ENODEV;
-    return fd < 0 ? -errno : fd;
-}
-
 struct appearance *appearance_free(struct appearance *a)
 {
     if (!a)

@@ -4,8 +4,8 @@
 /*
  * Where modems come from: watch-udev.c (libudev) and watch-virtual.c (a unix socket, only with
  * --virtual=PATH). Both tell appearances of Quectel devices and candidates (2c7c:*, 05c6:9008, 05c6:900e and
- * the other ids of reference/edl.md 3.1 and 4) and when they went. Nothing is opened here; appearance_open()
- * makes a fresh descriptor for each worker.
+ * the other ids of reference/edl.md 3.1 and 4) and when they went. Nothing is opened here: opener.h makes a
+ * fresh descriptor for each worker.
  */
 
 #include <stdbool.h>
@@ -15,7 +15,7 @@
 #include "base/error.h"
 
 struct appearance {
-    char *key;         /* where it is: syspath, or "virtual:PORT"; the next one there has the same */
+    char *key;         /* where it is: syspath, or "virtual:KERNEL"; the next one there has the same */
     char *port;        /* connector: ID_PATH of the USB 2 side; "" if udev has none */
     char *kernel_name; /* "1-2.3" */
     char *devnode;     /* "/dev/bus/usb/001/002"; NULL for a virtual one */
@@ -43,13 +43,6 @@ int watch_virtual_new(sd_event *event, const char *path, const struct watch_hand
 /* Every appearance that is still there is told as gone first. Takes NULL. */
 struct watch *watch_free(struct watch *w);
 DEFINE_CLEANUP(struct watch *, watch_free)
-
-/*
- * A fresh descriptor for one worker (O_RDWR|O_CLOEXEC of the node, or a dup of the socket); the caller owns
- * it. -errno. -ENOENT and -ENODEV mean that it has gone and gone() is on its way; there is nothing to wait
- * for, see watch.c.
- */
-int appearance_open(const struct appearance *a);
 
 /*
  * Kind of what appeared, by ids and number of interfaces alone: "normal", "edl", "crash-dump", "fastboot",

@@ -472,6 +472,99 @@ finish()
     assert library.get(job, JOB, "Report")["port"] == "mine"
 
 
+# A reset: the modem goes, and the question comes when the test lets it.
+LATE = """
+order = begin()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("DEVICE")
+say("PHASE=given")
+hear_until("DEVICE_GONE")
+say("PHASE=gone")
+while not os.path.exists({ask!r}):
+    time.sleep(0.01)
+say("WAIT_DEVICE=normal", "PHASE=asked")
+message, _ = hear_until("APPEARED")
+say("REPORT.port=" + message["PRODUCT"])
+finish()
+"""
+NORMAL = {"vid": "2c7c", "pid": "0800", "interfaces": 5}
+SUPERSPEED = {**NORMAL, "port": "virtual-usb-0:9", "kernel": "2-9"}
+
+
+def in_phase(service, job, phase):
+    wait_until(lambda: service.get(job, JOB, "Phase") == phase, what=phase)
+
+
+def in_mode(service, modem, mode):
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == mode, what=mode)
+
+
+def identify(service, modem, phase="given"):
+    job = service.call(modem, MODEM, "Identify", service.no_options())
+    in_phase(service, job, phase)
+    return job
+
+
+@pytest.mark.parametrize("where", [NORMAL, SUPERSPEED], ids=["here", "elsewhere"])
+def test_it_has_booted_before_it_is_asked_for(new_service, forge, plug, tmp_path, where):
+    ask = tmp_path / "ask"
+    service = new_service().start(worker=forge(LATE.format(ask=str(ask))))
+    healthy = plug(service, port="virtual-usb-0:3", kernel="2-3", product="another", **NORMAL)
+    in_mode(service, service.modem(), "normal")
+    device = plug(service)
+    modem = wait_until(lambda: [p for p in service.paths(MODEM) if service.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
+    job = identify(service, modem)
+    device.unplug()
+    in_phase(service, job, "gone")
+    plug(service, product="mine", **where)
+    wait_until(lambda: [service.get(p, MODEM, "Mode") for p in service.paths(MODEM)].count("normal") == 2)
+    ask.touch()
+    assert service.wait_job(job, timeout=10) == "done"
+    assert service.get(job, JOB, "Report")["port"] == "mine"
+    healthy.unplug()
+
+
+def test_a_modem_that_was_there_before_is_not_the_one(new_service, forge, plug, tmp_path):
+    ask = tmp_path / "ask"
+    service = new_service().start(worker=forge(LATE.format(ask=str(ask))))
+    plug(service, product="another", **SUPERSPEED)
+    in_mode(service, service.modem(), "normal")
+    device = plug(service)
+    modem = wait_until(lambda: [p for p in service.paths(MODEM) if service.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
+    job = identify(service, modem)
+    device.unplug()
+    ask.touch()
+    in_phase(service, job, "asked")
+    plug(service, product="mine", **NORMAL)
+    assert service.wait_job(job, timeout=10) == "done"
+    assert service.get(job, JOB, "Report")["port"] == "mine"
+
+
+def test_it_boots_elsewhere_before_its_end_here_is_heard(new_service, forge, plug):
+    """The events of two ports come in any order."""
+    service = new_service().start(worker=forge(LATE.replace('hear_until("DEVICE_GONE")', "").format(ask="/")))
+    device = plug(service)
+    job = identify(service, service.modem(), "asked")
+    plug(service, product="mine", **SUPERSPEED)
+    wait_until(lambda: len(service.paths(MODEM)) == 2)
+    device.unplug()
+    assert service.wait_job(job, timeout=10) == "done"
+    assert service.get(job, JOB, "Report")["port"] == "mine"
+
+
+def test_two_on_one_port(new_service, forge, plug):
+    """A port holds one device: the next one's coming is the first one's end, whichever is heard first."""
+    service = new_service().start(worker=forge(LATE.format(ask="/")))
+    device = plug(service)
+    modem = service.modem()
+    job = identify(service, modem)
+    plug(service, kernel="2-1.2", product="mine", **NORMAL)
+    assert service.wait_job(job, timeout=10) == "done"
+    assert service.get(job, JOB, "Report")["port"] == "mine"
+    device.unplug()
+    assert service.get(modem, MODEM, "Mode") == "normal" and service.get(modem, MODEM, "KernelName") == "2-1.2"
+
+
 # ---- digests ----
 
 def test_a_digest_with_a_long_run_of_digits(new_service, forge, tmp_path):

@@ -687,7 +687,7 @@ for want in %r:
 say("PHASE=again")
 while True:
     fields, fds = hear()
-    if fds or "APPEARED" in dict(fields):
+    if fds or dict(fields).get("APPEARED", "edl") != "edl":  # that it came in 9008 is news, and no answer
         say("REPORT.came=" + dict(fields).get("APPEARED", "device"))
         finish()
 """

@@ -95,36 +95,6 @@ static void test_serials(void **state)
     }
 }
 
-static void test_open(void **state)
-{
-    (void)state;
-    struct stat a_st, b_st;
-    int sv[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv), 0);
-    struct appearance a = {.virtual_fd = sv[0]};
-    int fd = appearance_open(&a);
-    assert_true(fd >= 0 && fd != sv[0]);
-    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-    assert_int_equal(fstat(fd, &a_st), 0);
-    assert_int_equal(fstat(sv[0], &b_st), 0);
-    assert_int_equal(a_st.st_ino, b_st.st_ino);
-    close(fd);
-    close(sv[0]);
-    close(sv[1]);
-
-    char node[] = "/dev/zero", missing[] = "/dev/bus/usb/999/999";
-    a = (struct appearance){.virtual_fd = -1, .devnode = node};
-    fd = appearance_open(&a);
-    assert_true(fd >= 0);
-    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-    assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDWR);
-    close(fd);
-    a.devnode = missing;
-    assert_int_equal(appearance_open(&a), -ENOENT);
-    a.devnode = NULL;
-    assert_int_equal(appearance_open(&a), -ENODEV);
-}
-
 static void test_freeing(void **state)
 {
     (void)state;
@@ -144,8 +114,10 @@ static void test_freeing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_candidates), cmocka_unit_test(test_kinds),   cmocka_unit_test(test_serials),
-        cmocka_unit_test(test_open),       cmocka_unit_test(test_freeing),
+        cmocka_unit_test(test_candidates),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_serials),
+        cmocka_unit_test(test_freeing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A job that waits for its modem gets it, or is told of it: service/serve.h says what when, this does it. */
+
+#include "service/modem.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+/* ---- giving it ---- */
+
+static void add_ids(const struct modem *m, struct link_message *message)
+{
+    link_addf(message, KEY_VID, "%04x", m->appearance->vid);
+    link_addf(message, KEY_PID, "%04x", m->appearance->pid);
+    link_add(message, KEY_PRODUCT, m->appearance->product);
+}
+
+static void hand_over(struct job *j, const struct modem *m, int fd)
+{
+    struct link_message message = {.size = 0};
+    link_add(&message, KEY_DEVICE, "1");
+    add_ids(m, &message);
+    if (link_add_fd(&message, fd) < 0)
+        return;
+    j->wants = WANTS_NOTHING;
+    if (j->given != m->number) {
+        j->given = j->since = m->number;
+        j->facts_told = 0;
+        object_set_u32(&j->object, "Window", &j->window, j->window + 1);
+    }
+    process_send(j->process, &message);
+}
+
+static void cannot_open(struct job *j, const struct modem *m, int error)
+{
+    char text[128];
+    j->refused = m->number;
+    snprintf(text, sizeof(text), "The modem cannot be opened now: %s.", strerror(-error));
+    job_log(j, text); /* its end is on the way, and after that perhaps another appearance */
+}
+
+/* A device that has left the bus already, its event still on the way, is not handed out. */
+static int check_alive(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (fd < 0 || poll(&p, 1, 0) <= 0 || !(p.revents & (POLLHUP | POLLERR | POLLNVAL)))
+        return fd;
+    close_fd(fd);
+    return -ENODEV;
+}
+
+static bool is_served(const struct job *j)
+{
+    return j->modem && j->modem->job == j && j->process && j->stage == STAGE_RUNNING;
+}
+
+static void take_opened(struct modem *m, int fd)
+{
+    struct job *j = m->job;
+    fd = check_alive(fd);
+    if (!j || !is_served(j) || !(j->wants & WANTS_EDL))
+        close_fd(fd);
+    else if (fd < 0)
+        cannot_open(j, m, fd);
+    else
+        hand_over(j, m, fd);
+    if (j)
+        job_flush(j);
+}
+
+static void on_opened(void *userdata, int fd)
+{
+    struct modem *m = userdata;
+    m->opener = opener_free(m->opener);
+    take_opened(m, fd);
+}
+
+static int on_release_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct modem *m = userdata;
+    process_kill(m->holder, "it did not release the modem");
+    return 0;
+}
+
+/* One user for a usbfs description: the holder goes before the next one gets the modem. */
+static void release_holder(struct modem *m)
+{
+    if (m->release_timer)
+        return;
+    process_tell(m->holder, KEY_RELEASE);
+    if (sd_event_add_time_relative(m->manager->event, &m->release_timer, CLOCK_MONOTONIC, MODEM_RELEASE_USEC,
+                                   0, on_release_time, m) < 0)
+        process_kill(m->holder, NULL);
+}
+
+static void give(struct job *j, struct modem *m)
+{
+    if (m->holder) {
+        release_holder(m);
+        return;
+    }
+    if (m->opener || j->refused == m->number)
+        return;
+    int r = opener_start(m->manager->event, m->appearance, on_opened, m, &m->opener);
+    if (r < 0)
+        take_opened(m, r);
+}
+
+/* ---- telling of it ---- */
+
+static void tell(struct job *j, struct modem *m)
+{
+    struct link_message message = {.size = 0};
+    link_add(&message, KEY_APPEARED, modem_kind(m));
+    add_ids(m, &message);
+    process_send(j->process, &message);
+    j->since = MAX_OF(j->since, m->number);
+    m->claimed = m->number;
+    if (serve_there(modem_kind(m)) == THERE_NORMAL)
+        j->wants = WANTS_NOTHING;
+}
+
+/* It came after this job had its modem, nobody else has it, and it is no other unit that we know. */
+static bool may_be(const struct job *j, const struct modem *m)
+{
+    bool other = j->serial && m->chip_serial && *m->chip_serial && strcmp(j->serial, m->chip_serial) != 0;
+    return m != j->modem && m->appearance && serve_there(modem_kind(m)) == THERE_NORMAL && !m->job &&
+           !other && m->number > j->since && m->claimed != m->number;
+}
+
+/* It had its modem, which is away, and may yet ask where it booted. */
+static bool has_lost(const struct job *j)
+{
+    return is_served(j) && j->given && !j->modem->appearance && j->wants != WANTS_EDL;
+}
+
+/* The one modem in normal mode that can be this job's, and no other job's; NULL. */
+static struct modem *find_elsewhere(const struct job *j)
+{
+    struct modem *found = NULL;
+    for (struct modem *m = j->manager->modems; m; m = m->next) {
+        if (!may_be(j, m))
+            continue;
+        if (found)
+            return NULL;
+        found = m;
+    }
+    for (const struct job *i = j->manager->jobs; found && i; i = i->next)
+        if (i != j && has_lost(i) && may_be(i, found))
+            return NULL;
+    return found;
+}
+
+/* ---- all of it ---- */
+
+static void serve(struct job *j)
+{
+    struct modem *m = j->modem, *elsewhere;
+    if (!is_served(j))
+        return;
+    switch (serve_action(j->wants, serve_there(modem_kind(m)))) {
+    case SERVE_NOTHING:
+        break;
+    case SERVE_GIVE:
+        give(j, m);
+        break;
+    case SERVE_TELL:
+        tell(j, m);
+        break;
+    case SERVE_NEWS:
+        if (m->number > j->since)
+            tell(j, m);
+        break;
+    case SERVE_ELSEWHERE:
+        elsewhere = find_elsewhere(j);
+        if (elsewhere)
+            tell(j, elsewhere);
+        break;
+    }
+    job_flush(j);
+}
+
+void modem_serve(struct manager *manager)
+{
+    for (struct job *j = manager->jobs; j; j = j->next)
+        serve(j);
+}
