@@ -44,6 +44,10 @@ static void accept_verdict(struct job *j)
     if (verdict_is(j, "done"))
         return;
     j->error = j->said_error;
+    /* What it waited for in vain was there and could not be opened: that is why. */
+    if ((j->error.kind == ERROR_TIMEOUT || j->error.kind == ERROR_MODEM_GONE) &&
+        j->device_error.kind != ERROR_NONE)
+        j->error = j->device_error;
     if (j->error.kind == ERROR_NONE)
         error_set(&j->error, ERROR_FAILED, "The worker of this %s said \"%s\" and gave no reason.", j->kind,
                   j->verdict);

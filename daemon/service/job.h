@@ -88,6 +88,7 @@ struct job {
     uint64_t given;                /* number of the last appearance that was handed out; 0: none yet */
     uint64_t since;                /* appearances with a higher number are news to it */
     uint64_t refused;              /* the appearance whose node could not be opened, until it asks again */
+    struct error device_error;     /* why not; kept until the next one is handed out */
     unsigned facts_told;           /* since the last one was */
     bool destructive;              /* the flash is, or was in the job that it resumes, being changed */
     char *serial;                  /* of the unit, once known */

@@ -25,6 +25,7 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
     if (link_add_fd(&message, fd) < 0)
         return;
     j->wants = WANTS_NOTHING;
+    j->device_error = (struct error){0};
     if (j->given != m->number) {
         j->given = j->since = m->number;
         j->facts_told = 0;
@@ -33,12 +34,25 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
     process_send(j->process, &message);
 }
 
+/*
+ * Before anything was changed the job ends with the reason. After that the next window may be a better one;
+ * the reason is kept for the case that there is none (accept_verdict()).
+ */
 static void cannot_open(struct job *j, const struct modem *m, int error)
 {
-    char text[128];
+    const struct appearance *a = m->appearance;
+    const char *node = a->devnode ? a->devnode : a->key;
+    struct error e = {0};
     j->refused = m->number;
-    snprintf(text, sizeof(text), "The modem cannot be opened now: %s.", strerror(-error));
-    job_log(j, text); /* its end is on the way, and after that perhaps another appearance */
+    opener_explain(node, error, &e);
+    job_log(j, e.message);
+    if (opener_is_gone(error))
+        return; /* its end is on the way, and after that perhaps another appearance */
+    j->device_error = e;
+    if (j->destructive || j->own_error.kind != ERROR_NONE)
+        return;
+    j->own_error = e;
+    process_stop(j->process);
 }
 
 /* A device that has left the bus already, its event still on the way, is not handed out. */

@@ -176,3 +176,43 @@ struct opener *opener_free(struct opener *o)
     free(o);
     return NULL;
 }
+
+/* ---- errors ---- */
+
+bool opener_is_gone(int error)
+{
+    return error == -ENOENT || error == -ENODEV || error == -ENXIO || error == -ESHUTDOWN;
+}
+
+static const struct {
+    int number;
+    enum error_kind kind;
+    enum error_hint hint;
+    const char *advice;
+} reasons[] = {
+    {EACCES, ERROR_FAILED, HINT_REPLUG,
+     "qdld has no right to it: the udev rules 60-qdld.rules give it to qdld's group when it is plugged in"},
+    {EPERM, ERROR_FAILED, HINT_REPLUG,
+     "something forbids it to qdld: look at the unit's DeviceAllow= and the security policy"},
+    {EBUSY, ERROR_MODEM_BUSY, HINT_RETRY, "another program has it for itself; end that first"},
+    {EMFILE, ERROR_LIMIT_EXCEEDED, HINT_RETRY,
+     "qdld has as many files open as it may (LimitNOFILE= of the unit); end other jobs first"},
+    {ENFILE, ERROR_LIMIT_EXCEEDED, HINT_RETRY, "the system has as many files open as it can"},
+    {EAGAIN, ERROR_LIMIT_EXCEEDED, HINT_REPLUG,
+     "too many nodes hang while they are opened, or no thread can be started (TasksMax= of the unit)"},
+    {ENOMEM, ERROR_FAILED, HINT_RETRY, "the system has no memory left"},
+};
+
+int opener_explain(const char *node, int error, struct error *e)
+{
+    size_t i = 0;
+    while (i < ARRAY_SIZE(reasons) && reasons[i].number != -error)
+        i++;
+    bool known = i < ARRAY_SIZE(reasons);
+    const char *name = strerrorname_np(-error);
+    int r = error_set(e, known ? reasons[i].kind : ERROR_FAILED,
+                      "The modem's node %s cannot be opened: %s (%s); %s", node, strerror(-error),
+                      name ? name : "?", known ? reasons[i].advice : "plug the modem out and in again");
+    error_hint(e, known ? reasons[i].hint : HINT_REPLUG);
+    return r;
+}

@@ -23,3 +23,11 @@ int opener_start(sd_event *event, const struct appearance *a, opener_handler han
                  struct opener **ret);
 /* Before the handler was called: it will not be. */
 struct opener *opener_free(struct opener *o);
+
+/* True if it only says that the device has left; gone() is on its way then, and there is nothing to tell. */
+bool opener_is_gone(int error);
+/*
+ * Why a node could not be opened, for the user: which, the errno, what to do. ModemBusy, LimitExceeded,
+ * Failed, with a hint. `error` is negative.
+ */
+int opener_explain(const char *node, int error, struct error *e);

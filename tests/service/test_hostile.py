@@ -14,7 +14,7 @@ import time
 
 import dbus.bus
 import pytest
-from conftest import BUILD, FIRMWARE, HERE, JOB, MANAGER, MODEM, PATIENCE, WELL_BEFORE, wait_until
+from conftest import BUILD, FIRMWARE, HERE, JOB, MANAGER, MODEM, PATIENCE, WELL_BEFORE, error, wait_until
 from test_api import HONEST, LASTING, archive, imported  # noqa: F401
 from test_link import HONEST_FLASH, INTERRUPTED, flash, flash_with, library  # noqa: F401
 
@@ -519,7 +519,7 @@ def test_it_has_booted_before_it_is_asked_for(new_service, forge, plug, tmp_path
     plug(service, product="mine", **where)
     wait_until(lambda: [service.get(p, MODEM, "Mode") for p in service.paths(MODEM)].count("normal") == 2)
     ask.touch()
-    assert service.wait_job(job, timeout=10) == "done"
+    assert service.wait_job(job, timeout=PATIENCE) == "done"
     assert service.get(job, JOB, "Report")["port"] == "mine"
     healthy.unplug()
 
@@ -536,7 +536,7 @@ def test_a_modem_that_was_there_before_is_not_the_one(new_service, forge, plug, 
     ask.touch()
     in_phase(service, job, "asked")
     plug(service, product="mine", **NORMAL)
-    assert service.wait_job(job, timeout=10) == "done"
+    assert service.wait_job(job, timeout=PATIENCE) == "done"
     assert service.get(job, JOB, "Report")["port"] == "mine"
 
 
@@ -548,7 +548,7 @@ def test_it_boots_elsewhere_before_its_end_here_is_heard(new_service, forge, plu
     plug(service, product="mine", **SUPERSPEED)
     wait_until(lambda: len(service.paths(MODEM)) == 2)
     device.unplug()
-    assert service.wait_job(job, timeout=10) == "done"
+    assert service.wait_job(job, timeout=PATIENCE) == "done"
     assert service.get(job, JOB, "Report")["port"] == "mine"
 
 
@@ -559,10 +559,60 @@ def test_two_on_one_port(new_service, forge, plug):
     modem = service.modem()
     job = identify(service, modem)
     plug(service, kernel="2-1.2", product="mine", **NORMAL)
-    assert service.wait_job(job, timeout=10) == "done"
+    assert service.wait_job(job, timeout=PATIENCE) == "done"
     assert service.get(job, JOB, "Report")["port"] == "mine"
     device.unplug()
     assert service.get(modem, MODEM, "Mode") == "normal" and service.get(modem, MODEM, "KernelName") == "2-1.2"
+
+
+# ---- a node that cannot be opened ----
+
+UNOPENED = """
+order = begin()
+say("READY=1", "PHASE=ready")
+while not os.path.exists({go!r}):
+    time.sleep(0.01)
+say("WAIT_DEVICE=edl", "PHASE=asked")
+{then}
+"""
+
+
+def without_descriptors(service):
+    used = {int(fd) for fd in os.listdir(f"/proc/{service.process.pid}/fd")}
+    free = next(n for n in range(1024) if n not in used)
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def test_why_the_modem_could_not_be_opened_is_said(new_service, forge, plug, tmp_path):
+    go = tmp_path / "go"
+    service = new_service().start(worker=forge(UNOPENED.format(go=str(go), then="hear_until('STOP')")))
+    plug(service)
+    job = service.call(service.modem(), MODEM, "Identify", service.no_options())
+    without_descriptors(service)
+    go.touch()
+    assert service.wait_job(job, timeout=PATIENCE) == "failed"
+    properties = service.all(job, JOB)
+    assert properties["ErrorName"] == error("LimitExceeded") and properties["RecoveryHint"] == "retry"
+    assert "virtual:" in properties["ErrorMessage"] and "EMFILE" in properties["ErrorMessage"]
+
+
+def test_a_flash_in_its_middle_waits_for_the_next_window_and_says_why_it_lost_one(library, forge, plug, tmp_path):
+    go = tmp_path / "go"
+    library.restart(worker=forge(UNOPENED.format(go=str(go), then="""
+message, _ = hear_until("CANCEL")
+say("RESULT=interrupted", "ERROR=ModemGone", "MESSAGE=it did not come back", "HINT=replug")
+""").replace('"PHASE=ready"', '"DESTRUCTIVE=1", "PHASE=ready"')))
+    plug(library)
+    job = flash(library)
+    in_phase(library, job, "ready")
+    without_descriptors(library)
+    go.touch()
+    in_phase(library, job, "asked")
+    assert library.get(job, JOB, "State") == "running"
+    library.call(job, JOB, "Cancel", library.no_options())
+    assert library.wait_job(job, timeout=PATIENCE) == "interrupted"
+    properties = library.all(job, JOB)
+    assert properties["ErrorName"] == error("LimitExceeded") and "EMFILE" in properties["ErrorMessage"]
 
 
 # ---- digests ----

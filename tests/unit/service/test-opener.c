@@ -116,6 +116,33 @@ static void test_a_node_that_hangs(void **state)
     unlink(name);
 }
 
+static void test_reasons(void **state _unused_)
+{
+    static const struct {
+        int error;
+        enum error_kind kind;
+        enum error_hint hint;
+        const char *says[3];
+    } cases[] = {
+        {-EACCES, ERROR_FAILED, HINT_REPLUG, {"EACCES", "60-qdld.rules"}},
+        {-EBUSY, ERROR_MODEM_BUSY, HINT_RETRY, {"EBUSY", "another program"}},
+        {-EMFILE, ERROR_LIMIT_EXCEEDED, HINT_RETRY, {"EMFILE", "LimitNOFILE="}},
+        {-EPROTO, ERROR_FAILED, HINT_REPLUG, {"EPROTO", "out and in"}},
+        {-99999, ERROR_FAILED, HINT_REPLUG, {"?"}},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct error e = {0};
+        assert_true(opener_explain("/dev/bus/usb/001/002", cases[i].error, &e) < 0);
+        assert_int_equal(e.kind, cases[i].kind);
+        assert_int_equal(e.hint, cases[i].hint);
+        assert_non_null(strstr(e.message, "/dev/bus/usb/001/002"));
+        for (size_t k = 0; cases[i].says[k]; k++)
+            assert_non_null(strstr(e.message, cases[i].says[k]));
+        assert_false(opener_is_gone(cases[i].error));
+    }
+    assert_true(opener_is_gone(-ENOENT) && opener_is_gone(-ENODEV));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +150,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_virtual_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_neither, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_node_that_hangs, setup, teardown),
+        cmocka_unit_test(test_reasons),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
