@@ -255,6 +255,16 @@ void bouncer_forget(struct bouncer *b, const char *sender)
     }
 }
 
+static int add_detail(struct pending *p, const char *key, const char *value)
+{
+    if (p->n_details == DETAILS_MAX)
+        return -E2BIG;
+    char **detail = p->details[p->n_details++];
+    detail[0] = strdup(key);
+    detail[1] = strdup(value ? value : "");
+    return detail[0] && detail[1] ? 0 : -ENOMEM;
+}
+
 int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
                   const struct bouncer_detail *details, sd_bus_error *error)
 {
@@ -293,14 +303,12 @@ int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
     b->pending = p;
     memcpy(p->actions, actions, sizeof(p->actions));
     p->n_actions = n_actions;
-    for (; details && details->key && p->n_details < DETAILS_MAX; details++, p->n_details++) {
-        p->details[p->n_details][0] = strdup(details->key);
-        p->details[p->n_details][1] = strdup(details->value ? details->value : "");
-        if (!p->details[p->n_details][0] || !p->details[p->n_details][1]) {
-            p->n_details++;
-            pending_free(p);
-            return -ENOMEM;
-        }
+    r = details && details->key ? add_detail(p, "target", details->value) : 0;
+    for (; r >= 0 && details && details->key; details++)
+        r = add_detail(p, details->key, details->value);
+    if (r < 0) {
+        pending_free(p);
+        return r;
     }
     r = ask(p);
     if (r < 0) {

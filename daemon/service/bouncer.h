@@ -25,7 +25,11 @@ int bouncer_new(sd_bus *bus, const struct senders *senders, const struct config 
                 struct bouncer **ret);
 struct bouncer *bouncer_free(struct bouncer *b);
 
-/* A detail for the prompt, "modem" = "RM502Q-GL at 1-2"; the list is ended by a NULL key. */
+/*
+ * A detail for the prompt, "modem" = "RM502Q-GL at 1-2"; the list is ended by a NULL key. The first one is
+ * what it is done to, and polkit is told it as "target", too: some actions are about things of several kinds.
+ * dbus/org.qdld1.policy uses them; a test fails if a text uses one that some method does not tell.
+ */
 struct bouncer_detail {
     const char *key, *value;
 };
