@@ -66,7 +66,7 @@
  * serial/hwid/pkhash (of the unit, if confirmed), reset 0|1, firmware (id), wait-device-usec (how long a lost
  * modem is waited for), boot-usec (rule 10, 180 s), came-from-normal 0|1 (rule 11) reset    mode
  * normal|edl|off
- *   import, verify   type firmware (if absent) | backup
+ *   import, verify   type firmware (if absent) | backup; verify only: content (of a stored package)
  *   backup   kind nand|calibration, partitions (comma list, "" all), firmware, known-version,
  * known-confirmed, serial/hwid/pkhash, created (us since 1970), wait-device-usec, came-from-normal restore
  * backup (id), partitions, allow, and those of a backup; a flash takes created, too

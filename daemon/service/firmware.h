@@ -32,7 +32,8 @@ struct firmware {
 int firmware_load_all(struct manager *m);
 /*
  * Takes the package that an import filled into the library: `facts` are the worker's FIRMWARE.* (without the
- * prefix). The same content again gives the entry that is there. *e as the import's own error.
+ * prefix); its id was found by another one. The same content again gives the entry that is there. *e as the
+ * import's own error.
  */
 int firmware_add(struct manager *m, const struct record *facts, int store_fd, const char *label, uid_t owner,
                  struct firmware **ret, struct error *e);
@@ -49,5 +50,10 @@ bool firmware_in_use(const struct firmware *f);
 /* Manager.ImportFirmware and ImportBackup (import.c). */
 int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int import_backup(sd_bus_message *m, void *userdata, sd_bus_error *error);
+/* The worker of an import is through: a second one reads what it stored; only what that one finds is kept.
+ * Takes the fate of the job. */
+void import_keep(struct job *j);
+/* Ends that reading; nothing if the job is not of that kind, or not there yet. */
+void import_stop(struct job *j, enum error_kind kind, const char *why);
 /* While an import writes: NoSpace when it would pass the library's limit or eat the reserve. */
 int import_check_space(const struct job *j, struct error *e);

@@ -11,6 +11,7 @@
 #include "service/backup.h"
 #include "service/errors.h"
 #include "service/options.h"
+#include "service/second.h"
 
 enum { LABEL_BYTES_MAX = 255, SHA256_DIGITS = 64 };
 
@@ -203,4 +204,87 @@ int import_check_space(const struct job *j, struct error *e)
                          "The package would make the library larger than %llu MiB; remove one first.",
                          (unsigned long long)(c->library_bytes_max >> 20));
     return 0;
+}
+
+/* ---- what was unpacked ---- */
+
+/*
+ * The worker that unpacked the archive parsed what anybody may have made, so that it may be anybody's by now:
+ * it could call a file of its own by the id of a package that is trusted. What counts is what a fresh worker
+ * finds, which reads nothing but our own index and hashes bytes. The other facts (name, model, chip) are for
+ * show; a flash reads them from the package itself.
+ */
+static int keep(struct job *j, const struct record *found, struct error *e)
+{
+    struct firmware *f = NULL;
+    const char *told = record_get(j->firmware_facts, "id"), *id = record_get(found, "id");
+    bool same = strcmp(told, id) == 0 &&
+                strcmp(record_get(j->firmware_facts, "sha256"), record_get(found, "sha256")) == 0;
+    if (!*id)
+        return error_set(e, ERROR_FAILED, "The worker that read the package again told no content.");
+    if (!same)
+        return error_set(e, ERROR_FAILED,
+                         "The worker that unpacked the archive calls the package %s, and its content is %s; "
+                         "it is not kept.",
+                         told, id);
+    int r = firmware_add(j->manager, j->firmware_facts, j->fd_store, j->label, j->owner_uid, &f, e);
+    if (r >= 0)
+        object_set_string(&j->object, "Object", &j->object_path, f->object.path);
+    return r;
+}
+
+static void fail(struct job *j, const struct error *e)
+{
+    job_fail(j, e);
+    if (e->kind == ERROR_CANCELLED)
+        snprintf(j->verdict, sizeof(j->verdict), "cancelled");
+    job_finish(j);
+}
+
+static void on_second(void *userdata, const struct record *facts, const struct error *error)
+{
+    struct job *j = userdata;
+    struct error e = *error;
+    j->second = NULL;
+    if (!facts || keep(j, facts, &e) < 0)
+        fail(j, &e);
+    else
+        job_finish(j);
+}
+
+static int read_again(struct job *j, struct error *e)
+{
+    int reader = -1;
+    int r = second_reopen(steal_fd(&j->fd_store), &reader);
+    if (r == -ETXTBSY)
+        return error_set(e, ERROR_FAILED, "The worker of this %s did not close the file that it wrote.",
+                         j->kind);
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "The package cannot be read again: %s.", strerror(-r));
+    j->fd_store = reader;
+    struct second_order order = {
+        .type = "content", .prefix = KEY_FIRMWARE, .fd = fcntl(reader, F_DUPFD_CLOEXEC, 0)};
+    if (order.fd < 0)
+        return error_set(e, ERROR_FAILED, "The package cannot be read again: %s.", strerror(errno));
+    return second_start(j->manager, &order, on_second, j, &j->second, e);
+}
+
+void import_keep(struct job *j)
+{
+    struct error e = {0};
+    j->timer = sd_event_source_disable_unref(j->timer);
+    object_set_string(&j->object, "Phase", &j->phase, "verify");
+    if (read_again(j, &e) < 0)
+        fail(j, &e);
+    else
+        job_flush(j);
+}
+
+void import_stop(struct job *j, enum error_kind kind, const char *why)
+{
+    struct error e = {0};
+    if (j->job_kind != JOB_IMPORT || j->imports_backup || j->process || !j->second)
+        return;
+    error_set(&e, kind, "%s", why);
+    second_stop(j->second, &e);
 }

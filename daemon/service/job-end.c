@@ -101,20 +101,11 @@ static void apply_restored(struct job *j)
         modem_flashed(j->modem, b->model, b->firmware_version, true);
 }
 
-/* What a finished job means for the library and for the modem; may turn "done" into "failed". */
+/* What a finished job means for the library and for the modem. */
 static void apply_result(struct job *j)
 {
     struct firmware *f = NULL;
-    struct error e = {0};
     switch (j->job_kind) {
-    case JOB_IMPORT:
-        if (!verdict_is(j, "done") || j->imports_backup)
-            break;
-        if (firmware_add(j->manager, j->firmware_facts, j->fd_store, j->label, j->owner_uid, &f, &e) < 0)
-            job_fail(j, &e);
-        else
-            object_set_string(&j->object, "Object", &j->object_path, f->object.path);
-        break;
     case JOB_VERIFY:
         if (j->backup_id[0]) {
             apply_backup_verified(j);
@@ -227,11 +218,13 @@ static void answer_plan(struct job *j)
     refuse(j);
 }
 
-/* What a backup's worker has written is believed once another one has read it. */
+/* What a worker has written is believed once another one has read it. */
 static void conclude(struct job *j)
 {
     if (verdict_is(j, "done") && job_makes_backup(j))
         job_keep_backup(j);
+    else if (verdict_is(j, "done") && j->job_kind == JOB_IMPORT)
+        import_keep(j);
     else
         job_finish(j);
 }

@@ -329,6 +329,11 @@ int job_cancel(struct job *j, sd_bus_error *error)
     bool preparing = j->job_state == JOB_PREPARING;
     job_set_state(j, JOB_CANCELLING);
     job_save(j);
+    if (!j->process) {
+        import_stop(j, ERROR_CANCELLED, "Cancelled while the package was read again.");
+        job_flush(j);
+        return 0;
+    }
     process_tell(j->process, KEY_CANCEL);
     if (!preparing && !j->result_said)
         job_limit_cancel(j);
@@ -355,6 +360,8 @@ void job_stop(struct job *j)
            (FUSE) must not hold up the end. */
         if (!job_kind_has_modem(j->job_kind))
             job_arm_timer(j, PROCESS_TERM_USEC, on_stop_time);
+    } else {
+        import_stop(j, ERROR_INTERRUPTED, "The service was stopped while the package was read again.");
     }
 }
 

@@ -97,7 +97,7 @@ struct job {
     size_t plan_size;
     struct record *backup_facts; /* BACKUP.*, of the worker that made it: compared, not believed */
     bool backup_offered;         /* BACKUP=1 came */
-    struct second *second;       /* reads the backup again */
+    struct second *second;       /* reads the backup, or an imported package, again */
     struct settle *settle;       /* brings it to the disk */
     char new_id[33];             /* the one that is settled */
     char saved_id[33];           /* what flash rule 5 has saved; "" nothing */

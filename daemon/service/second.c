@@ -156,6 +156,13 @@ int second_start(struct manager *m, const struct second_order *order, second_han
     return 0;
 }
 
+void second_stop(struct second *s, const struct error *why)
+{
+    if (s->own.kind == ERROR_NONE)
+        s->own = *why;
+    process_kill(s->process, NULL);
+}
+
 struct second *second_free(struct second *s)
 {
     if (!s)

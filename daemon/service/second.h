@@ -22,8 +22,8 @@ struct second;
 typedef void (*second_handler)(void *userdata, const struct record *facts, const struct error *error);
 
 struct second_order {
-    const char *type;   /* OPTION.type: "backup" */
-    const char *prefix; /* of the facts, KEY_BACKUP_FACT */
+    const char *type;   /* OPTION.type: "backup", "content" */
+    const char *prefix; /* of the facts: KEY_BACKUP_FACT, KEY_FIRMWARE */
     const char *id;     /* OPTION.id, what it should be; NULL: whatever it is */
     int fd;             /* taken: open for reading only */
 };
@@ -33,6 +33,8 @@ enum { SECOND_SILENCE_USEC = 60 * 1000000 }; /* it reads a file and tells its pr
 /* *ret stays the caller's until the handler is called, which may free nothing of it. */
 int second_start(struct manager *m, const struct second_order *order, second_handler handler, void *userdata,
                  struct second **ret, struct error *e);
+/* Ends it; the handler is called with this reason, once it is gone. */
+void second_stop(struct second *s, const struct error *why);
 /* Drops it; the handler is not called any more. */
 struct second *second_free(struct second *s);
 

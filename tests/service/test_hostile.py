@@ -2,6 +2,7 @@
 """What a hostile user, a damaged disk and a captured worker can try beyond single calls and single messages."""
 
 import contextlib
+import hashlib
 import os
 import re
 import resource
@@ -268,6 +269,77 @@ def test_an_invalid_package_is_mended_by_another_import(new_service, forge, arch
     assert imported(service, archive) == firmware
     assert tar.read_bytes() == b"content"
     assert service.get(firmware, FIRMWARE, "State") == "ready" and service.get(firmware, FIRMWARE, "Problems") == []
+
+
+GENUINE = "RM502QGLAAR05A03M4G_01.001.01.001"
+FOREIGN = """
+import hashlib
+{second}
+order = begin()
+say("READY=1")
+os.pwrite(order.fds["store"], b"evil", 0)
+{then}
+sha256 = hashlib.sha256(b"genuine").hexdigest()
+say("FIRMWARE.id=" + sha256[:32], "FIRMWARE.sha256=" + sha256, "FIRMWARE.name=%s")
+finish()
+""" % GENUINE
+
+
+def failed_import(service, archive):
+    job = service.import_file(archive)
+    assert service.wait_job(job) == "failed"
+    assert service.get(job, JOB, "Object") == "/" and service.paths(FIRMWARE) == []
+    assert os.listdir(service.state / "firmware") == []
+    return service.get(job, JOB, "ErrorMessage")
+
+
+def test_a_package_is_what_is_in_it(new_service, forge, archive):
+    """Not what the worker says that unpacked it: by then that one may be anybody's."""
+    service = new_service().start(worker=forge(FOREIGN.format(second="", then="")))
+    message = failed_import(service, archive)
+    for content in (b"evil", b"genuine"):
+        assert hashlib.sha256(content).hexdigest()[:32] in message
+
+
+@pytest.mark.parametrize("second, says", [
+    ("fail_job('DigestMismatch', 'sbl1.mbn in the library is not what was imported')", "sbl1.mbn"),
+    ("os.abort()", "without a result"),
+    ("finish()", "no content"),
+    ("say('WAIT_DEVICE=edl'); time.sleep(60)", "rules of the link"),
+])
+def test_a_package_that_cannot_be_read_again(new_service, forge, archive, second, says):
+    service = new_service().start(worker=forge(FOREIGN.format(second=f"def content_verify(order):\n    {second}", then="")))
+    assert says in failed_import(service, archive)
+
+
+def test_a_package_is_not_written_to_any_more(new_service, forge, archive):
+    """Somebody has the file open still: what is read now need not be what is there later."""
+    then = "if os.fork() == 0:\n    os.close(3)\n    time.sleep(3)\n    os._exit(0)"
+    service = new_service().start(worker=forge(FOREIGN.format(second="", then=then).replace("genuine", "evil")))
+    assert "did not close" in failed_import(service, archive)
+
+
+SLOW_SECOND = f"def content_verify(order):\n    hear_until('STOP')\n{HONEST}"
+
+
+def test_cancel_while_a_package_is_read_again(new_service, forge, archive):
+    service = new_service().start(worker=forge(SLOW_SECOND))
+    job = service.import_file(archive)
+    wait_until(lambda: service.get(job, JOB, "Phase") == "verify")
+    service.call(job, JOB, "Cancel", service.no_options())
+    assert service.wait_job(job) == "cancelled" and service.paths(FIRMWARE) == []
+    wait_until(lambda: service.workers() == [])
+
+
+def test_stop_while_a_package_is_read_again(new_service, forge, archive):
+    service = new_service().start(worker=forge(SLOW_SECOND))
+    job = service.import_file(archive)
+    wait_until(lambda: service.get(job, JOB, "Phase") == "verify")
+    begin = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - begin < WELL_BEFORE
+    service.start(worker=forge(HONEST))
+    assert service.get(job, JOB, "Result") == "interrupted" and service.paths(FIRMWARE) == []
 
 
 # ---- interrupted flashes ----
@@ -619,7 +691,6 @@ say("RESULT=interrupted", "ERROR=ModemGone", "MESSAGE=it did not come back", "HI
 
 def test_a_digest_with_a_long_run_of_digits(new_service, forge, tmp_path):
     """One package in fifty has one by chance; it is no IMEI."""
-    import hashlib
     content = next(b"%d" % i for i in range(10**6) if re.search(r"(?<!\d)\d{14,16}(?!\d)", hashlib.sha256(b"%d" % i).hexdigest()))
     archive = tmp_path / "package"
     archive.write_bytes(content)

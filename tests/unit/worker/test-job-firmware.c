@@ -104,6 +104,19 @@ static void test_import(void **state)
     expect(&s, "FIRMWARE.chip=SDX55\n");
     end(&s);
 
+    /* What is in it is told by its bytes alone: no word of what its XML says. */
+    struct worker_option content = {(char *)(uintptr_t) "type", (char *)(uintptr_t) "content"};
+    char line[64];
+    begin(&s, &content, 1);
+    s.w.fd_store = dup(store);
+    assert_int_equal(job_verify(&s.w, &s.outcome), 0);
+    listen_to(&s);
+    snprintf(line, sizeof(line), "FIRMWARE.id=%s\n", p->id);
+    expect(&s, line);
+    assert_null(strstr(s.heard, "FIRMWARE.name"));
+    assert_null(strstr(s.heard, "FIRMWARE.chip"));
+    end(&s);
+
     /* Not under another id, and not with a byte turned, even in a file that no command refers to. */
     struct worker_option wrong = {(char *)(uintptr_t) "id",
                                   (char *)(uintptr_t) "00000000000000000000000000000000"};
@@ -119,6 +132,11 @@ static void test_import(void **state)
     assert_int_equal(job_verify(&s.w, &s.outcome), -EBADMSG);
     assert_int_equal(s.outcome.error.kind, ERROR_DIGEST_MISMATCH);
     assert_non_null(strstr(s.outcome.error.message, "update/partition_nand.xml"));
+    end(&s);
+    begin(&s, &content, 1);
+    s.w.fd_store = dup(store);
+    assert_int_equal(job_verify(&s.w, &s.outcome), -EBADMSG);
+    assert_int_equal(s.outcome.error.kind, ERROR_DIGEST_MISMATCH);
     end(&s);
     support_close(p);
 }
