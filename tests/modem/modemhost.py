@@ -22,6 +22,10 @@ CMD_READY, SWITCH_MODE, EXECUTE, EXECUTE_RESP, EXECUTE_DATA = range(0x0B, 0x10)
 MEMORY_DEBUG64, MEMORY_READ64, READ_DATA64, RESET_STATE_MACHINE = range(0x10, 0x14)
 
 
+# Longer than anything takes on a machine that is busy with other things; what takes longer has hung.
+PATIENCE = 60.0
+
+
 class Gone(Exception):
     """The modem left the bus."""
 
@@ -85,14 +89,23 @@ class Modem:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(5)
+        return self.process.wait(PATIENCE)
 
-    def appear(self, timeout=5.0):
+    def appear(self, timeout=PATIENCE):
         """Waits for the next appearance."""
         if not select.select([self.listener], [], [], timeout)[0]:
             raise Silent("no appearance")
         connection, _ = self.listener.accept()
         return Host(connection)
+
+    def start_in_a_window(self):
+        """For one that loops: the next appearance that lasts long enough to start a programmer and configure it."""
+        for _ in range(100):
+            try:
+                return self.appear().start_programmer()
+            except Gone:
+                pass
+        raise Gone()
 
     def trace(self):
         return self.trace_path.read_text(errors="replace").splitlines()
@@ -106,7 +119,7 @@ class Host:
 
     def __init__(self, connection):
         self.socket = connection
-        self.plug = dict(line.split("=", 1) for line in self._datagram(5).decode().splitlines())
+        self.plug = dict(line.split("=", 1) for line in self._datagram(PATIENCE).decode().splitlines())
         self.max_packet = int(self.plug["MAX_PACKET"])
         self.logs = []
         self.pending = b""
@@ -129,7 +142,7 @@ class Host:
         return data
 
     # ---- transfers ----
-    def send(self, data, zlp=False, timeout=5):
+    def send(self, data, zlp=False, timeout=PATIENCE):
         pieces = [data[i:i + 16384] for i in range(0, len(data), 16384)] or [b""]
         if zlp and data and len(data) % self.max_packet == 0:
             pieces.append(b"")
@@ -148,19 +161,19 @@ class Host:
     def poll(self):
         self.control(b"P")
 
-    def receive(self, timeout=5):
+    def receive(self, timeout=PATIENCE):
         """One datagram of data (maybe less than a transfer)."""
         data = self._datagram(timeout)
         assert data[:1] == b"D"
         return data[1:]
 
-    def receive_exactly(self, length, timeout=5):
+    def receive_exactly(self, length, timeout=PATIENCE):
         while len(self.pending) < length:
             self.pending += self.receive(timeout)
         data, self.pending = self.pending[:length], self.pending[length:]
         return data
 
-    def wait_gone(self, timeout=5):
+    def wait_gone(self, timeout=PATIENCE):
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -169,7 +182,7 @@ class Host:
                 return
 
     # ---- Sahara ----
-    def packet(self, timeout=5):
+    def packet(self, timeout=PATIENCE):
         data = self.receive(timeout)
         command, length = struct.unpack_from("<II", data)
         assert length == len(data), data
@@ -217,7 +230,7 @@ class Host:
         return self.receive_exactly(words[1])
 
     # ---- Firehose ----
-    def document(self, timeout=5):
+    def document(self, timeout=PATIENCE):
         """The next document as text; logs are kept in self.logs."""
         while b"</data>" not in self.pending:
             self.pending += self.receive(timeout)
@@ -230,18 +243,18 @@ class Host:
             self.logs.append(log.group(1).decode(errors="replace").replace("&quot;", '"'))
         return text.decode(errors="replace")
 
-    def response(self, timeout=5):
+    def response(self, timeout=PATIENCE):
         while True:
             text = self.document(timeout)
             found = re.search(r"<response ([^>]*?)/>", text)
             if found:
                 return dict(re.findall(r'(\w+)="([^"]*)"', found.group(1)))
 
-    def banner(self, timeout=5):
+    def banner(self, timeout=PATIENCE):
         while not self.logs or "End of supported" not in self.logs[-1] and "Supported Functions:" not in self.logs[-1]:
             self.document(timeout)
 
-    def command(self, tag, timeout=5, **attributes):
+    def command(self, tag, timeout=PATIENCE, **attributes):
         text = " ".join(f'{k}="{v}"' for k, v in attributes.items())
         self.send(f'<?xml version="1.0" encoding="UTF-8" ?>\n<data>\n<{tag} {text}/>\n</data>'.encode())
         return self.response(timeout)

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from modemhost import (CMD_READY, END_IMAGE, EXECUTE, HELLO, HELLO_RESP, MEMORY_DEBUG64, MEMORY_READ64, READ_DATA,
+from modemhost import (CMD_READY, END_IMAGE, EXECUTE, HELLO, HELLO_RESP, MEMORY_DEBUG64, MEMORY_READ64, PATIENCE, READ_DATA,
                     READ_DATA64, RESET, RESET_RESP, RESET_STATE_MACHINE, SWITCH_MODE, Silent, UploadFailed, make_programmer)
 
 INVALID_COMMAND, INVALID_PACKET_SIZE, INVALID_RX_LENGTH, INVALID_ELF, INVALID_MODE = 1, 5, 0x0B, 0x14, 0x18
@@ -171,7 +171,7 @@ def test_programmer_of_another_key_is_refused(modem):
 def test_programmer_of_another_key_and_not_a_word(modem):
     host = modem("programmer_check=silent").appear()
     with pytest.raises(Silent):
-        host.receive = lambda timeout=5, receive=host.receive: receive(0.2)
+        host.receive = lambda timeout=PATIENCE, receive=host.receive: receive(0.5)
         host.upload(make_programmer(signed_for=None))
 
 
