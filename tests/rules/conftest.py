@@ -33,6 +33,10 @@ PAGE = 4096
 VERSION = "RM502QGLAAR11A02M4G"
 UNIT_DATA = flashfile.UNIT_DATA
 
+# Microseconds that a job waits for a modem that never comes back. It waits as long for the one that is there to be handed over,
+# so this is no small number.
+GIVE_UP = 1000000
+
 
 def blocks_of(name):
     first, count = layout.blocks_of(name)
@@ -317,7 +321,7 @@ class Bench:
         self.release()
         return Job(self.modem, kind, {**(options or {}), **{k.replace("_", "-"): v for k, v in more.items()}}, list(fds))
 
-    def flash(self, package=(), recorded=None, on_message=None, known=VERSION, confirmed=True, **options):
+    def flash(self, package=(), recorded=None, on_message=None, on_stop=None, known=VERSION, confirmed=True, **options):
         """A flash of the package that these arguments of make-package.py make, to its end."""
         p = package if isinstance(package, Package) else self.packages("--small", *package)
         self.package = p
@@ -332,7 +336,7 @@ class Bench:
         if recorded is not None:
             fds.append(("recorded", memory(recorded.encode())))
         try:
-            job = self.job("flash", given, fds).run(on_message)
+            job = self.job("flash", given, fds).run(on_message, on_stop)
         finally:
             for _, fd in fds:
                 os.close(fd)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 import backupfile
-from conftest import PAGE, PAGES, blocks_of, file_job, flashfile, layout
+from conftest import GIVE_UP, PAGE, PAGES, blocks_of, file_job, flashfile, layout
 
 ALWAYS = {"SBL", "MIBIB", "EFS2", "sys_rev", "RAWDATA", "sec", "cust_info", "misc"}
 
@@ -119,7 +119,7 @@ def test_blank(bench):
 def test_final_nak_is_no_backup(bench):
     """The data of a read that ends in a NAK may be anything."""
     bench.start("initial=working", "start=sahara", "fault=nak@done:40", "fault=nak@done:41", "after_nak=hang")
-    job = bench.backup(kind="calibration", wait_device_usec=30000)
+    job = bench.backup(kind="calibration", wait_device_usec=GIVE_UP)
     assert job.result not in (None, "done"), job.words
     bench.assert_unchanged()
 

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from conftest import PAGE, PAGES, blocks_of, layout
+from conftest import GIVE_UP, PAGE, PAGES, blocks_of, layout
 
 OTHER_KEY = "pkhash=" + "11" * 32
 TABLE = layout.PARTITIONS
@@ -168,7 +168,7 @@ def test_unplugged_in_the_upload(bench, byte):
 
 def test_unplugged_for_ever(bench):
     bench.start("fault=unplug@byte:5000", "replug_ms=-1")
-    job = bench.flash(wait_device_usec=50000)
+    job = bench.flash(wait_device_usec=GIVE_UP)
     bench.assert_error(job, "ModemGone", hint="replug")
     bench.assert_unchanged()
 
@@ -183,7 +183,7 @@ def test_unplugged_again_and_again(bench):
 
 def test_nobody_there(bench):
     bench.start("fault=unplug@in:1", "replug_ms=-1")
-    job = bench.flash(wait_device_usec=50000)
+    job = bench.flash(wait_device_usec=GIVE_UP)
     assert_ends_well(job)
     assert job.error == "ModemGone" and job.hint, job.words
 

@@ -2,7 +2,7 @@
 """Flash rule 3: the vendor tag is a whole-chip erase to a programmer that does not know it."""
 import pytest
 
-from conftest import PAGES, VERSION, blocks_of
+from conftest import GIVE_UP, PAGES, VERSION, blocks_of
 
 EVERYTHING_BUT = "skip_bad_block,last_sector,getsha256digest,PAGES_PER_BLOCK"
 
@@ -133,7 +133,7 @@ def test_hostile_name_never_gets_there(bench):
 def test_asked_again_as_long_as_nothing_was_erased(bench, rehearsal):
     """Unplugged before the answer: the same call asks again."""
     bench.start("fault=unplug@done:%d" % rehearsal("--vendor-tag").vendors[0].number, "replug_ms=-1")
-    job = bench.flash(("--vendor-tag",), wait_device_usec=100000)
+    job = bench.flash(("--vendor-tag",), wait_device_usec=GIVE_UP)
     assert job.result != "done"
     first = bench.trace()
     bench.start()

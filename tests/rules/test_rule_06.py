@@ -4,7 +4,7 @@ import tempfile
 
 import pytest
 
-from conftest import PAGES, Bench, blocks_of
+from conftest import GIVE_UP, PAGES, Bench, blocks_of
 
 
 def story(trace):
@@ -95,7 +95,7 @@ def run_with_power_loss(packages, arguments, fault, settings=()):
     with tempfile.TemporaryDirectory(prefix="qdld-rules.") as directory:
         b = Bench(directory, packages)
         b.start(*WORKING, "fault=" + fault, "replug_ms=-1", *settings)
-        job = b.flash(arguments, wait_device_usec=30000)
+        job = b.flash(arguments, wait_device_usec=GIVE_UP)
         assert job.result != "done", (fault, job.words)
         mode = b.boots()
         if mode == "edl":
@@ -109,32 +109,47 @@ WORKING = ("initial=working", "start=sahara")
 WITH_TABLE = ("--break", "other-table")
 
 
-def test_power_loss_at_every_change_leaves_9008(packages, rehearsal):
+CHANGES = 8  # of a flash with a table: SBL, MIBIB, sec and TZ, each erased and written
+WRITES = 8  # transfers of its images
+
+
+def test_power_loss_before_the_first_change(packages, rehearsal):
     trace = rehearsal(*WITH_TABLE, settings=WORKING)
     first, last = trace.changes[0], trace.changes[-1]
     assert (first.tag, first.partition, last.tag, last.partition) == ("erase", "SBL", "program", "SBL")
+    assert len(trace.changes) == CHANGES
     assert run_with_power_loss(packages, WITH_TABLE, "unplug@command:%d" % first.number) == "normal", "nothing was changed yet"
-    for c in trace.changes[1:]:
-        assert run_with_power_loss(packages, WITH_TABLE, "unplug@command:%d" % c.number) == "edl", c
-    for c in trace.changes[:-1]:
-        assert run_with_power_loss(packages, WITH_TABLE, "unplug@done:%d" % c.number) == "edl", c
 
 
-def test_power_loss_while_writing_leaves_9008(packages, rehearsal):
-    """In the middle of each image, SBL's own included."""
-    trace = rehearsal(*WITH_TABLE, settings=WORKING)
-    points, out, tag = [], 0, ""
+@pytest.mark.parametrize("n", range(1, CHANGES))
+def test_power_loss_before_a_change_leaves_9008(packages, rehearsal, n):
+    c = rehearsal(*WITH_TABLE, settings=WORKING).changes[n]
+    assert run_with_power_loss(packages, WITH_TABLE, "unplug@command:%d" % c.number) == "edl", c
+
+
+@pytest.mark.parametrize("n", range(CHANGES - 1))
+def test_power_loss_behind_a_change_leaves_9008(packages, rehearsal, n):
+    c = rehearsal(*WITH_TABLE, settings=WORKING).changes[n]
+    assert run_with_power_loss(packages, WITH_TABLE, "unplug@done:%d" % c.number) == "edl", c
+
+
+def writes(trace):
+    """The transfers of the images, SBL's own included."""
+    found, tag = [], ""
     for line in trace.lines:
         if line.startswith("command "):
             tag = line.split()[2]
-        elif line.startswith("out transfer="):
-            out = int(line.split("transfer=")[1].split()[0])
-            length = int(line.split("length=")[1].split()[0])
-            if tag == "program" and length >= 4096:
-                points.append(out)
-    assert len(points) >= 6, points
-    for n in points:
-        assert run_with_power_loss(packages, WITH_TABLE, "unplug@out:%d+100" % n) == "edl", n
+        elif line.startswith("out transfer=") and tag == "program" and int(line.split("length=")[1].split()[0]) >= 4096:
+            found.append(int(line.split("transfer=")[1].split()[0]))
+    return found
+
+
+@pytest.mark.parametrize("n", range(WRITES))
+def test_power_loss_while_writing_leaves_9008(packages, rehearsal, n):
+    """In the middle of each transfer of an image."""
+    points = writes(rehearsal(*WITH_TABLE, settings=WORKING))
+    assert len(points) == WRITES
+    assert run_with_power_loss(packages, WITH_TABLE, "unplug@out:%d+100" % points[n]) == "edl", points[n]
 
 
 def test_no_reset_before_the_last_proof(bench):

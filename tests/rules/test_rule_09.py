@@ -2,7 +2,7 @@
 """Flash rule 9: verified is what is there."""
 import pytest
 
-from conftest import PAGES, blocks_of
+from conftest import GIVE_UP, PAGES, blocks_of
 
 TZ, SEC, SBL, MIBIB = (blocks_of(n)[0] * PAGES for n in ("TZ", "sec", "SBL", "MIBIB"))
 WITHOUT_DIGEST = ("--literals", "skip_bad_block,last_sector,c_project_name,PAGES_PER_BLOCK")
@@ -139,7 +139,7 @@ def test_what_rotted_meanwhile_is_written_again(bench, rehearsal):
     """The power goes behind the verification of TZ, and then one of its pages cannot be read any more."""
     sbl = rehearsal().programs[-1]
     bench.start("fault=unplug@command:%d" % sbl.number, "replug_ms=-1")
-    job = bench.flash(wait_device_usec=30000)
+    job = bench.flash(wait_device_usec=GIVE_UP)
     assert job.result == "interrupted", job.words
     bench.stop()
     bench.start("unreadable=%d" % (TZ + 1))

@@ -2,9 +2,9 @@
 """Flash rule 10: reset only after success; then the modem must come back by itself."""
 import pytest
 
-from conftest import VERSION
+from conftest import GIVE_UP, VERSION
 
-WAIT = 400000  # microseconds that a modem gets to boot here
+WAIT = 2000000  # microseconds that a modem gets to boot here
 
 
 def test_comes_back(bench):
@@ -93,5 +93,5 @@ def test_done_twice(bench):
 def test_result_names(bench, rehearsal):
     """not-returned, failed and interrupted are three different things."""
     bench.start("fault=unplug@command:%d" % rehearsal().programs[0].number, "replug_ms=-1")
-    job = bench.flash(wait_device_usec=30000)
+    job = bench.flash(wait_device_usec=GIVE_UP)
     assert job.result == "interrupted" and job.error == "ModemGone" and job.hint, job.words

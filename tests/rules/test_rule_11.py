@@ -2,7 +2,7 @@
 """Flash rule 11: before the first erase a modem goes back to where it was; after it, it stays where it can be helped."""
 import pytest
 
-from conftest import VERSION, blocks_of, PAGES
+from conftest import GIVE_UP, VERSION, blocks_of, PAGES
 
 TAKEN = ("initial=working", "start=sahara")  # a healthy modem that was switched to 9008 for this
 
@@ -51,13 +51,13 @@ def test_found_in_9008_stays_there(bench, case):
     assert trace.resets == [] and not trace.having("sahara in RESET"), trace.lines[-5:]
 
 
-def test_cancelled_before_the_first_erase(bench):
+def test_cancelled_before_the_first_erase(bench, rehearsal):
+    """While the modem holds the last command in front of it."""
     def cancel(job):
-        if "gate" in job.phases and not job.killed:
-            job.killed = True
-            job.send(["CANCEL=1"])
-    bench.start(*TAKEN)
-    job = bench.flash(came_from_normal=1, on_message=cancel)
+        job.send(["CANCEL=1"])
+        bench.modem.go_on()
+    bench.start(*TAKEN, "fault=stop@command:%d" % (rehearsal(settings=TAKEN).erases[0].number - 1))
+    job = bench.flash(came_from_normal=1, on_stop=cancel)
     assert job.result == "cancelled", job.words
     assert job.log_has("reset to normal mode")
     bench.assert_unchanged()
@@ -111,7 +111,7 @@ def test_interrupted_and_continued(bench, rehearsal, index):
     """At each change: the same call continues, what is right stays, and the end is the same."""
     change = rehearsal("--break", "other-table", settings=TAKEN).changes[1:][index]
     bench.start(*TAKEN, "fault=unplug@done:%d" % change.number, "replug_ms=-1")
-    job = bench.flash(("--break", "other-table"), wait_device_usec=30000)
+    job = bench.flash(("--break", "other-table"), wait_device_usec=GIVE_UP)
     assert job.result == "interrupted" and job.hint, job.words
     bench.start()
     job = bench.flash(("--break", "other-table"))
@@ -124,7 +124,7 @@ def test_interrupted_and_continued(bench, rehearsal, index):
 def test_another_call_does_not_continue(bench, rehearsal, what):
     """The journal belongs to this package, these options and this unit."""
     bench.start(*TAKEN, "fault=unplug@command:%d" % rehearsal(settings=TAKEN).programs[0].number, "replug_ms=-1")
-    assert bench.flash(wait_device_usec=30000).result == "interrupted"
+    assert bench.flash(wait_device_usec=GIVE_UP).result == "interrupted"
     bench.stop()
     bench.start(*(["serial=5eed0001"] if what == "unit" else []))
     arguments = ("--seed", "9") if what == "package" else ()
@@ -136,7 +136,7 @@ def test_another_call_does_not_continue(bench, rehearsal, what):
 @pytest.mark.parametrize("damage", ["garbage", "flip", "cut"])
 def test_broken_journal_is_not_believed(bench, rehearsal, damage):
     bench.start(*TAKEN, "fault=unplug@command:%d" % rehearsal(settings=TAKEN).programs[-1].number, "replug_ms=-1")
-    assert bench.flash(wait_device_usec=30000).result == "interrupted"
+    assert bench.flash(wait_device_usec=GIVE_UP).result == "interrupted"
     data = bytearray(open(bench.journal, "rb").read())
     if damage == "garbage":
         data = bytearray(b"\xa5" * 5000)
