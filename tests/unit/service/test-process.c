@@ -60,7 +60,7 @@ static struct process *start(sd_event *event)
     assert_true(binary >= 0);
     assert_return_code(process_start(event, binary, &handler, &p), 0);
     while (!heard)
-        assert_true(sd_event_run(event, 10 * 1000000) > 0);
+        assert_true(sd_event_run(event, 60 * 1000000) > 0);
     return p;
 }
 
@@ -73,7 +73,7 @@ static void test_free_does_not_wait(void **state)
     assert_return_code(waitid(P_ALL, 0, &si, WEXITED | WNOWAIT), errno); /* still there for the loop */
     assert_int_equal(si.si_status, SIGKILL);
     while (waitid(P_ALL, 0, &si, WEXITED | WNOWAIT | WNOHANG) == 0)
-        assert_true(sd_event_run(event, 10 * 1000000) > 0);
+        assert_true(sd_event_run(event, 60 * 1000000) > 0);
     assert_int_equal(errno, ECHILD);
     assert_false(ended); /* nobody listens any more */
 }
@@ -84,7 +84,7 @@ static void test_kill_is_told(void **state)
     struct process *p = start(event);
     process_kill(p, "for a test");
     while (!ended)
-        assert_true(sd_event_run(event, 10 * 1000000) > 0);
+        assert_true(sd_event_run(event, 60 * 1000000) > 0);
     process_free(p);
 }
 

@@ -20,7 +20,7 @@
 enum { PACKET = VIRTUAL_MAX_PACKET };
 
 /* Long enough for any machine when something must happen, short when nothing shall. */
-#define SOON  (deadline_in(10 * USEC_PER_SEC))
+#define SOON  (deadline_in(60 * USEC_PER_SEC))
 #define SHORT (deadline_in(30 * USEC_PER_MSEC))
 
 struct fixture {

@@ -13,7 +13,8 @@
 
 enum { PACKET = 512 };
 
-#define SOON  (deadline_in(10 * USEC_PER_SEC))
+#define SOON  (deadline_in(60 * USEC_PER_SEC))
+#define EARLY (20 * USEC_PER_SEC) /* well before SOON: it was not what ended the wait */
 #define SHORT (deadline_in(30 * USEC_PER_MSEC))
 
 struct interface {
@@ -192,7 +193,7 @@ static void test_a_configuration_is_waited_for(void **state)
     usec_t began = now_usec();
     assert_int_equal(open_modem(f, &e), -EPROTOTYPE);
     assert_non_null(strstr(e.message, "configuration"));
-    assert_true(now_usec() - began < 5 * USEC_PER_SEC);
+    assert_true(now_usec() - began < EARLY);
 }
 
 static void test_busy_is_waited_for(void **state)
@@ -208,7 +209,7 @@ static void test_busy_is_waited_for(void **state)
     usec_t began = now_usec();
     assert_int_equal(open_modem(f, &e), -EBUSY);
     usec_t took = now_usec() - began;
-    assert_true(took >= 900 * USEC_PER_MSEC && took < 5 * USEC_PER_SEC);
+    assert_true(took >= 900 * USEC_PER_MSEC && took < EARLY);
     assert_int_equal(e.kind, ERROR_MODEM_BUSY);
 }
 
@@ -292,7 +293,7 @@ static void test_whole_packets_without_an_end_are_brought_out(void **state)
     _cleanup_free_ uint8_t *data = pattern(2 * PACKET);
     mock_send(&f->m, data, 2 * PACKET, false); /* no ZLP, and nothing behind it */
     assert_int_equal(
-        transport_read(f->t, buffer, sizeof(buffer), deadline_in(50 * USEC_PER_MSEC), &n, &boundary), 0);
+        transport_read(f->t, buffer, sizeof(buffer), deadline_in(500 * USEC_PER_MSEC), &n, &boundary), 0);
     assert_int_equal(n, 2 * PACKET);
     assert_false(boundary);
     assert_memory_equal(buffer, data, n);
@@ -303,6 +304,16 @@ static void test_whole_packets_without_an_end_are_brought_out(void **state)
     assert_memory_equal(buffer, "next", 4);
 }
 
+/* Until it has taken in all that it may and has no transfer posted any more. */
+static void fill_inbox(struct fixture *f)
+{
+    usec_t end = SOON;
+    do
+        assert_int_equal(transport_wait(f->t, -1, NULL, NULL, SHORT), -ETIMEDOUT);
+    while (mock_pending(&f->m, MOCK_IN) > 0 && now_usec() < end);
+    assert_int_equal(mock_pending(&f->m, MOCK_IN), 0);
+}
+
 static void test_endless_input_is_bounded(void **state)
 {
     struct fixture *f = *state;
@@ -311,8 +322,7 @@ static void test_endless_input_is_bounded(void **state)
     _cleanup_free_ uint8_t *data = pattern(16384 + CHUNKS);
     for (unsigned i = 0; i < CHUNKS; i++)
         mock_send(&f->m, data + i, 16384, false);
-    assert_int_equal(transport_wait(f->t, -1, NULL, NULL, deadline_in(300 * USEC_PER_MSEC)), -ETIMEDOUT);
-    assert_int_equal(mock_pending(&f->m, MOCK_IN), 0); /* full: not posted again */
+    fill_inbox(f); /* full: not posted again */
     assert_true(f->m.first_input < CHUNKS);
     for (unsigned i = 0; i < CHUNKS; i++) {
         size_t n;
@@ -324,11 +334,11 @@ static void test_endless_input_is_bounded(void **state)
 
     for (unsigned i = 0; i < CHUNKS; i++)
         mock_send(&f->m, data + i, 16384, false);
-    assert_int_equal(transport_wait(f->t, -1, NULL, NULL, deadline_in(300 * USEC_PER_MSEC)), -ETIMEDOUT);
+    fill_inbox(f);
     unsigned drops = 0;
     do { /* dropping makes room as reading does */
         transport_drop_input(f->t);
-        assert_true(++drops < 100);
+        assert_true(++drops < 1000);
         assert_int_equal(transport_wait(f->t, -1, NULL, NULL, SHORT), -ETIMEDOUT);
     } while (mock_pending(&f->m, MOCK_IN) < 4);
     assert_int_equal(f->m.first_input, f->m.n_inputs);
@@ -457,8 +467,7 @@ static void test_bus_error_of_a_device_that_is_there(void **state)
     usec_t began = now_usec();
     mock_fail(&f->m, MOCK_IN, -EPROTO, false);
     assert_int_equal(transport_read(f->t, buffer, sizeof(buffer), SOON, &n, NULL), -EIO);
-    assert_true(now_usec() - began <
-                5 * USEC_PER_SEC); /* the hub was given its time, not the whole deadline */
+    assert_true(now_usec() - began < EARLY); /* the hub was given its time, not the whole deadline */
     assert_int_equal(transport_write(f->t, "x", 1, 0, SOON), 0);
     /* Before the hub could say anything, the deadline: it is an error, not a timeout. */
     assert_int_equal(transport_clear_halt(f->t), 0);
@@ -508,7 +517,7 @@ static void expect_unplug(struct fixture *f, int status, bool writing)
     } else {
         assert_int_equal(transport_read(f->t, buffer, sizeof(buffer), SOON, &n, NULL), -ENODEV);
     }
-    assert_true(now_usec() - began < 3 * USEC_PER_SEC); /* an unplug is no timeout */
+    assert_true(now_usec() - began < EARLY); /* an unplug is no timeout */
     transport_set_waker(f->t, -1, NULL, NULL);
     close(l.fd);
     assert_int_equal(transport_write(f->t, "x", 1, 0, SOON), -ENODEV);
@@ -557,8 +566,7 @@ static void test_unplug_of_a_full_inbox(void **state)
     _cleanup_free_ uint8_t *data = pattern(16384);
     for (unsigned i = 0; i < 2 * INBOX_FULL / 16384; i++)
         mock_send(&f->m, data, 16384, false);
-    assert_int_equal(transport_wait(f->t, -1, NULL, NULL, deadline_in(200 * USEC_PER_MSEC)), -ETIMEDOUT);
-    assert_int_equal(mock_pending(&f->m, MOCK_IN), 0); /* no transfer is there to tell */
+    fill_inbox(f); /* no transfer is there to tell */
     mock_unplug(&f->m, -ESHUTDOWN);
     assert_int_equal(transport_wait(f->t, -1, NULL, NULL, SOON), -ENODEV);
 }

@@ -16,7 +16,7 @@
 #include "transport/transport.h"
 #include "worker/sandbox.h"
 
-#define SOON (deadline_in(10 * USEC_PER_SEC))
+#define SOON (deadline_in(60 * USEC_PER_SEC))
 
 /* One vendor interface ff/ff/11 with 0x81 and 0x02, as SDX55's PBL has it. */
 static const uint8_t descriptors[] = {

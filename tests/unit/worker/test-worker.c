@@ -355,7 +355,7 @@ static void test_device(void **state)
     assert_int_equal(worker_wait_device(&f->w, deadline_in(10 * USEC_PER_MSEC), &e), -ETIMEDOUT);
     assert_int_equal(e.kind, ERROR_TIMEOUT);
     say_fd(f, "DEVICE=1\nVID=05c6\nPID=9008\nPRODUCT=QUSB_BULK_SN:49CBD7EF\n", first);
-    assert_int_equal(worker_wait_device(&f->w, deadline_in(USEC_PER_SEC), &e), 0);
+    assert_int_equal(worker_wait_device(&f->w, deadline_in(60 * USEC_PER_SEC), &e), 0);
     assert_true(f->w.fd_device >= 0);
     assert_string_equal(f->w.vid, "05c6");
     assert_string_equal(f->w.product, "QUSB_BULK_SN:49CBD7EF");
@@ -367,7 +367,7 @@ static void test_device(void **state)
     /* Waiting for the next one is not disturbed by the end of the last. */
     say(f, "DEVICE_GONE=1\n");
     say_fd(f, "DEVICE=1\nVID=05c6\nPID=9008\n", memfd_create("b", MFD_CLOEXEC));
-    assert_int_equal(worker_wait_device(&f->w, deadline_in(USEC_PER_SEC), &e), 0);
+    assert_int_equal(worker_wait_device(&f->w, deadline_in(60 * USEC_PER_SEC), &e), 0);
     assert_false(f->w.device_gone);
     assert_string_equal(f->w.product, "");
 }
@@ -389,7 +389,7 @@ static void test_appeared(void **state)
     struct fixture *f = *state;
     struct error e = {0};
     say(f, "APPEARED=normal\nVID=2c7c\nPID=0800\nPRODUCT=RM502Q-GL\n");
-    assert_int_equal(worker_wait_appeared(&f->w, deadline_in(USEC_PER_SEC), &e), 0);
+    assert_int_equal(worker_wait_appeared(&f->w, deadline_in(60 * USEC_PER_SEC), &e), 0);
     assert_string_equal(f->w.appeared, "normal");
     assert_string_equal(f->w.vid, "2c7c");
 }
