@@ -5,6 +5,7 @@ The worker speaks the link of daemon/link/keys.h on descriptor 3; the modem conn
 (daemon/transport/virtual.h), and each worker gets its own copy of that connection, as it would get a node opened anew.
 """
 import array
+import mmap
 import os
 import select
 import signal
@@ -24,10 +25,79 @@ def escape(value):
     return "".join(out)
 
 
+class Clock:
+    """The time of one worker and one modem (still-clock.c). It stands still until neither can do anything but wait, and then
+    goes on to what one of them waits for; so no deadline takes long, and none is reached because the machine is busy."""
+
+    WORKER, MODEM = 0, 1
+    NEVER = 2 ** 63 - 1
+    GRAIN = 0.004  # seconds after which a look is taken whether all of them wait
+    PATIENCE = 280 * 10 ** 6  # µs for one job: longer than any deadline in it, all of them together
+
+    def __init__(self, directory):
+        self.library = os.path.join(BUILD, "still-clock.so")
+        assert os.path.exists(self.library), "%s is not there: make check-faults builds it" % self.library
+        self.path = os.path.join(directory, "clock")
+        with open(self.path, "w+b") as f:
+            f.truncate(mmap.PAGESIZE)
+            self.page = memoryview(mmap.mmap(f.fileno(), mmap.PAGESIZE)).cast("q")
+        self.page[0] = 10 ** 9
+        self.processes = [None, None]
+
+    @property
+    def now(self):
+        return self.page[0]
+
+    def environment(self, slot):
+        """For a process that is about to be started in this slot."""
+        self.page[1 + 2 * slot] = 0
+        return {"LD_PRELOAD": self.library, "STILL_CLOCK": self.path, "STILL_CLOCK_SLOT": str(slot)}
+
+    def runs(self, slot, process):
+        self.processes[slot] = process
+
+    def waiting(self, slot):
+        """Until when this process waits: None if it does not. An odd turn says that it does, a state of S that nothing has come
+        for it since."""
+        process = self.processes[slot]
+        if process is None or process.returncode is not None:
+            return self.NEVER
+        if self.page[1 + 2 * slot] % 2 == 0:
+            return None
+        with open("/proc/%d/stat" % process.pid) as f:
+            state = f.read().rpartition(") ")[2][:1]
+        return self.NEVER if state in "Z" else self.page[2 + 2 * slot] if state == "S" else None
+
+    def idle(self, slots):
+        """Until when all of these wait with nothing left to do; None if one of them has."""
+        turns = list(self.page[1:5:2])
+        until = [self.waiting(slot) for slot in slots]
+        return min(until) if None not in until and turns == list(self.page[1:5:2]) else None
+
+    def go_to(self, now):
+        """Sets the time, and wakes who waited for it."""
+        self.page[0] = now = max(now, self.now)
+        for slot, process in enumerate(self.processes):
+            if process and process.returncode is None and self.page[1 + 2 * slot] % 2 and self.page[2 + 2 * slot] <= now:
+                process.send_signal(signal.SIGUSR2)
+
+    def until_idle(self, slot):
+        """Lets this process do what it has left to do. Until when it waits then."""
+        while (until := self.idle([slot])) is None:
+            time.sleep(self.GRAIN / 4)
+        return until
+
+    def pass_for_worker(self, ms):
+        """So much time passes for the worker alone, with the modem stopped."""
+        end = self.now + ms * 1000
+        while self.now < end:
+            self.go_to(min(self.until_idle(self.WORKER), end))
+
+
 class Modem:
     """One virtual modem and the socket that it plugs itself into."""
 
-    def __init__(self, directory, flash, settings, new=True, trace=None, blocks=2048):
+    def __init__(self, directory, flash, settings, new=True, trace=None, blocks=2048, clock=None):
         self.path = os.path.join(directory, "modem.socket")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if os.path.exists(self.path):
@@ -43,7 +113,11 @@ class Modem:
             argv += ["--new", "--blocks", str(blocks)]
         for setting in settings:
             argv += ["--set", setting]
-        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+        self.clock = clock
+        own = clock.environment(Clock.MODEM) if clock else {}
+        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env={**os.environ, **own})
+        if clock:
+            clock.runs(Clock.MODEM, self.process)
 
     @property
     def stopped(self):
@@ -108,6 +182,26 @@ class StopSignal:
         self.theirs.close()
 
 
+LINK = 3  # where a worker looks for its link
+
+
+def spawn_with_link(argv, link, env):
+    """Without a function in between, which would have the whole of this process copied for every worker."""
+    try:
+        saved = os.dup(LINK)
+    except OSError:
+        saved = None
+    os.dup2(link.fileno(), LINK)
+    try:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=(LINK,), env=env)
+    finally:
+        if saved is None:
+            os.close(LINK)
+        else:
+            os.dup2(saved, LINK)
+            os.close(saved)
+
+
 class Job:
     """One worker and what it said."""
 
@@ -122,18 +216,13 @@ class Job:
         self.holding = False
         self.waits = set()
         self.killed = False
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.link = ours
-        moved = os.dup2(theirs.fileno(), 300)
-
-        def in_child():
-            os.dup2(moved, 3)
-            os.closerange(4, 400)
-
-        self.process = subprocess.Popen([os.path.join(BUILD, "qdld-worker")], stdin=subprocess.DEVNULL,
-                                        preexec_fn=in_child, close_fds=False, env={"LANG": "C.UTF-8"})
-        os.close(moved)
+        self.clock = getattr(modem, "clock", None)
+        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        env = {"LANG": "C.UTF-8", **(self.clock.environment(Clock.WORKER) if self.clock else {})}
+        self.process = spawn_with_link([os.path.join(BUILD, "qdld-worker")], theirs, env)
         theirs.close()
+        if self.clock:
+            self.clock.runs(Clock.WORKER, self.process)
         lines = ["JOB=" + kind] + ["OPTION.%s=%s" % (k, escape(str(v))) for k, v in options.items()]
         lines += ["FD=" + name for name, _ in fds]
         self.send(lines, [fd for _, fd in fds])
@@ -186,6 +275,7 @@ class Job:
         """Until the worker is gone or has become a holder. on_message(job) may kill it; on_stop(job) is called when the
         modem's process has stopped and lets it go on."""
         end = time.monotonic() + LIMIT
+        self.latest = self.clock.now + Clock.PATIENCE if self.clock else None
         wakeup = StopSignal() if on_stop else None
         while not self.holding:
             if wakeup and wakeup.take() and self.modem.stopped:
@@ -197,7 +287,7 @@ class Job:
             poll = select.poll()
             for s in watched:
                 poll.register(s, select.POLLIN if s is not self.modem.connection else select.POLLRDHUP)
-            ready = {fd for fd, _ in poll.poll(max(0, end - time.monotonic()) * 1000)}
+            ready = self.wait(poll, end)
             if wakeup and wakeup.fileno() in ready:
                 continue
             if not ready:
@@ -226,6 +316,20 @@ class Job:
         if not self.holding:
             self.process.wait()
         return self
+
+    def wait(self, poll, end):
+        """The descriptors that are ready; none: the time is over."""
+        while True:
+            left = end - time.monotonic()
+            ready = poll.poll(max(0, min(left, Clock.GRAIN) if self.clock else left) * 1000)
+            if ready or left <= 0 or not self.clock:
+                return {fd for fd, _ in ready}
+            until = self.clock.idle([Clock.WORKER, Clock.MODEM])
+            if until is None or poll.poll(0):
+                continue
+            if until > self.latest:
+                return set()
+            self.clock.go_to(until)
 
     def drain(self):
         """Takes what has been said up to now."""

@@ -14,6 +14,7 @@ FILE of --before is a snapshot or another flash file. Importable: Flash, Snapsho
 import argparse
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import json
 import mmap
@@ -47,9 +48,8 @@ LAYOUT_SMALL = LAYOUT[:8] + [
     ("usrdata", 154, 16), ("system", 170, 0),
 ]
 LAYOUT_TINY = [
-    ("SBL", 0, 3), ("MIBIB", 3, 3), ("EFS2", 6, 3), ("sys_rev", 9, 1), ("RAWDATA", 10, 1), ("TZ", 11, 3), ("sec", 14, 2),
-    ("cust_info", 16, 1), ("boot", 17, 1), ("recovery", 18, 1), ("modem", 19, 1), ("misc", 20, 1), ("recoveryfs", 21, 1),
-    ("usrdata", 22, 1), ("system", 23, 0),
+    ("SBL", 0, 3), ("MIBIB", 3, 2), ("EFS2", 5, 1), ("sys_rev", 6, 1), ("RAWDATA", 7, 1), ("TZ", 8, 3), ("sec", 11, 2),
+    ("cust_info", 13, 1), ("system", 14, 0),
 ]
 LAYOUT_BLOCKS_FULL, LAYOUT_BLOCKS_SMALL = 1232, 192
 UNIT_DATA = ("EFS2", "RAWDATA", "sys_rev", "cust_info")
@@ -79,6 +79,7 @@ class Verdict:
         return "\n".join([("as expected: " if self.ok else "DIFFERENT: ") + self.message] + ["note: " + n for n in self.notes])
 
 
+@functools.lru_cache(maxsize=16)  # the same table is asked for again and again
 def mibib_crc(data):
     """Polynomial 0x04C11DB7, start 0, not reflected, no final xor."""
     crc = 0
@@ -146,6 +147,12 @@ class Flash:
         at = self.data_offset + page * self.page_size
         return self.map[at:at + self.page_size]
 
+    def raw(self, block):
+        """A block's states, and the bytes up to its last page that is not erased."""
+        states = self.states(block)
+        at = self.data_offset + block * self.pages_per_block * self.page_size
+        return states, self.map[at:at + len(states.rstrip(b"\0")) * self.page_size]
+
     def record(self, block):
         """flags, next page, erase count"""
         flags, next_page, _, count = RECORD.unpack_from(self.map, self.records_offset + block * RECORD.size)
@@ -203,9 +210,11 @@ class Snapshot:
 
     def __init__(self, content):
         self.content = content
+        self.kept = None
 
     @classmethod
-    def of(cls, flash):
+    def of(cls, flash, keep=False):
+        """keep: also the bytes, of a small flash that is compared often."""
         blocks = {}
         for b in range(flash.blocks):
             states = flash.states(b)
@@ -217,8 +226,11 @@ class Snapshot:
             while pages and pages[-1] == ERASED:
                 pages.pop()
             blocks[str(b)] = [flash.is_bad(b), pages]
-        return cls({"page_size": flash.page_size, "pages_per_block": flash.pages_per_block, "blocks": flash.blocks,
+        made = cls({"page_size": flash.page_size, "pages_per_block": flash.pages_per_block, "blocks": flash.blocks,
                     "content": blocks, "table": [dataclasses.astuple(p) for p in flash.partitions()]})
+        if keep:
+            made.kept = [flash.raw(b) for b in range(flash.blocks)]
+        return made
 
     @classmethod
     def load(cls, path):
@@ -260,6 +272,8 @@ def where(partitions, block, page_in_block):
 
 def unchanged_block(flash, before, block, partitions):
     """None, or how this block differs from what it was."""
+    if before.kept and flash.raw(block) == before.kept[block]:
+        return None
     states = flash.states(block)
     if not any(states) and not before.is_written(block):
         return None
@@ -346,6 +360,8 @@ def compare_image(flash, area, partitions):
             continue
         if flash.is_incomplete(block):
             return f"{where(partitions, block, 0)}: the program command did not come to its end"
+        if position >= len(data) and not any(flash.states(block)):
+            continue
         for i in range(flash.pages_per_block):
             state = flash.state(block * flash.pages_per_block + i)
             if position >= len(data):

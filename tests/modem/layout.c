@@ -42,9 +42,8 @@ static const struct partition small[] = {
 };
 
 static const struct partition tiny[] = {
-    {"SBL", 0, 3},    {"MIBIB", 3, 3}, {"EFS2", 6, 3},        {"sys_rev", 9, 1},  {"RAWDATA", 10, 1},
-    {"TZ", 11, 3},    {"sec", 14, 2},  {"cust_info", 16, 1},  {"boot", 17, 1},    {"recovery", 18, 1},
-    {"modem", 19, 1}, {"misc", 20, 1}, {"recoveryfs", 21, 1}, {"usrdata", 22, 1}, {"system", 23, 0},
+    {"SBL", 0, 3}, {"MIBIB", 3, 2}, {"EFS2", 5, 1},       {"sys_rev", 6, 1}, {"RAWDATA", 7, 1},
+    {"TZ", 8, 3},  {"sec", 11, 2},  {"cust_info", 13, 1}, {"system", 14, 0},
 };
 
 static uint32_t word(const uint8_t *p)
@@ -63,13 +62,15 @@ static void put(uint8_t *p, uint32_t v)
 void layout_default(struct layout *l, uint32_t blocks)
 {
     enum { FULL = sizeof(full) / sizeof(full[0]), SMALL = sizeof(small) / sizeof(small[0]) };
+    bool is_tiny = blocks < LAYOUT_BLOCKS_SMALL;
+    struct partition *last;
 
-    _Static_assert(sizeof(tiny) == sizeof(full), "the same partitions");
-    *l = (struct layout){.count = FULL};
-    memcpy(l->partitions, blocks < LAYOUT_BLOCKS_SMALL ? tiny : full, sizeof(full));
-    if (blocks >= LAYOUT_BLOCKS_SMALL && blocks < LAYOUT_BLOCKS_FULL)
+    *l = (struct layout){.count = is_tiny ? sizeof(tiny) / sizeof(tiny[0]) : FULL};
+    memcpy(l->partitions, is_tiny ? tiny : full, is_tiny ? sizeof(tiny) : sizeof(full));
+    if (!is_tiny && blocks < LAYOUT_BLOCKS_FULL)
         memcpy(l->partitions + FULL - SMALL, small, sizeof(small));
-    l->partitions[FULL - 1].blocks = blocks - l->partitions[FULL - 1].first_block;
+    last = &l->partitions[l->count - 1];
+    last->blocks = blocks - last->first_block;
 }
 
 static uint32_t mibib_crc(uint32_t crc, const uint8_t *data, size_t length)
@@ -189,9 +190,12 @@ static void unit_page(const struct scenario *s, const char *name, uint32_t index
     snprintf((char *)page, 64, "%s of unit %08x, page %u", name, (uint32_t)s->serial, index);
 }
 
-/* The nth good block of a partition: its first page; false: there are not so many. */
+/* The nth good block of a partition: its first page; false: there are not so many, or not even the partition.
+ */
 static bool good_block(const struct nand *n, const struct partition *p, uint32_t index, uint32_t *ret_page)
 {
+    if (!p)
+        return false;
     for (uint32_t b = p->first_block; b < p->first_block + p->blocks; b++) {
         if (nand_block_bad(n, b))
             continue;

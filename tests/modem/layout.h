@@ -18,7 +18,7 @@ enum {
     PARTITION_NAME_MAX = 16,
     LAYOUT_BLOCKS_FULL = 1232,
     LAYOUT_BLOCKS_SMALL = 192,
-    LAYOUT_BLOCKS_MIN = 24,
+    LAYOUT_BLOCKS_MIN = 16,
 };
 
 struct partition {

@@ -14,11 +14,10 @@ PARTITIONS = [
     ("misc", 657, 5), ("recoveryfs", 662, 160), ("usrdata", 822, 400), ("system", 1222, None),
 ]
 # A chip for tests that count every command.
-TINY_BLOCKS = 24
+TINY_BLOCKS = 16
 TINY_PARTITIONS = [
-    ("SBL", 0, 3), ("MIBIB", 3, 3), ("EFS2", 6, 3), ("sys_rev", 9, 1), ("RAWDATA", 10, 1), ("TZ", 11, 3), ("sec", 14, 2),
-    ("cust_info", 16, 1), ("boot", 17, 1), ("recovery", 18, 1), ("modem", 19, 1), ("misc", 20, 1), ("recoveryfs", 21, 1),
-    ("usrdata", 22, 1), ("system", 23, None),
+    ("SBL", 0, 3), ("MIBIB", 3, 2), ("EFS2", 5, 1), ("sys_rev", 6, 1), ("RAWDATA", 7, 1), ("TZ", 8, 3), ("sec", 11, 2),
+    ("cust_info", 13, 1), ("system", 14, None),
 ]
 GEOMETRIES = {"p4K_b256K": 4096, "p2K_b128K": 2048}
 

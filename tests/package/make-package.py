@@ -183,9 +183,9 @@ class Package:
         # As in real packages: the erases of the boot chain come last, and that of sector 0 is not the first of them.
         for p in late:
             self.add_command("erase", p)
-        for p in ("boot", "recoveryfs"):
-            for c in self.commands:
-                if c.attributes["start_sector"] == str(self.pages(p)[0]):
+        for name, _, _ in layout.PARTITIONS:
+            for c in self.commands if name in ("boot", "recoveryfs") else []:
+                if c.attributes["start_sector"] == str(self.pages(name)[0]):
                     c.attributes.pop("physical_partition_number")
         if o.no_sbl:
             self.commands = [c for c in self.commands if c.attributes["start_sector"] != "0"]
@@ -302,7 +302,7 @@ def main():
     parser.add_argument("--chip", choices=sorted(CHIPS), default="SDX55")
     parser.add_argument("--vendor-tag", action="store_true", help="with the vendor's project check (2.7)")
     parser.add_argument("--small", action="store_true", help="few partitions, few bytes: for the enumeration of faults")
-    parser.add_argument("--tiny-chip", action="store_true", help="for a chip of 24 blocks instead of 2048")
+    parser.add_argument("--tiny-chip", action="store_true", help="for a chip of 16 blocks instead of 2048")
     parser.add_argument("--grow", action="store_true", help="the last partition keeps its length 0xFFFFFFFF")
     parser.add_argument("--no-sbl", action="store_true", help="no image and no erase for sector 0")
     parser.add_argument("--flat", action="store_true", help="an archive without a top directory")
