@@ -215,7 +215,7 @@ class Job:
         self.result = None
         self.holding = False
         self.waits = set()
-        self.killed = False
+        self.killed = self.abandoned = False
         self.clock = getattr(modem, "clock", None)
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         env = {"LANG": "C.UTF-8", **(self.clock.environment(Clock.WORKER) if self.clock else {})}
@@ -281,6 +281,8 @@ class Job:
             if wakeup and wakeup.take() and self.modem.stopped:
                 self.drain()
                 on_stop(self)
+                if self.abandoned:
+                    return self.until_gone(end)
             watched = [self.link, self.modem.listener] + ([wakeup] if wakeup else [])
             if self.modem.connection:
                 watched.append(self.modem.connection)
@@ -330,6 +332,23 @@ class Job:
             if until > self.latest:
                 return set()
             self.clock.go_to(until)
+
+    def abandon(self):
+        """The service dies: nobody is at the other end of the link any more."""
+        self.abandoned = True
+        self.link.close()
+
+    def until_gone(self, end):
+        while self.process.poll() is None:
+            until = self.clock.idle([Clock.WORKER, Clock.MODEM])
+            if time.monotonic() > end or (until and until > self.latest):
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError("the worker of a dead service goes on: phases %s, log %s" % (self.phases[-5:], self.log[-8:]))
+            if until:
+                self.clock.go_to(until)
+            time.sleep(Clock.GRAIN / 4)
+        return self
 
     def drain(self):
         """Takes what has been said up to now."""

@@ -3,8 +3,8 @@
 """Every fault at every point of one flash (make check-faults).
 
 A clean run tells which commands and transfers there are. Then the flash is repeated with one fault each: the modem
-unplugged, hung, saying NAK or garbage; the worker killed, told to cancel, told to stop. Every run must end in a defined
-state, and a second call must finish the job with the flash byte for byte as expected. What the second call does to the modem
+unplugged, hung, saying NAK or garbage; the worker killed, told to cancel, told to stop; the service gone. Every run must end in
+a defined state, and a second call must finish the job with the flash byte for byte as expected. What the second call does to the modem
 first is what the first one's hint says: nothing (retry), or a power cycle. The clock of worker and modem stands still while
 one of them has something to do (still-clock.c), so a deadline of minutes is no reason to leave a point out.
 
@@ -218,6 +218,9 @@ class Run:
         if job.killed:
             expect(job.process.returncode == -9, "the killed worker exited with %s", job.process.returncode)
             return
+        if job.abandoned:
+            expect(job.process.returncode == 0, "the worker of a dead service exited with %s", job.process.returncode)
+            return
         expect(job.result is not None, "no RESULT; exit %s, log %s", job.process.returncode, job.log[-4:])
         expect(job.holding or job.process.returncode == 0, "RESULT=%s but exit %s", job.result, job.process.returncode)
         v = job.values
@@ -282,6 +285,10 @@ class Run:
             expect(job.values.get("ERROR") == "WrongUnit" or booted, "another unit, and %s", job.words)
             after = [] if booted else list(trace.split("swapped")[1].commands())
             expect(not after, "another unit was sent commands: %s", after[:2])
+        if self.kind in ("stop", "orphan"):
+            at_hand = self.point.rpartition("command:")[2]
+            begun = [n for n, tag, _ in trace.split("fault ")[1].commands() if tag in DESTRUCTIVE and str(n) != at_hand]
+            expect(not begun, "told to stop, it began something new: commands %s", begun)
         if self.kind == "bad":
             dying = len(set(re.findall(r"\d+", re.sub(r"bad=[\d,]+", "", self.point.replace("fail_", ""))))) > NEW_BAD_MAX
             expect(job.result == ("failed" if dying else "done"), "%s", job.words)
@@ -295,7 +302,7 @@ class Run:
         on_stop = None
         faults = {"unplug-bad": "unplug", "replug": "unplug", "swap": "unplug"}
         fault = faults.get(self.kind, self.kind)
-        if self.kind in ("kill", "cancel", "stop") or self.kind.startswith("late"):
+        if self.kind in ("kill", "cancel", "stop", "orphan") or self.kind.startswith("late"):
             fault = "stop"
 
             def on_stop(job):
@@ -305,6 +312,8 @@ class Run:
                     job.kill()
                     job.process.wait()
                     self.check_flash(job)
+                elif self.kind == "orphan":
+                    job.abandon()
                 else:
                     job.send([self.kind.upper() + "=1"])
                 self.modem.go_on()
@@ -345,7 +354,7 @@ class Run:
         self.check_kind(first, trace)
         if first.values.get("HINT") == "contact-vendor":
             return first.words
-        outcome = first.words if not first.killed else "killed"
+        outcome = "killed" if first.killed else "on its own" if first.abandoned else first.words
         if first.result != "done":
             second = self.second_call(first)
             self.check_trace(second)
@@ -426,6 +435,7 @@ def enumerate_points(trace, trace_with_bad):
         "kill": every + done + sahara + whole[:40],
         "cancel": every + sahara,
         "stop": every + sahara,
+        "orphan": every + sahara,
         "replug": every + changes + image,
         "swap": ["command:%d" % n for n, _, _ in commands if n >= first] + changes + image,
         "bad": bad_blocks(),
