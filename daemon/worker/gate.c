@@ -57,6 +57,7 @@ int gate_read_table(struct flash *f, struct nand_map *map, struct mibib_table *r
 {
     uint64_t block;
     struct session *s = f->session;
+    f->mibib_block = UINT64_MAX;
     int r = mibib_read(s->firehose, &s->geometry, &s->capabilities, map, room, &block, e);
     if (r < 0 && e->kind == ERROR_ERASE_CALIBRATION && f->options.allow & ALLOW_ERASE_CALIBRATION) {
         worker_log(f->worker, "WARN: %s", e->message);
@@ -77,6 +78,7 @@ int gate_read_table(struct flash *f, struct nand_map *map, struct mibib_table *r
     if (text)
         worker_tell_memfd(f->worker, KEY_TABLE, text, strlen(text));
     *ret = room;
+    f->mibib_block = block;
     return 0;
 }
 
@@ -281,7 +283,8 @@ static int check_vendor(struct flash *f, struct error *e)
     return agreed_all;
 }
 
-static int check_version(struct flash *f, const struct mibib_table *modem, struct error *e)
+/* *ret_known: the modem itself said which firmware is its own, or a version of it was proven. */
+static int check_version(struct flash *f, const struct mibib_table *modem, bool *ret_known, struct error *e)
 {
     int named = 0;
     if (!f->plan->version_proven) {
@@ -294,8 +297,8 @@ static int check_version(struct flash *f, const struct mibib_table *modem, struc
     int agreed = check_vendor(f, e);
     if (agreed < 0)
         return agreed;
-    if (f->plan->version_proven || named || agreed || f->options.modem_version ||
-        f->options.allow & ALLOW_WRONG_FIRMWARE)
+    *ret_known = f->plan->version_proven || named || agreed;
+    if (*ret_known || f->options.modem_version || f->options.allow & ALLOW_WRONG_FIRMWARE)
         return 0;
     int r = error_set(e, ERROR_VERSION_UNKNOWN,
                       "nothing in the modem says which firmware it is for: give --modem-version= with the "
@@ -357,10 +360,22 @@ static bool mibib_begun(const struct flash *f)
     return false;
 }
 
+/* Flash rule 5; the last thing before the first erase, when nothing is left that could refuse. */
+static int save_first(struct flash *f, const struct mibib_table *modem, bool version_known, bool resumed,
+                      struct error *e)
+{
+    f->protect.locked = resumed;
+    f->quiet = true;
+    int r = protect_flash(f, modem, f->mibib_block, version_known, e);
+    f->quiet = false;
+    return r;
+}
+
 int gate_storage(struct flash *f, bool resumed, struct error *e)
 {
     _cleanup_free_ struct mibib_table *room = malloc(sizeof(*room));
     const struct mibib_table *modem = NULL;
+    bool version_known = f->plan->version_proven;
     if (!room)
         return error_set(e, ERROR_FAILED, "out of memory");
 
@@ -380,10 +395,12 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
         r = check_spill(f, modem, e);
     f->quiet = false;
     if (r == 0 && !resumed)
-        r = check_version(f, modem, e);
+        r = check_version(f, modem, &version_known, e);
     if (r == 0)
         r = gate_remember(f, modem, e);
     if (r == 0)
         r = flash_safe_point(f, e);
+    if (r == 0 && !(resumed && journal_has_backup(&f->journal)))
+        r = save_first(f, modem, version_known, resumed, e);
     return r < 0 ? r : prepare_steps(f, e);
 }

@@ -31,6 +31,7 @@ static void flash_done(struct flash *f)
     nand_map_done(&f->map);
     nand_map_done(&f->at_gate);
     gate_facts_done(&f->facts);
+    protect_done(&f->protect);
     journal_done(&f->journal);
     f->session = session_free(f->session);
     f->plan = plan_free(f->plan);
@@ -71,6 +72,8 @@ static int read_options(struct flash *f, struct error *e)
     return 0;
 }
 
+/* Without "backup" nothing can be saved before the first erase: that is refused at the gate, unless it is
+ * allowed. */
 static int check_descriptors(const struct worker *w, struct error *e)
 {
     if (w->fd_package < 0)
@@ -322,6 +325,7 @@ static int flash_modem(struct flash *f, struct error *e)
     for (unsigned idle = 0;;) {
         struct detect_result found;
         size_t before = steps_count_done(f);
+        uint64_t saved = f->protect.save.blocks_done;
         int r = attach(f, &found, e);
         if (r < 0)
             return r;
@@ -332,7 +336,10 @@ static int flash_modem(struct flash *f, struct error *e)
         if (r == -EAGAIN)
             continue;
         session_detach(f->session);
-        idle = steps_count_done(f) > before ? 0 : idle + 1;
+        bool useful = steps_count_done(f) > before || f->protect.save.blocks_done > saved;
+        if (!useful)
+            save_smaller_pieces(&f->protect.save);
+        idle = useful ? 0 : idle + 1;
         if (idle >= IDLE_APPEARANCES_MAX)
             return lost_too_often(e);
         worker_log(f->worker, "WARN: the modem went away (%s)", e->message);

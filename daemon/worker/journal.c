@@ -125,7 +125,7 @@ static int decode_record(const uint8_t *header, const uint8_t *bytes, size_t num
     if (r < 0)
         return r;
     if (memcmp(again, bytes, sizeof(again)) != 0 || record.kind < JOURNAL_INTENT ||
-        record.kind > JOURNAL_FINISHED)
+        record.kind > JOURNAL_BACKUP)
         return 0;
     *ret = record;
     return 1;
@@ -228,7 +228,10 @@ static int load(struct journal *j, const struct journal_key *key, const char **r
     r = read_records(j, (size_t)MIN_OF(room, (uint64_t)JOURNAL_RECORDS_MAX));
     if (r < 0)
         return r;
-    if (j->n_records == 0)
+    bool begun = false;
+    for (size_t i = 0; i < j->n_records; i++)
+        begun |= j->records[i].kind != JOURNAL_BACKUP;
+    if (!begun)
         *ret_void = "nothing was done yet";
     else if (j->records[j->n_records - 1].kind == JOURNAL_FINISHED)
         *ret_void = "that flash was finished";
@@ -316,9 +319,17 @@ const struct journal_record *journal_find(const struct journal *j, const struct 
 {
     for (size_t i = j->n_records; i-- > 0;) {
         const struct journal_record *r = &j->records[i];
-        if (r->kind != JOURNAL_FINISHED && r->action == step->action && r->first_block == step->first_block &&
+        if (r->kind < JOURNAL_FINISHED && r->action == step->action && r->first_block == step->first_block &&
             r->n_blocks == step->n_blocks && r->pages == step->pages)
             return r;
     }
     return NULL;
+}
+
+bool journal_has_backup(const struct journal *j)
+{
+    for (size_t i = 0; i < j->n_records; i++)
+        if (j->records[i].kind == JOURNAL_BACKUP)
+            return true;
+    return false;
 }

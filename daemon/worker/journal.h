@@ -43,6 +43,7 @@ enum journal_kind {
     JOURNAL_INTENT = 1,
     JOURNAL_DONE = 2,
     JOURNAL_FINISHED = 3, /* the whole flash is over: nothing to continue */
+    JOURNAL_BACKUP = 4,   /* what must not be lost was stored before the first erase (flash rule 5) */
 };
 
 /* A step is told by what it does where, not by its number: a plan that is judged again may have lost steps.
@@ -74,6 +75,9 @@ void journal_done(struct journal *j);
 int journal_start(struct journal *j, struct error *e);
 /* Appends a record, to the disk before it returns. */
 int journal_append(struct journal *j, const struct journal_record *record, struct error *e);
+
+/* Was what must not be lost stored by this flash? */
+bool journal_has_backup(const struct journal *j);
 
 /* The last record of this step (its kind ignored); NULL if there is none. */
 const struct journal_record *journal_find(const struct journal *j, const struct journal_record *step);

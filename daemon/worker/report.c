@@ -41,7 +41,11 @@ static void report_bad_blocks(const struct flash *f)
 void report_flash(const struct flash *f)
 {
     struct worker *w = f->worker;
-    worker_report(w, "backup", "no backup taken");
+    worker_report(w, "backup", "%s",
+                  f->protect.result[0] ? f->protect.result
+                  : journal_has_backup(&f->journal)
+                      ? "taken before the first erase, by the job that this one continues"
+                      : "no backup taken");
     if (!f->steps)
         return;
     report_partitions(f, "erased", PLAN_ERASE);

@@ -323,12 +323,12 @@ static int save_some(struct save *s, struct piece *p, struct error *e)
     return r < 0 ? r : write_piece(s, p, e);
 }
 
-/* Nothing was changed and no command is in hand: whoever wants an end may have it. */
+/* No command is in hand: whoever wants an end may have it, but for a flash that was begun. */
 static int safe_point(struct save *s, struct error *e)
 {
     struct worker *w = s->session->worker;
     bool critical = w->critical;
-    w->critical = false;
+    w->critical = s->locked;
     int r = worker_check(w, e);
     w->critical = critical;
     return r;

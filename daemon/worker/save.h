@@ -17,6 +17,7 @@ struct save_range {
 
 struct save {
     struct session *session;
+    bool locked;        /* CANCEL is refused (flash rule 11); STOP is not */
     bool tell_progress; /* as the job's own; a flash has other work to show */
 
     struct save_range *ranges; /* by first block, apart from each other */

@@ -91,6 +91,15 @@ void steps_from_journal(struct flash *f)
     }
 }
 
+/* A flash that is continued does not save again what it saved. */
+static int note_backup(struct flash *f, struct error *e)
+{
+    static const struct journal_record saved = {.kind = JOURNAL_BACKUP};
+    if (f->protect.state != PROTECT_STORED || journal_has_backup(&f->journal))
+        return 0;
+    return journal_append(&f->journal, &saved, e);
+}
+
 /*
  * In front of every destructive command: the intent is on the disk. The first one also ends the time in which
  * the job can be cancelled: from here on only a complete flash or a modem that waits in EDL is a good end.
@@ -104,7 +113,9 @@ static int begin_change(struct flash *f, size_t i, struct error *e)
         if (r < 0)
             return r;
     }
-    int r = append(f, &f->plan->steps[i], JOURNAL_INTENT, e);
+    int r = note_backup(f, e);
+    if (r == 0)
+        r = append(f, &f->plan->steps[i], JOURNAL_INTENT, e);
     if (r < 0)
         return r;
     if (!f->destructive)

@@ -321,7 +321,8 @@ class Bench:
         self.release()
         return Job(self.modem, kind, {**(options or {}), **{k.replace("_", "-"): v for k, v in more.items()}}, list(fds))
 
-    def flash(self, package=(), recorded=None, on_message=None, on_stop=None, known=VERSION, confirmed=True, **options):
+    def flash(self, package=(), recorded=None, on_message=None, on_stop=None, known=VERSION, confirmed=True, backup=True,
+              answer=None, **options):
         """A flash of the package that these arguments of make-package.py make, to its end."""
         p = package if isinstance(package, Package) else self.packages("--small", *package)
         self.package = p
@@ -335,11 +336,17 @@ class Bench:
         fds = [("package", store), ("journal", journal)]
         if recorded is not None:
             fds.append(("recorded", memory(recorded.encode())))
+        self.saved = os.path.join(self.directory, "saved.%d" % len(os.listdir(self.directory)))
+        fds.append(("backup", os.open(self.saved, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) if backup else None))
         try:
-            job = self.job("flash", given, fds).run(on_message, on_stop)
+            job = self.job("flash", given, fds)
+            if answer:
+                job.answer_backup = lambda: answer(job)
+            job.run(on_message, on_stop)
         finally:
             for _, fd in fds:
-                os.close(fd)
+                if fd is not None:
+                    os.close(fd)
         self.holder = job
         return job
 

@@ -219,14 +219,6 @@ def test_storage_that_does_not_open(bench):
     assert "type:nand" in job.values["WORDS"], job.values
 
 
-def test_no_backup_taken_is_said(bench):
-    """Rule 5 is not there yet, and the report does not pretend."""
-    bench.start()
-    job = bench.flash()
-    bench.assert_done(job)
-    assert job.report["backup"] == "no backup taken"
-
-
 def test_all_reading_comes_before_the_first_erase(bench):
     """Gate 2 has looked at every block that the plan addresses before anything is changed."""
     bench.start()

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Flash rules 4 and 5: before the first erase, what no package can bring back is read, judged, and handed to
+ * the service, which has it read by another worker and stores it. Nothing is erased before it says so. Used
+ * by flash and restore.
+ */
+
+#include "firmware/plan.h"
+#include "firmware/ranges.h"
+#include "worker/save.h"
+
+/* What is saved, and what is known about it. Everything is borrowed for the call. */
+struct protect_what {
+    const struct mibib_table *modem;     /* its own, NULL */
+    uint64_t mibib_block;                /* UINT64_MAX */
+    const struct mibib_table *others[2]; /* the recorded one, the package's; NULL */
+    bool whole;                          /* all of the chip: nobody knows for sure what lies where */
+    const struct block_range *extra;     /* besides what is saved always */
+    size_t n_extra;
+    /* What is written anew: that it cannot be read now is no loss. */
+    const struct block_range *rewritten;
+    size_t n_rewritten;
+    unsigned allow;
+};
+
+enum protect_state {
+    PROTECT_NOTHING,
+    PROTECT_READING,
+    PROTECT_TOLD, /* the service was asked */
+    PROTECT_STORED,
+    PROTECT_WITHOUT, /* allowed to go on without */
+};
+
+struct protect {
+    struct session *session;
+    enum protect_state state;
+    struct save save;
+    bool locked;      /* CANCEL is refused: something was changed already */
+    char result[512]; /* for the report */
+    char id[BACKUP_ID_SIZE];
+};
+
+/*
+ * Reads, judges, hands over, waits. In every appearance until the state is STORED or WITHOUT; -ENODEV with
+ * ModemGone: call again in the next one. CalibrationAtRisk, NoBackup (each lifted by its name);
+ * FirehoseFailed with the hint contact-vendor for a flash that loses its data, which nothing lifts.
+ */
+int protect_run(struct protect *p, struct session *s, const struct protect_what *what, struct error *e);
+void protect_done(struct protect *p);
+static inline bool protect_is_over(const struct protect *p)
+{
+    return p->state == PROTECT_STORED || p->state == PROTECT_WITHOUT;
+}
+
+/* ---- protect-flash.c ---- */
+
+struct flash;
+/* The set of a flash. version_known: the modem's version was proven, or it said itself that the package is
+ * its own.
+ */
+int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mibib_block, bool version_known,
+                  struct error *e);
