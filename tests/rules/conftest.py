@@ -72,7 +72,8 @@ class Command:
     @property
     def blocks(self):
         """The blocks that a command addresses by its own numbers."""
-        return range(self.first, self.first + -(-self.count // PAGES))
+        start = int(self.attributes["start_sector"])
+        return range(start // PAGES, -(-(start + self.count) // PAGES))
 
     @property
     def last(self):
