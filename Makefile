@@ -166,6 +166,11 @@ check-service: all
 check-rules: all
 	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/rules/test_*.py)
 
+# Seeded round trips of backup and restore, beyond the few of check-rules.
+CASES ?= 200
+check-restore: all
+	RESTORE_CASES=$(CASES) BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q tests/rules/test_restore.py -k round_trip
+
 # The clock of the fault runs, preloaded into worker and modem.
 $(BUILD)/still-clock.so: tests/faults/still-clock.c
 	@mkdir -p $(@D)
@@ -235,7 +240,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-faults check-style deps clean FORCE
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-restore check-faults check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

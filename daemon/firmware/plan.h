@@ -111,6 +111,7 @@ int plan_unjudge(struct plan *plan);
 
 /*
  * One record a step: ACTION= PARTITION= FIRST_BLOCK= BLOCKS= PAGES= BYTES= FILE= RISK= plus a first record
- * with KIND=summary: FIRMWARE= VERSION= GEOMETRY= BYTES= SBL_LAST= BACKUP=automatic NOTE=… (several). malloc'ed.
+ * with KIND=summary: FIRMWARE= VERSION= GEOMETRY= BYTES= SBL_LAST= BACKUP=automatic NOTE=… (several).
+ * malloc'ed.
  */
 char *plan_print(const struct plan *plan, const struct package *p);

@@ -27,7 +27,7 @@ static const struct {
     worker_job run;
 } jobs[] = {
     {"import", job_import},     {"verify", job_verify}, {"plan", job_plan},     {"flash", job_flash},
-    {"identify", job_identify}, {"reset", job_reset},   {"backup", job_backup},
+    {"identify", job_identify}, {"reset", job_reset},   {"backup", job_backup}, {"restore", job_restore},
 };
 
 /* SIGTERM is a STOP: every wait in the process listens to the link, and hears that it ended (worker.c goes on

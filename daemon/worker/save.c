@@ -146,13 +146,30 @@ static uint8_t *page_at(const struct save *s, const struct piece *p, uint64_t pa
     return p->data + page * geometry(s)->page_size;
 }
 
+/* One read command; refused, it is sent once more: some refusals have nothing to do with the page. */
+static int read_twice(struct save *s, const struct firehose_range *range, uint8_t *data, struct error *e)
+{
+    struct error first = {0};
+    int r = firehose_read_pages(s->session->firehose, range, shows_bad_blocks(s), data, &first);
+    if (r == 0)
+        return 0;
+    if (first.kind != ERROR_FIREHOSE_FAILED) {
+        *e = first;
+        return r;
+    }
+    firehose_clear_errors(s->session->firehose);
+    return firehose_read_pages(s->session->firehose, range, shows_bad_blocks(s), data, e);
+}
+
 /* One page again. 1: it is now data. */
 static int look_again(struct save *s, struct piece *p, uint64_t page, struct error *e)
 {
     uint32_t pages = geometry(s)->pages_per_block;
+    struct firehose_range range = nand_range(geometry(s), p->first + page / pages, 1);
     struct error own = {0};
-    int r = nand_read_page(s->session->firehose, geometry(s), p->first + page / pages,
-                           (uint32_t)(page % pages), shows_bad_blocks(s), page_at(s, p, page), &own);
+    range.start += page % pages;
+    range.count = 1;
+    int r = read_twice(s, &range, page_at(s, p, page), &own);
     if (r < 0 && own.kind == ERROR_FIREHOSE_FAILED) {
         firehose_clear_errors(s->session->firehose);
         p->states[page] = NAND_PAGE_UNREADABLE;
@@ -259,7 +276,7 @@ static int read_piece(struct save *s, struct piece *p, bool look_twice, struct e
 {
     struct firehose_range range = nand_range(geometry(s), p->first, p->n);
     struct error own = {0};
-    int r = firehose_read_pages(s->session->firehose, &range, shows_bad_blocks(s), p->data, &own);
+    int r = read_twice(s, &range, p->data, &own);
     if (r == 0) {
         for (uint64_t k = 0; r == 0 && k < p->n; k++)
             r = judge_block(s, p, k, look_twice, e);

@@ -259,9 +259,10 @@ class Bench:
         self.made = False
 
     # ---- modem ----
-    def make_flash(self, *settings):
+    def make_flash(self, *settings, blocks=layout.BLOCKS):
         """The flash alone, to be looked at or bent before the modem starts."""
-        argv = [os.path.join(driver.BUILD, "virtual-modem"), "--flash", self.flash_path, "--new", "--make-flash"]
+        argv = [os.path.join(driver.BUILD, "virtual-modem"), "--flash", self.flash_path, "--new", "--make-flash",
+                "--blocks", str(blocks)]
         for s in settings:
             argv += ["--set", s]
         subprocess.run(argv, check=True)
@@ -368,6 +369,27 @@ class Bench:
         finally:
             for _, fd in fds:
                 os.close(fd)
+        self.holder = job
+        return job
+
+    def restore(self, path, package=(), on_message=None, known=VERSION, answer=None, backup=True, **options):
+        """A restore of this backup file to its end."""
+        p = self.packages("--small", *package)
+        given = {"created": 1790000000000001, **{k.replace("_", "-"): v for k, v in options.items()}}
+        if known:
+            given.update({"known-version": known, "known-confirmed": 1})
+        self.saved = os.path.join(self.directory, "saved.%d" % len(os.listdir(self.directory)))
+        fds = [("source", os.open(path, os.O_RDONLY)), ("package", os.open(p.store, os.O_RDONLY)),
+               ("backup", os.open(self.saved, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) if backup else None)]
+        try:
+            job = self.job("restore", given, fds)
+            if answer:
+                job.answer_backup = lambda: answer(job)
+            job.run(on_message)
+        finally:
+            for _, fd in fds:
+                if fd is not None:
+                    os.close(fd)
         self.holder = job
         return job
 

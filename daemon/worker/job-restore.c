@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A backup back onto a modem, block by block. Everything that can refuse comes before the first erase, and
+ * the present state is saved before it (flash rule 5). There is no journal: a block that holds what it shall
+ * is left alone, so the same call made again goes on, whatever happened in between.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "firmware/package.h"
+#include "worker/restore.h"
+
+enum { RECORDED_SIZE_MAX = 64 * 1024 };
+
+static void restore_done(struct restore *x)
+{
+    protect_done(&x->protect);
+    for (size_t i = 0; i < x->n_parts; i++) {
+        free(x->parts[i].source);
+        free(x->parts[i].right);
+    }
+    free(x->parts);
+    free(x->now);
+    free(x->want);
+    nand_map_done(&x->map);
+    nand_map_done(&x->at_start);
+    x->visits.session = session_free(x->visits.session);
+    x->backup = backup_free(x->backup);
+}
+
+/* ---- pre-flight ---- */
+
+static void read_recorded(struct restore *x)
+{
+    struct worker *w = x->worker;
+    _cleanup_free_ char *text = NULL;
+    size_t size = 0;
+    if (w->fd_recorded < 0)
+        return;
+    x->recorded_known = io_read_file(w->fd_recorded, RECORDED_SIZE_MAX, &text, &size) == 0 &&
+                        mibib_scan(text, size, &x->recorded) == 0;
+    if (!x->recorded_known)
+        worker_log(w, "WARN: the recorded partition table of this unit cannot be read");
+}
+
+static int on_progress(void *userdata, uint64_t done _unused_, uint64_t total _unused_)
+{
+    return worker_check(((struct restore *)userdata)->worker, NULL);
+}
+
+static int open_source(struct restore *x, struct error *e)
+{
+    const char *id = worker_option(x->worker, "backup", "");
+    if (x->worker->fd_source < 0)
+        return error_set(e, ERROR_INVALID_ARGS, "a restore needs a backup");
+    int r = backup_open(x->worker->fd_source, &x->backup, e);
+    if (r == 0 && *id && strcmp(id, x->backup->id) != 0)
+        r = error_set(e, ERROR_BACKUP_DAMAGED,
+                      "the store's file is not backup %s any more: its content is %s", id, x->backup->id);
+    return r < 0 ? r : backup_check(x->backup, on_progress, x, e);
+}
+
+static int prepare(struct restore *x, struct error *e)
+{
+    worker_phase(x->worker, "preparing", NULL);
+    int r = plan_parse_allow(worker_option(x->worker, "allow", ""), &x->allow, e);
+    if (r == 0)
+        r = open_source(x, e);
+    if (r == 0)
+        r = restore_choose(x, e);
+    if (r < 0)
+        return r;
+    read_recorded(x);
+    size_t block = nand_block_size(&x->backup->geometry);
+    x->now = malloc(block);
+    x->want = malloc(block);
+    x->visits.session = session_new(x->worker);
+    return x->now && x->want && x->visits.session ? 0 : error_set(e, ERROR_FAILED, "out of memory");
+}
+
+/* ---- one appearance ---- */
+
+static int read_table(struct restore *x, struct error *e)
+{
+    struct session *s = x->visits.session;
+    struct error own = {0};
+    x->mibib_block = UINT64_MAX;
+    x->table_known = false;
+    if (s->geometry.blocks == 0)
+        return 0; /* the judgement says so */
+    int r = mibib_read(s->firehose, &s->geometry, &s->capabilities, NULL, &x->table, &x->mibib_block, &own);
+    if (r < 0 && r != -ENOENT && own.kind != ERROR_ERASE_CALIBRATION) {
+        *e = own;
+        return r;
+    }
+    x->table_known = r == 0;
+    if (r < 0)
+        x->mibib_block = UINT64_MAX;
+    if (own.kind == ERROR_ERASE_CALIBRATION)
+        worker_log(x->worker, "WARN: %s", own.message);
+    return 0;
+}
+
+static int place(struct restore *x, struct error *e)
+{
+    int r = restore_read_map(x, e);
+    for (size_t i = 0; r == 0 && i < x->n_parts; i++)
+        r = restore_target(x->backup, &x->map, &x->parts[i], e);
+    return r;
+}
+
+/* What is there now, of what is put back and of what rule 4 saves always. */
+static int save_first(struct restore *x, struct error *e)
+{
+    _cleanup_free_ struct block_range *ranges = calloc(x->n_parts, sizeof(*ranges));
+    if (!ranges)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    for (size_t i = 0; i < x->n_parts; i++)
+        ranges[i] = (struct block_range){x->parts[i].part->first_block, x->parts[i].part->n_blocks};
+    const struct protect_what what = {.modem = x->table_known ? &x->table : NULL,
+                                      .mibib_block = x->mibib_block,
+                                      .others = {x->recorded_known ? &x->recorded : NULL, NULL},
+                                      .extra = ranges,
+                                      .n_extra = x->n_parts,
+                                      .rewritten = ranges,
+                                      .n_rewritten = x->n_parts,
+                                      .allow = x->allow};
+    return protect_run(&x->protect, x->visits.session, &what, e);
+}
+
+/* After something was changed only the very same unit may be changed further. */
+static int check_again(const struct restore *x, struct error *e)
+{
+    if (!x->destructive || x->visits.session->recognized || x->allow & ALLOW_WRONG_UNIT)
+        return 0;
+    return error_set(
+        e, ERROR_WRONG_UNIT,
+        "the modem that came back does not tell whether it is the one that went away; nothing was written "
+        "to it");
+}
+
+static int use_modem(struct restore *x, struct error *e)
+{
+    uint64_t wrong = 0;
+    int r = check_again(x, e);
+    if (r == 0)
+        r = read_table(x, e);
+    if (r == 0 && !x->destructive)
+        r = restore_judge(x, e);
+    if (r == 0)
+        r = place(x, e);
+    if (r == 0)
+        r = restore_compare(x, &wrong, e);
+    if (r < 0)
+        return r;
+    if (wrong == 0) {
+        worker_log(x->worker, "everything is as the backup has it");
+        x->complete = true;
+        return 0;
+    }
+    if (!x->destructive)
+        r = save_first(x, e);
+    return r < 0 ? r : restore_write(x, e);
+}
+
+static int visit(void *userdata, bool again _unused_, struct error *e)
+{
+    struct restore *x = userdata;
+    struct worker *w = x->worker;
+    bool critical = w->critical;
+    w->critical = x->visits.session->quiet = true;
+    int r = use_modem(x, e);
+    w->critical = critical;
+    if (x->visits.session)
+        x->visits.session->quiet = false;
+    return r;
+}
+
+static uint64_t progress(void *userdata)
+{
+    const struct restore *x = userdata;
+    return x->steps_done + x->protect.save.blocks_done;
+}
+
+static void in_vain(void *userdata)
+{
+    save_smaller_pieces(&((struct restore *)userdata)->protect.save);
+}
+
+/* ---- the end ---- */
+
+static void report(const struct restore *x)
+{
+    struct worker *w = x->worker;
+    worker_report(w, "backup", "%s",
+                  x->protect.result[0] ? x->protect.result : "no backup taken: nothing was changed");
+    worker_report(w, "blocks-written", "%llu", (unsigned long long)x->written);
+    worker_report(w, "blocks-already-right", "%llu", (unsigned long long)x->already_right);
+    worker_report(w, "erased-pages-written", "%llu", (unsigned long long)x->interior);
+    worker_report(w, "verified", "%s", x->complete ? "every page" : "not all");
+}
+
+static void end(struct restore *x, int r, struct job_outcome *o)
+{
+    struct session *s = x->visits.session;
+    worker_state(x->worker, false, true);
+    if (!s)
+        return;
+    if (!x->destructive) {
+        visits_end(&x->visits, o);
+        return;
+    }
+    if (r < 0 && o->error.hint == HINT_NONE)
+        error_hint(&o->error, o->error.kind == ERROR_MODEM_GONE ? HINT_REPLUG : HINT_RETRY);
+    if (r < 0 && o->error.kind == ERROR_MODEM_GONE)
+        o->result = "interrupted";
+    if (r < 0)
+        worker_log(x->worker, "the same call made again continues");
+    if (s->transport && s->firehose && s->programmer_runs && !x->worker->stop &&
+        o->error.kind != ERROR_MODEM_GONE) {
+        o->hold = s;
+        x->visits.session = NULL;
+    }
+}
+
+int job_restore(struct worker *w, struct job_outcome *o)
+{
+    _cleanup_(restore_done) struct restore x = {.worker = w};
+    _cleanup_(package_freep) struct package *package = NULL;
+    _cleanup_free_ char *programmer = NULL;
+    x.visits = (struct visits){.visit = visit, .progress = progress, .in_vain = in_vain, .userdata = &x};
+    int r = prepare(&x, &o->error);
+    if (r == 0)
+        r = visits_load(w, &package, &programmer, &x.visits.programmer_size, &o->error);
+    if (r < 0)
+        return r;
+    x.visits.programmer = programmer;
+    worker_ready(w);
+    r = visits_run(&x.visits, &o->error);
+    report(&x);
+    end(&x, r, o);
+    return r;
+}

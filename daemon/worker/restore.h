@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A restore's state, shared by its parts: job-restore.c (the story), restore-judge.c (everything that refuses
+ * before anything is erased), restore-target.c (which block shall hold what), restore-write.c (how it gets
+ * there).
+ */
+
+#include "worker/protect.h"
+#include "worker/visits.h"
+
+enum { RESTORE_NEW_BAD_MAX = 3 /* as in a flash: more in one job, and the flash is dying */ };
+
+#define RESTORE_ERASED UINT64_MAX
+
+/* A partition of the backup on its way back. */
+struct restore_part {
+    const struct backup_part *part;
+    /* Goes back to the same physical blocks, or not at all; others are laid anew over the blocks that are
+     * good now. */
+    bool physical;
+    bool sbl, mibib;
+    uint64_t
+        *source; /* for each block of its range: the backup's block that it shall hold, or RESTORE_ERASED */
+    bool *right; /* it was seen to hold that */
+};
+
+struct restore {
+    struct worker *worker;
+    struct visits visits;
+    struct backup *backup;
+    unsigned allow;
+    struct mibib_table table, recorded;
+    bool table_known, recorded_known; /* the modem's own */
+    uint64_t mibib_block;
+    struct restore_part *parts;
+    size_t n_parts;
+    bool whole; /* all that a modem boots from is put back: it will run the backup's own firmware */
+    struct nand_map map, at_start;
+    bool map_read;
+    struct protect protect;
+    uint8_t *now, *want; /* a block each */
+    bool destructive, complete;
+    uint64_t written, already_right, interior; /* blocks, blocks, erased pages that became 0xFF */
+    uint64_t steps_done;                       /* anything that counts as progress */
+};
+
+/* ---- restore-judge.c ---- */
+
+/* Pre-flight: picks the parts (option partitions). InvalidArgs, BackupDamaged, EraseCalibration. */
+int restore_choose(struct restore *x, struct error *e);
+/* With the programmer up, nothing changed: Unsupported, WrongUnit, GeometryDiffers, WrongFirmware,
+ * EraseCalibration. */
+int restore_judge(struct restore *x, struct error *e);
+
+/* ---- restore-target.c ---- */
+
+/*
+ * Which block of the modem shall hold which of the backup, by the map. Unsupported (hint contact-vendor) if a
+ * block that must go to its own place is bad now, GeometryDiffers if the good blocks do not suffice. -ENOMEM.
+ */
+int restore_target(const struct backup *b, const struct nand_map *map, struct restore_part *p,
+                   struct error *e);
+
+/* ---- restore-write.c ---- */
+
+/* The map of all ranges, as it is now. FirehoseFailed with contact-vendor for too many new bad blocks. */
+int restore_read_map(struct restore *x, struct error *e);
+/* Compares every block with what it shall hold; marks what is right. *ret: how many are not. */
+int restore_compare(struct restore *x, uint64_t *ret, struct error *e);
+/* Everything that is not right yet: SBL erased first and written last, MIBIB directly after that erase. */
+int restore_write(struct restore *x, struct error *e);

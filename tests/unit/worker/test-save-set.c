@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <string.h>
+
+#include "worker/save.h"
+
+static const struct mibib_table table = {
+    .partitions = {{"sbl", 0, 10, false},
+                   {"MIBIB", 10, 10, false},
+                   {"EFS2", 20, 44, false},
+                   {"boot", 70, 5, false},
+                   {"devinfo", 80, 1, false},
+                   {"system", 100, 0, true}},
+    .n_partitions = 6,
+};
+
+static char *list(struct save *s)
+{
+    static char text[4096];
+    text[0] = '\0';
+    for (size_t i = 0; i < s->n_ranges; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s@%llu+%llu ", s->ranges[i].name,
+                 (unsigned long long)s->ranges[i].first_block, (unsigned long long)s->ranges[i].n_blocks);
+    return text;
+}
+
+static void test_always(void **state _unused_)
+{
+    struct save s = {0};
+    assert_int_equal(save_add_always(&s, &table, NULL), 0);
+    assert_string_equal(list(&s), "sbl@0+10 MIBIB@10+10 EFS2@20+44 devinfo@80+1 ");
+    save_done(&s);
+}
+
+static void test_named(void **state _unused_)
+{
+    struct save s = {0};
+    struct error e = {0};
+    assert_int_equal(save_add_named(&s, &table, "boot,0:efs2,EFS2", &e), 0);
+    assert_string_equal(list(&s), "EFS2@20+44 boot@70+5 ");
+    assert_int_equal(save_add_named(&s, &table, "bootx", &e), -EINVAL);
+    assert_int_equal(save_add_named(&s, NULL, "boot", &e), -EINVAL);
+    assert_int_equal(save_add_named(&s, &table, "a-name-that-is-longer-than-any-in-a-table", &e), -EINVAL);
+    save_done(&s);
+}
+
+/* Every block once, whatever the table leaves out. */
+static void test_all(void **state _unused_)
+{
+    const struct mibib_table *tables[] = {&table, NULL};
+    for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
+        for (uint64_t blocks = 128; blocks <= 65536; blocks *= 2) {
+            struct save s = {0};
+            uint64_t at = 0;
+            assert_int_equal(save_add_all(&s, tables[t], blocks, NULL), 0);
+            assert_true(s.n_ranges <= BACKUP_PARTS_MAX);
+            for (size_t i = 0; i < s.n_ranges; i++) {
+                assert_int_equal(s.ranges[i].first_block, at);
+                at += s.ranges[i].n_blocks;
+            }
+            assert_true(at >= blocks);
+            save_done(&s);
+        }
+}
+
+static void test_overlap(void **state _unused_)
+{
+    struct save s = {0};
+    assert_int_equal(save_add(&s, "a", 10, 10, NULL), 0);
+    assert_int_equal(save_add(&s, "inside", 12, 3, NULL), 0);
+    assert_int_equal(save_add(&s, "behind", 15, 10, NULL), 0);
+    assert_int_equal(save_add(&s, "before", 5, 10, NULL), 0);
+    assert_string_equal(list(&s), "before@5+5 a@10+10 behind@20+5 ");
+    save_done(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_always),
+        cmocka_unit_test(test_named),
+        cmocka_unit_test(test_all),
+        cmocka_unit_test(test_overlap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
