@@ -25,6 +25,8 @@ static const struct {
     {"configure", "starting the programmer"},
     {"gate", "checking the modem"},
     {"vendor-check", "asking the modem if it agrees"},
+    {"backup", "saving"},
+    {"store-backup", "storing what was saved"},
     {"erase", "erasing"},
     {"program", "writing"},
     {"verify", "verifying"},
