@@ -197,7 +197,6 @@ check:
 	+$(MAKE) -s check-san
 	+$(MAKE) -s check-service
 	+$(MAKE) -s check-rules
-	+$(MAKE) -s check-faults
 	+$(MAKE) -s fuzz SECONDS=3
 
 bench: all $(BUILD)/bare-writer
