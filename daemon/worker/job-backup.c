@@ -9,12 +9,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/io.h"
 #include "firmware/package.h"
+#include "worker/recorded.h"
 #include "worker/save.h"
 #include "worker/visits.h"
-
-enum { RECORDED_SIZE_MAX = 64 * 1024 };
 
 struct backup_job {
     struct worker *worker;
@@ -43,14 +41,7 @@ static int read_options(struct backup_job *j, struct error *e)
         return error_set(e, ERROR_UNSUPPORTED, "there are no backups of kind \"%s\"", kind);
     if (w->fd_store < 0)
         return error_set(e, ERROR_INVALID_ARGS, "a backup needs a file to put it in");
-    if (w->fd_recorded >= 0) {
-        _cleanup_free_ char *text = NULL;
-        size_t size = 0;
-        j->recorded_known = io_read_file(w->fd_recorded, RECORDED_SIZE_MAX, &text, &size) == 0 &&
-                            mibib_scan(text, size, &j->recorded) == 0;
-        if (!j->recorded_known)
-            worker_log(w, "WARN: the recorded partition table of this unit cannot be read");
-    }
+    j->recorded_known = recorded_take(w, &j->recorded);
     return 0;
 }
 

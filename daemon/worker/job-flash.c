@@ -13,16 +13,16 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/io.h"
 #include "transport/transport.h"
 #include "worker/boot.h"
 #include "worker/gate.h"
+#include "worker/recorded.h"
 #include "worker/report.h"
 #include "worker/steps.h"
 
 static const usec_t wait_device = 600 * USEC_PER_SEC;
 
-enum { RECORDED_SIZE_MAX = 64 * 1024, OPTIONS_SIZE = 2048 };
+enum { OPTIONS_SIZE = 2048 };
 
 static void flash_done(struct flash *f)
 {
@@ -40,22 +40,6 @@ static void flash_done(struct flash *f)
 
 /* ---- pre-flight: touches no modem ---- */
 
-static void read_recorded(struct flash *f)
-{
-    struct worker *w = f->worker;
-    _cleanup_free_ char *text = NULL;
-    size_t size = 0;
-    if (w->fd_recorded < 0)
-        return;
-    int r = io_read_file(w->fd_recorded, RECORDED_SIZE_MAX, &text, &size);
-    if (r == 0)
-        r = mibib_scan(text, size, &f->recorded);
-    if (r < 0)
-        worker_log(w, "WARN: the recorded partition table of this unit cannot be read: %s", strerror(-r));
-    else
-        f->options.recorded = &f->recorded;
-}
-
 static int read_options(struct flash *f, struct error *e)
 {
     struct worker *w = f->worker;
@@ -68,7 +52,8 @@ static int read_options(struct flash *f, struct error *e)
     f->options.known_version = *known ? known : NULL;
     f->options.known_confirmed = worker_option_u64(w, "known-confirmed", 0) == 1;
     f->options.reset = worker_option_u64(w, "reset", 1) != 0;
-    read_recorded(f);
+    if (recorded_take(w, &f->recorded))
+        f->options.recorded = &f->recorded;
     return 0;
 }
 

@@ -6,26 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/io.h"
 #include "firmware/plan.h"
-#include "worker/worker.h"
-
-enum { RECORDED_MAX = 64 * 1024 }; /* a table's text: 128 partitions of less than 100 bytes */
-
-/* The partition table that was recorded for this unit; an unreadable one is no reason to go without its
- * protection. */
-static int read_recorded(const struct worker *w, struct mibib_table *ret, struct error *e)
-{
-    _cleanup_free_ char *text = NULL;
-    size_t size = 0;
-    int r = io_read_file(w->fd_recorded, RECORDED_MAX, &text, &size);
-    if (r == 0)
-        r = mibib_scan(text, size, ret);
-    if (r < 0)
-        return error_set(e, ERROR_FAILED, "The partition table recorded for this modem cannot be read: %s",
-                         strerror(-r));
-    return 0;
-}
+#include "worker/recorded.h"
 
 int job_plan(struct worker *w, struct job_outcome *o)
 {
@@ -43,7 +25,11 @@ int job_plan(struct worker *w, struct job_outcome *o)
         return error_set(&o->error, ERROR_INVALID_ARGS, "A plan needs a package");
     int r = plan_parse_allow(worker_option(w, "allow", ""), &options.allow, &o->error);
     if (r == 0 && w->fd_recorded >= 0) {
-        r = read_recorded(w, &recorded, &o->error);
+        /* An unreadable one is no reason to go without its protection. */
+        r = recorded_read(w, &recorded);
+        if (r < 0)
+            r = error_set(&o->error, ERROR_FAILED,
+                          "The partition table recorded for this modem cannot be read: %s", strerror(-r));
         options.recorded = &recorded;
     }
     if (r == 0)

@@ -9,11 +9,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/io.h"
 #include "firmware/package.h"
+#include "worker/recorded.h"
 #include "worker/restore.h"
-
-enum { RECORDED_SIZE_MAX = 64 * 1024 };
 
 static void restore_done(struct restore *x)
 {
@@ -32,19 +30,6 @@ static void restore_done(struct restore *x)
 }
 
 /* ---- pre-flight ---- */
-
-static void read_recorded(struct restore *x)
-{
-    struct worker *w = x->worker;
-    _cleanup_free_ char *text = NULL;
-    size_t size = 0;
-    if (w->fd_recorded < 0)
-        return;
-    x->recorded_known = io_read_file(w->fd_recorded, RECORDED_SIZE_MAX, &text, &size) == 0 &&
-                        mibib_scan(text, size, &x->recorded) == 0;
-    if (!x->recorded_known)
-        worker_log(w, "WARN: the recorded partition table of this unit cannot be read");
-}
 
 static int on_progress(void *userdata, uint64_t done _unused_, uint64_t total _unused_)
 {
@@ -73,7 +58,7 @@ static int prepare(struct restore *x, struct error *e)
         r = restore_choose(x, e);
     if (r < 0)
         return r;
-    read_recorded(x);
+    x->recorded_known = recorded_take(x->worker, &x->recorded);
     size_t block = nand_block_size(&x->backup->geometry);
     x->now = malloc(block);
     x->want = malloc(block);
