@@ -252,29 +252,13 @@ static void on_second(void *userdata, const struct record *facts, const struct e
         job_finish(j);
 }
 
-static int read_again(struct job *j, struct error *e)
-{
-    int reader = -1;
-    int r = second_reopen(steal_fd(&j->fd_store), &reader);
-    if (r == -ETXTBSY)
-        return error_set(e, ERROR_FAILED, "The worker of this %s did not close the file that it wrote.",
-                         j->kind);
-    if (r < 0)
-        return error_set(e, ERROR_FAILED, "The package cannot be read again: %s.", strerror(-r));
-    j->fd_store = reader;
-    struct second_order order = {
-        .type = "content", .prefix = KEY_FIRMWARE, .fd = fcntl(reader, F_DUPFD_CLOEXEC, 0)};
-    if (order.fd < 0)
-        return error_set(e, ERROR_FAILED, "The package cannot be read again: %s.", strerror(errno));
-    return second_start(j->manager, &order, on_second, j, &j->second, e);
-}
-
 void import_keep(struct job *j)
 {
     struct error e = {0};
     j->timer = sd_event_source_disable_unref(j->timer);
     object_set_string(&j->object, "Phase", &j->phase, "verify");
-    if (read_again(j, &e) < 0)
+    struct second_order order = {.type = "content", .prefix = KEY_FIRMWARE};
+    if (second_start_over(j->manager, &j->fd_store, j->kind, &order, on_second, j, &j->second, &e) < 0)
         fail(j, &e);
     else
         job_flush(j);

@@ -144,25 +144,6 @@ static void on_second(void *userdata, const struct record *facts, const struct e
     }
 }
 
-/* Takes the fate of the job: it goes on in on_second(), or has failed. */
-static int look_again(struct job *j, struct error *e)
-{
-    int reader = -1;
-    int r = second_reopen(steal_fd(&j->fd_store), &reader);
-    if (r == -ETXTBSY)
-        return error_set(e, ERROR_FAILED, "The worker of this %s did not close the file that it wrote.",
-                         j->kind);
-    if (r < 0)
-        return error_set(e, ERROR_FAILED, "The file of this %s cannot be read: %s.", j->kind, strerror(-r));
-    j->fd_store = reader;
-    struct second_order order = {.type = "backup", .prefix = KEY_BACKUP_FACT};
-    order.fd = fcntl(reader, F_DUPFD_CLOEXEC, 0);
-    if (order.fd < 0)
-        return error_set(e, ERROR_FAILED, "The file of this %s cannot be read: %s.", j->kind,
-                         strerror(errno));
-    return second_start(j->manager, &order, on_second, j, &j->second, e);
-}
-
 void job_keep_backup(struct job *j)
 {
     struct error e = {0};
@@ -172,7 +153,8 @@ void job_keep_backup(struct job *j)
         object_set_string(&j->object, "Phase", &j->phase, "store-backup");
         object_set_bool(&j->object, "Cancelable", &j->cancelable, false);
     }
-    if (look_again(j, &e) < 0)
+    struct second_order order = {.type = "backup", .prefix = KEY_BACKUP_FACT};
+    if (second_start_over(j->manager, &j->fd_store, j->kind, &order, on_second, j, &j->second, &e) < 0)
         fail(j, &e);
     else
         job_flush(j);

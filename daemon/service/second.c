@@ -205,3 +205,22 @@ int second_reopen(int fd, int *ret)
     *ret = reader;
     return 0;
 }
+
+int second_start_over(struct manager *m, int *fd, const char *kind, struct second_order *order,
+                      second_handler handler, void *userdata, struct second **ret, struct error *e)
+{
+    int reader = -1;
+    int r = second_reopen(steal_fd(fd), &reader);
+    if (r == -ETXTBSY)
+        return error_set(e, ERROR_FAILED, "The worker of this %s did not close the file that it wrote.",
+                         kind);
+    if (r >= 0) {
+        *fd = reader;
+        order->fd = fcntl(reader, F_DUPFD_CLOEXEC, 0);
+        r = order->fd < 0 ? -errno : 0;
+    }
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "The file of this %s cannot be read again: %s.", kind,
+                         strerror(-r));
+    return second_start(m, order, handler, userdata, ret, e);
+}

@@ -39,6 +39,13 @@ void second_stop(struct second *s, const struct error *why);
 struct second *second_free(struct second *s);
 
 /*
+ * The same for a file that a worker has just filled, *fd: it is reopened (second_reopen) and stays open in
+ * *fd for reading, order->fd is made from it. kind: the job's, for the text of an error.
+ */
+int second_start_over(struct manager *m, int *fd, const char *kind, struct second_order *order,
+                      second_handler handler, void *userdata, struct second **ret, struct error *e);
+
+/*
  * A descriptor of the same file that can only read (reopened, so that it shares nothing with `fd`), and the
  * proof that nobody can write to it any more: -ETXTBSY if a descriptor that writes is left anywhere. `fd` is
  * closed in any case.
