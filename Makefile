@@ -16,6 +16,7 @@ DBUSDIR ?= /usr/share/dbus-1
 POLKITDIR ?= /usr/share/polkit-1
 UNITDIR ?= $(shell $(PKG_CONFIG) --variable=systemdsystemunitdir systemd)
 SYSUSERSDIR ?= $(shell $(PKG_CONFIG) --variable=sysusersdir systemd)
+CATALOGDIR ?= $(shell $(PKG_CONFIG) --variable=catalogdir systemd)
 UDEVDIR ?= $(shell $(PKG_CONFIG) --variable=udevdir udev)
 
 # make SAN=1 BUILD=build-san … builds and runs everything under AddressSanitizer and UBSan.
@@ -209,13 +210,14 @@ $(BUILD)/qdld.service: systemd/qdld.service.in FORCE
 
 # The unit and rules directories have no default of ours: a file in the wrong one is found by nobody.
 install: $(PROGRAMS) $(BUILD)/qdld.service
-	@[ -n '$(UNITDIR)' ] && [ -n '$(SYSUSERSDIR)' ] && [ -n '$(UDEVDIR)' ] || \
-		{ echo 'install: systemd.pc or udev.pc is missing; set UNITDIR, SYSUSERSDIR and UDEVDIR' >&2; exit 1; }
+	@[ -n '$(UNITDIR)' ] && [ -n '$(SYSUSERSDIR)' ] && [ -n '$(UDEVDIR)' ] && [ -n '$(CATALOGDIR)' ] || \
+		{ echo 'install: systemd.pc or udev.pc is missing; set UNITDIR, SYSUSERSDIR, CATALOGDIR and UDEVDIR' >&2; exit 1; }
 	install -D -m 755 $(BUILD)/qdld $(DESTDIR)$(LIBEXECDIR)/qdld
 	install -D -m 755 $(BUILD)/qdld-worker $(DESTDIR)$(LIBEXECDIR)/qdld-worker
 	install -D -m 755 $(BUILD)/qdlctl $(DESTDIR)$(BINDIR)/qdlctl
 	install -D -m 644 $(BUILD)/qdld.service $(DESTDIR)$(UNITDIR)/qdld.service
 	install -D -m 644 systemd/qdld.sysusers $(DESTDIR)$(SYSUSERSDIR)/qdld.conf
+	install -D -m 644 systemd/qdld.catalog $(DESTDIR)$(CATALOGDIR)/qdld.catalog
 	install -D -m 644 systemd/60-qdld.rules $(DESTDIR)$(UDEVDIR)/rules.d/60-qdld.rules
 	install -D -m 644 systemd/org.qdld1.qdld.metainfo.xml $(DESTDIR)$(METAINFODIR)/org.qdld1.qdld.metainfo.xml
 	install -D -m 644 systemd/qdld.conf $(DESTDIR)$(SYSCONFDIR)/qdld/qdld.conf

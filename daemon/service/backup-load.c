@@ -11,10 +11,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/text.h"
+#include "service/log.h"
 #include "service/second.h"
 
 #define LOST ".lost"
@@ -46,7 +45,8 @@ static int load_entry(void *userdata, const char *name)
     snprintf(tar, sizeof(tar), "%s.tar", id);
     int fd = store_open_file(m->store.fd_backups, tar, O_RDONLY);
     if (fd < 0) {
-        sd_journal_print(LOG_ERR, "Backup %s has a record but no file any more (%s).", id, strerror(-fd));
+        log_event(LOG_BACKUP_LOST, LOG_ERR, NULL, "Backup %s has a record but no file any more (%s).", id,
+                  strerror(-fd));
         store_remove(m->store.fd_backups, name);
         return 0;
     }
@@ -67,8 +67,8 @@ static int put_aside(void *userdata, const char *name)
         return 0;
     snprintf(lost, sizeof(lost), "%s" LOST, id);
     if (renameat(fd, name, fd, lost) < 0)
-        sd_journal_print(LOG_WARNING, "backups/%s has no record and cannot be put aside: %s.", name,
-                         strerror(errno));
+        log_message(LOG_WARNING, "backups/%s has no record and cannot be put aside: %s.", name,
+                    strerror(errno));
     return 0;
 }
 
@@ -88,11 +88,12 @@ static void on_second(void *userdata, const struct record *facts, const struct e
     _cleanup_close_ int fd = store_open_file(m->store.fd_backups, lost, O_RDONLY);
     int r = facts && fd >= 0 ? backup_add(m, facts, fd, &origin, &b, &is_new, &e) : -ENODATA;
     if (r < 0) {
-        sd_journal_print(LOG_ERR, "backups/%s has no record and is no backup: %s", lost, e.message);
+        log_event(LOG_BACKUP_LOST, LOG_ERR, NULL, "backups/%s has no record and is no backup: %s", lost,
+                  e.message);
     } else {
         store_remove(m->store.fd_backups, lost);
-        sd_journal_print(LOG_NOTICE, "Backup %s (%s) had lost its record and was taken in again.", b->id,
-                         backup_title(b));
+        log_message(LOG_NOTICE, "Backup %s (%s) had lost its record and was taken in again.", b->id,
+                    backup_title(b));
     }
     take_next(m);
 }
@@ -119,8 +120,8 @@ static void take_next(struct manager *m)
         const struct second_order order = {.type = "backup", .prefix = KEY_BACKUP_FACT, .fd = fd};
         if (fd >= 0 && second_start(m, &order, on_second, m, &m->lost_second, &e) == 0)
             return;
-        sd_journal_print(LOG_ERR, "backups/%s has no record and cannot be read: %s", lost,
-                         fd < 0 ? strerror(-fd) : e.message);
+        log_event(LOG_BACKUP_LOST, LOG_ERR, NULL, "backups/%s has no record and cannot be read: %s", lost,
+                  fd < 0 ? strerror(-fd) : e.message);
     }
 }
 

@@ -7,10 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/text.h"
+#include "service/log.h"
 #include "service/modem.h"
 #include "service/options.h"
 #include "service/second.h"
@@ -331,7 +330,7 @@ void backup_verified(struct backup *b, bool intact)
     object_set_string(&b->object, "State", &b->state, intact ? b->told_state : "damaged");
     int r = save(b);
     if (r < 0)
-        sd_journal_print(LOG_WARNING, "The record of backup %s cannot be written: %s.", b->id, strerror(-r));
+        log_message(LOG_WARNING, "The record of backup %s cannot be written: %s.", b->id, strerror(-r));
     object_flush(&b->object);
     backup_update_modems(b->manager);
 }
@@ -452,11 +451,11 @@ void backup_retain(struct backup *b)
     if (b->imported)
         return;
     for (struct backup *old; (old = next_to_go(b));) {
-        sd_journal_print(LOG_INFO, "Backup %s (%s) is removed: there are more than Keep=%u.", old->id,
-                         backup_title(old), b->manager->config.backups_keep);
+        log_message(LOG_INFO, "Backup %s (%s) is removed: there are more than Keep=%u.", old->id,
+                    backup_title(old), b->manager->config.backups_keep);
         int r = backup_remove(old);
         if (r < 0) {
-            sd_journal_print(LOG_WARNING, "Backup %s cannot be removed: %s.", old->id, strerror(-r));
+            log_message(LOG_WARNING, "Backup %s cannot be removed: %s.", old->id, strerror(-r));
             return;
         }
     }

@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "service/errors.h"
+#include "service/log.h"
 
 #define ACTION_PREFIX "org.qdld1."
 #define FREE          "" /* everybody may */
@@ -137,12 +138,24 @@ static int decide(struct pending *p, int result)
     return 1;
 }
 
+/* Not a challenge that the caller may still answer: that is how every interactive client begins. */
+static void log_denied(const struct pending *p)
+{
+    char uid[16];
+    snprintf(uid, sizeof(uid), "%u", p->uid);
+    const struct log_field fields[] = {{LOG_FIELD_UID, uid}, {NULL}};
+    log_event(LOG_DENIED, LOG_NOTICE, fields, "User %u was not authorised for %s (" ACTION_PREFIX "%s).",
+              p->uid, sd_bus_message_get_member(p->message), p->actions[p->asked]);
+}
+
 static int deny(struct pending *p, bool challenge)
 {
     const char *name =
         challenge ? SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED : SD_BUS_ERROR_ACCESS_DENIED;
     int r = sd_bus_error_setf(&p->error, name, "Not authorised: %s%s is needed for %s.", ACTION_PREFIX,
                               p->actions[p->asked], sd_bus_message_get_member(p->message));
+    if (!challenge)
+        log_denied(p);
     return decide(p, r < 0 ? r : -EACCES);
 }
 

@@ -6,11 +6,10 @@
 #include <ini.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "service/log.h"
 
 #define DEFAULT_PATH "/etc/qdld/qdld.conf"
 
@@ -94,18 +93,17 @@ static int on_setting(void *userdata, const char *section, const char *name, con
             continue;
         uint64_t number;
         if (parse_value(value, s->kind, &number) < 0 || number < s->min || number > s->max)
-            sd_journal_print(LOG_WARNING, "%s: [%s] %s=%s ignored: expected a %s from %llu to %llu.",
-                             load->path, section, name, value,
-                             s->kind == BYTES   ? "size"
-                             : s->kind == COUNT ? "count"
-                                                : "time in seconds",
-                             (unsigned long long)s->min, (unsigned long long)s->max);
+            log_message(LOG_WARNING, "%s: [%s] %s=%s ignored: expected a %s from %llu to %llu.", load->path,
+                        section, name, value,
+                        s->kind == BYTES   ? "size"
+                        : s->kind == COUNT ? "count"
+                                           : "time in seconds",
+                        (unsigned long long)s->min, (unsigned long long)s->max);
         else
             store(load->config, s, number);
         return 1;
     }
-    sd_journal_print(LOG_WARNING, "%s: [%s] %s is not a setting of qdld, ignored.", load->path, section,
-                     name);
+    log_message(LOG_WARNING, "%s: [%s] %s is not a setting of qdld, ignored.", load->path, section, name);
     return 1;
 }
 
@@ -117,7 +115,7 @@ static int load_file(struct config *c, const char *path)
     struct load load = {.config = c, .path = path};
     int line = ini_parse_file(f, on_setting, &load);
     if (line > 0)
-        sd_journal_print(LOG_WARNING, "%s:%d: neither [Section] nor Name=value, ignored.", path, line);
+        log_message(LOG_WARNING, "%s:%d: neither [Section] nor Name=value, ignored.", path, line);
     return 0;
 }
 

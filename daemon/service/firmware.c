@@ -4,11 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/text.h"
 #include "service/errors.h"
+#include "service/log.h"
 #include "service/options.h"
 
 #define FIRMWARE_PREFIX    MANAGER_PATH "/firmware"
@@ -265,8 +264,7 @@ void firmware_verified(struct firmware *f, bool ready, char *const *problems)
     object_set_string(&f->object, "State", &f->state, ready ? "ready" : "invalid");
     int r = save(f);
     if (r < 0)
-        sd_journal_print(LOG_WARNING, "The record of firmware %s cannot be written: %s.", f->id,
-                         strerror(-r));
+        log_message(LOG_WARNING, "The record of firmware %s cannot be written: %s.", f->id, strerror(-r));
     object_flush(&f->object);
 }
 

@@ -12,9 +12,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "service/errors.h"
+#include "service/log-about.h"
 #include "service/modem.h"
 #include "service/second.h"
 #include "service/settle.h"
@@ -61,9 +61,17 @@ static void fail(struct job *j, const struct error *e)
     job_finish(j);
 }
 
+static void log_stored(const struct backup *b)
+{
+    char line[LOG_TEXT_MAX];
+    snprintf(line, sizeof(line), "Backup %s (%s) is stored and was read again.", b->id, backup_title(b));
+    log_about_backup(b, LOG_BACKUP_STORED, LOG_NOTICE, line);
+}
+
 static void stored(struct job *j, struct backup *b)
 {
     object_set_string(&j->object, "Object", &j->object_path, b->object.path);
+    log_stored(b);
     if (is_handshake(j)) {
         snprintf(j->saved_id, sizeof(j->saved_id), "%s", b->id);
         job_save(j);

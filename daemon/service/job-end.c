@@ -8,12 +8,11 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "service/backup.h"
 #include "service/errors.h"
 #include "service/firmware.h"
+#include "service/log-about.h"
 #include "service/modem.h"
 
 void job_broken(struct job *j, const char *format, ...)
@@ -141,6 +140,16 @@ void job_close_files(struct job *j)
     j->fd_journal = close_fd(j->fd_journal);
 }
 
+static void log_end(const struct job *j, const char *text)
+{
+    enum log_event event = verdict_is(j, "done")          ? LOG_JOB_DONE
+                           : verdict_is(j, "interrupted") ? LOG_JOB_INTERRUPTED
+                                                          : LOG_JOB_FAILED;
+    char line[LOG_TEXT_MAX];
+    snprintf(line, sizeof(line), "finished: %s%s%s", j->verdict, text ? ": " : "", text ? text : "");
+    log_about_job(j, event, text ? LOG_WARNING : LOG_INFO, line);
+}
+
 static void tell_end(struct job *j)
 {
     _cleanup_free_ char *text = j->error.kind != ERROR_NONE ? errors_text(&j->error) : NULL;
@@ -155,8 +164,7 @@ static void tell_end(struct job *j)
     progress_pause(&j->progress);
     job_set_state(j, JOB_FINISHED);
     job_log(j, text ? text : "done");
-    sd_journal_print(text ? LOG_WARNING : LOG_INFO, "Job %s finished: %s%s%s", job_title(j), j->verdict,
-                     text ? ": " : "", text ? text : "");
+    log_end(j, text);
 }
 
 void job_finish(struct job *j)

@@ -5,12 +5,11 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/io.h"
 #include "base/text.h"
 #include "service/errors.h"
+#include "service/log.h"
 #include "service/modem.h"
 
 #define LAST_NUMBER_FILE "last"
@@ -175,8 +174,7 @@ void job_save(const struct job *j)
     file_name(name, j->id, "rec");
     int q = record_save(r, j->manager->store.fd_jobs, name);
     if (q < 0)
-        sd_journal_print(LOG_WARNING, "The record of job %s cannot be written: %s.", job_title(j),
-                         strerror(-q));
+        log_message(LOG_WARNING, "The record of job %s cannot be written: %s.", job_title(j), strerror(-q));
 }
 
 static void load_pair(void *userdata, const char *key, const char *value)

@@ -3,12 +3,11 @@
 
 #include <errno.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/text.h"
 #include "service/errors.h"
 #include "service/firmware.h"
+#include "service/log-about.h"
 #include "service/modem.h"
 
 #define JOB_PREFIX MANAGER_PATH "/job"
@@ -273,6 +272,14 @@ int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *err
     return 1;
 }
 
+static void log_start(const struct job *j)
+{
+    char line[LOG_TEXT_MAX];
+    snprintf(line, sizeof(line), "of user %u started%s%s.", j->owner_uid, j->modem ? " on " : "",
+             j->modem ? modem_title(j->modem) : "");
+    log_about_job(j, LOG_JOB_STARTED, LOG_INFO, line);
+}
+
 void job_ready(struct job *j)
 {
     j->stage = STAGE_RUNNING;
@@ -295,8 +302,7 @@ void job_ready(struct job *j)
         return;
     }
     job_save(j);
-    sd_journal_print(LOG_INFO, "Job %s of user %u started%s%s.", job_title(j), j->owner_uid,
-                     j->modem ? " on " : "", j->modem ? modem_title(j->modem) : "");
+    log_start(j);
     if (j->call)
         sd_bus_reply_method_return(j->call, "o", j->object.path);
     j->call = sd_bus_message_unref(j->call);

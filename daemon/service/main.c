@@ -11,6 +11,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "paths.h"
+#include "service/log.h"
 #include "service/manager.h"
 
 #define WORKER_PATH QDLD_LIBEXECDIR "/qdld-worker"
@@ -128,6 +129,7 @@ static int run(const struct manager_options *o, struct error *e)
     sd_event *event = NULL;
     struct manager *m = NULL;
     raise_limit();
+    (void)log_open(NULL);
     int r = block_signals();
     if (r >= 0)
         r = sd_event_default(&event);

@@ -3,14 +3,13 @@
 
 #include <errno.h>
 #include <string.h>
-#include <syslog.h>
 #include <systemd/sd-daemon.h>
-#include <systemd/sd-journal.h>
 
 #include "service/backup.h"
 #include "service/errors.h"
 #include "service/firmware.h"
 #include "service/job.h"
+#include "service/log.h"
 #include "service/modem.h"
 #include "service/options.h"
 #include "service/second.h"
@@ -25,7 +24,7 @@ static int on_update(sd_event_source *source, void *userdata);
  * restarted. */
 static int on_disconnected(sd_bus_message *message _unused_, void *userdata, sd_bus_error *error _unused_)
 {
-    sd_journal_print(LOG_ERR, "The system bus is gone; the workers are stopped.");
+    log_message(LOG_ERR, "The system bus is gone; the workers are stopped.");
     manager_stop(userdata, EXIT_FAILURE);
     return 0;
 }
@@ -67,6 +66,8 @@ static int export_objects(struct manager *m, struct error *e)
     int r = m->object.path && m->version ? 0 : -ENOMEM;
     if (r >= 0)
         r = sd_bus_add_object_manager(m->bus, &m->object_manager, MANAGER_PATH);
+    if (r >= 0)
+        r = log_control_add(m->bus, &m->log_control);
     if (r >= 0)
         r = object_add(&m->object);
     if (r >= 0)
@@ -218,8 +219,8 @@ int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, b
 static int on_stop_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
 {
     struct manager *m = userdata;
-    sd_journal_print(LOG_WARNING, "A worker did not end within %llu s; it is killed.",
-                     (unsigned long long)(m->config.stop_timeout / USEC_PER_SEC));
+    log_message(LOG_WARNING, "A worker did not end within %llu s; it is killed.",
+                (unsigned long long)(m->config.stop_timeout / USEC_PER_SEC));
     for (struct job *j = m->jobs; j; j = j->next)
         if (j->process)
             process_kill(j->process, NULL);
@@ -288,6 +289,7 @@ struct manager *manager_free(struct manager *m)
     sd_bus_slot_unref(m->release_slot);
     object_done(&m->object);
     sd_bus_slot_unref(m->object_manager);
+    sd_bus_slot_unref(m->log_control);
     free(m->version);
     free(m->status);
     bouncer_free(m->bouncer);

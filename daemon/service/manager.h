@@ -36,7 +36,7 @@ struct manager {
     int worker_binary;
 
     struct object object;
-    sd_bus_slot *object_manager;
+    sd_bus_slot *object_manager, *log_control;
     char *version; /* property Version */
     int busy;      /* property Busy */
     char *status;  /* STATUS= that systemd was told last */

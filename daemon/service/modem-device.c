@@ -2,10 +2,9 @@
 #include "service/modem.h"
 
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/text.h"
+#include "service/log-about.h"
 
 #define QUECTEL_VID 0x2c7c
 
@@ -20,6 +19,14 @@ static bool is_kind(const struct modem *m, const char *kind)
 }
 
 /* ---- the holder ---- */
+
+static void log_holder(const struct modem *m, enum log_event event, int level, const char *what,
+                       const char *why)
+{
+    char line[LOG_TEXT_MAX];
+    snprintf(line, sizeof(line), "The holder of %s %s: %s.", modem_title(m), what, why);
+    log_about_modem(m, event, level, line);
+}
 
 static void on_holder_message(void *userdata, struct link_message *message)
 {
@@ -36,7 +43,7 @@ static void on_holder_gone(void *userdata, const struct process_end *end)
     struct modem *m = userdata;
     struct manager *manager = m->manager;
     if (end->broken)
-        sd_journal_print(LOG_WARNING, "The holder of %s was killed: %s.", modem_title(m), end->broken);
+        log_holder(m, LOG_WORKER_KILLED, LOG_WARNING, "was killed", end->broken);
     m->holder = process_free(m->holder);
     m->release_timer = sd_event_source_disable_unref(m->release_timer);
     object_set_bool(&m->object, "Held", &m->held, 0);
@@ -53,6 +60,7 @@ void modem_hold(struct modem *m, struct process *p, uint64_t number)
     m->holder = p;
     process_set_handler(p, &handler);
     object_set_bool(&m->object, "Held", &m->held, 1);
+    log_holder(m, LOG_MODEM_HELD, LOG_INFO, "has it", "it stays in EDL until a job needs it or it goes");
     /* It may have gone, or the service may be stopping, while the worker made up its mind. */
     if (!m->appearance || m->number != number)
         process_tell(p, KEY_DEVICE_GONE);
@@ -120,6 +128,18 @@ static void leave(struct modem *m)
         process_tell(m->holder, KEY_DEVICE_GONE);
 }
 
+/* A modem in normal mode is no event: that it works is what is expected. */
+static void log_appearance(const struct modem *m)
+{
+    char line[LOG_TEXT_MAX];
+    snprintf(line, sizeof(line), "%04x:%04x appeared: %s, mode %s.", m->vendor_id, m->product_id,
+             modem_title(m), m->mode);
+    if (is_kind(m, "normal"))
+        log_message(LOG_INFO, "%s", line);
+    else
+        log_about_modem(m, LOG_MODEM_APPEARED, LOG_NOTICE, line);
+}
+
 static void on_appeared(void *userdata, const struct appearance *a)
 {
     struct manager *manager = userdata;
@@ -128,7 +148,7 @@ static void on_appeared(void *userdata, const struct appearance *a)
         return;
     int r = modem_get(manager, a->port, a->kernel_name, &m);
     if (r < 0) {
-        sd_journal_print(LOG_ERR, "The modem at %s cannot be shown: %s.", a->kernel_name, strerror(-r));
+        log_message(LOG_ERR, "The modem at %s cannot be shown: %s.", a->kernel_name, strerror(-r));
         return;
     }
     /* A port holds one device: the other side of its connector speaks for the end of this one. */
@@ -150,7 +170,7 @@ static void on_appeared(void *userdata, const struct appearance *a)
     if (!m->object.slot)
         object_add(&m->object);
     object_flush(&m->object);
-    sd_journal_print(LOG_INFO, "%04x:%04x appeared: %s, mode %s.", a->vid, a->pid, modem_title(m), m->mode);
+    log_appearance(m);
     modem_serve(manager);
     manager_update(manager);
 }

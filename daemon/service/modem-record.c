@@ -4,11 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/io.h"
 #include "base/text.h"
+#include "service/log.h"
 
 /*
  * Two sorts of files in modems/: PORT.rec with PORT.tables for the unit at a port (the name as in its object
@@ -65,8 +64,7 @@ void modem_save(struct modem *m)
     port_file(m, "rec", name);
     int q = record_save(r, m->manager->store.fd_modems, name);
     if (q < 0)
-        sd_journal_print(LOG_WARNING, "What is known of %s cannot be written: %s.", modem_title(m),
-                         strerror(-q));
+        log_message(LOG_WARNING, "What is known of %s cannot be written: %s.", modem_title(m), strerror(-q));
     m->remembered = q >= 0;
 }
 
@@ -98,7 +96,7 @@ static void move_file(const struct modem *m, const char *from, const char *to)
 {
     int fd = m->manager->store.fd_modems;
     if (renameat(fd, from, fd, to) < 0 && errno != ENOENT)
-        sd_journal_print(LOG_WARNING, "modems/%s cannot be renamed to %s: %s.", from, to, strerror(errno));
+        log_message(LOG_WARNING, "modems/%s cannot be renamed to %s: %s.", from, to, strerror(errno));
 }
 
 static void move_files(const struct modem *m, const char *serial, bool to_shelf)
@@ -201,8 +199,8 @@ int modem_add_table(struct modem *m, int memfd)
         return -ENOMEM;
     r = store_write(m->manager->store.fd_modems, name, joined, strlen(joined));
     if (r < 0)
-        sd_journal_print(LOG_WARNING, "A partition table of %s cannot be recorded: %s.", modem_title(m),
-                         strerror(-r));
+        log_message(LOG_WARNING, "A partition table of %s cannot be recorded: %s.", modem_title(m),
+                    strerror(-r));
     else if (!m->remembered)
         modem_save(m);
     return 0;

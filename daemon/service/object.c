@@ -3,10 +3,9 @@
 
 #include <errno.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/text.h"
+#include "service/log.h"
 
 int object_init(struct object *o, sd_bus *bus, const char *prefix, const char *id, const char *interface,
                 const sd_bus_vtable *vtable, void *userdata)
@@ -90,7 +89,7 @@ void object_flush(struct object *o)
     if (o->n_changed > 0 && o->slot) {
         int r = sd_bus_emit_properties_changed_strv(o->bus, o->path, o->interface, (char **)o->changed);
         if (r < 0 && r != -ENOTCONN)
-            sd_journal_print(LOG_WARNING, "%s: changes could not be signalled: %s.", o->path, strerror(-r));
+            log_message(LOG_WARNING, "%s: changes could not be signalled: %s.", o->path, strerror(-r));
     }
     o->n_changed = 0;
 }

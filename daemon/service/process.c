@@ -9,7 +9,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "build-id.h"
 

@@ -4,12 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/io.h"
 #include "base/text.h"
 #include "link/link.h"
+#include "service/log.h"
 
 enum { RECORD_SIZE_MAX = 256 * 1024, RECORD_PAIRS_MAX = 1024 };
 
@@ -155,8 +154,8 @@ int record_load(int dirfd, const char *name, struct record **ret)
         _cleanup_free_ char *aside = text_printf("%s.bad", name);
         if (aside)
             renameat(dirfd, name, dirfd, aside);
-        sd_journal_print(LOG_WARNING, "The record %s is damaged at line %zu; it was set aside as %s.bad.",
-                         name, line, name);
+        log_event(LOG_RECORD_DAMAGED, LOG_WARNING, NULL,
+                  "The record %s is damaged at line %zu; it was set aside as %s.bad.", name, line, name);
         return -EBADMSG;
     }
     *ret = steal_ptr(r);

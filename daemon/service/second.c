@@ -5,11 +5,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
 
 #include "base/text.h"
 #include "service/expect.h"
+#include "service/log.h"
 #include "service/process.h"
 
 enum { FACTS_MAX = 64, NAME_MAX_BYTES = 64 };
@@ -194,10 +193,10 @@ int second_reopen(int fd, int *ret)
             return -ETXTBSY;
         }
         if (!said)
-            sd_journal_print(LOG_WARNING,
-                             "The state directory's file system knows no leases (%s): a worker that keeps a "
-                             "file open after its end is not noticed.",
-                             strerror(errno));
+            log_message(LOG_WARNING,
+                        "The state directory's file system knows no leases (%s): a worker that keeps a "
+                        "file open after its end is not noticed.",
+                        strerror(errno));
         said = true;
     } else {
         (void)fcntl(reader, F_SETLEASE, F_UNLCK);

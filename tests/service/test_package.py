@@ -48,6 +48,7 @@ def test_everything_is_where_it_is_looked_for(installed):
         "/usr/share/dbus-1/system.d/org.qdld1.conf": 0o644, "/usr/share/dbus-1/system-services/org.qdld1.service": 0o644,
         "/usr/share/dbus-1/interfaces/org.qdld1.xml": 0o644, "/usr/share/polkit-1/actions/org.qdld1.policy": 0o644,
         "/usr/share/polkit-1/rules.d/60-qdld.rules": 0o644, "/usr/share/metainfo/org.qdld1.qdld.metainfo.xml": 0o644,
+        pkg_config("systemd", "catalogdir") + "/qdld.catalog": 0o644,
     }
     for page in (TOP / "man").iterdir():
         expected[f"/usr/share/man/man{page.suffix[1:]}/{page.name}"] = 0o644

@@ -322,6 +322,10 @@ def test_what_users_reach_on_the_bus(debian_bus, tmp_path, forge, plug, table):
         # And here the bus.
         for interface in ("org.freedesktop.LogControl1", "org.qdld1.Secret"):
             assert REJECTED in send_as_nobody(address, NAME, ROOT, interface + ".Anything")
+        control = "/org/freedesktop/LogControl1"
+        level = ["string:org.freedesktop.LogControl1", "string:LogLevel"]
+        assert send_as_nobody(address, NAME, control, "org.freedesktop.DBus.Properties.Get", *level) == ""
+        assert REJECTED in send_as_nobody(address, NAME, control, "org.freedesktop.DBus.Properties.Set", *level, "variant:string:debug")
     finally:
         assert service.stop() == 0
 
