@@ -13,6 +13,8 @@ static const char *activity(json_object *m)
         return "held";
     if (strcmp(dict_string(m, "Interrupted"), "/") != 0)
         return "interrupted";
+    if (dict_bool(m, "Looping"))
+        return "looping";
     return "";
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bus.h"
+#include "loop.h"
 #include "output.h"
 #include "select.h"
 
@@ -38,7 +39,7 @@ static void print_job(sd_bus *bus, const char *name, const char *path)
 static void print_modem(sd_bus *bus, json_object *m)
 {
     const char *mode = dict_string(m, "Mode"), *model = dict_string(m, "Model");
-    char usb[64] = "", when[FORMAT_SIZE];
+    char usb[64] = "", when[FORMAT_SIZE], loop[LOOP_TEXT_SIZE];
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
         if (strcmp(modes[i].mode, mode) == 0)
             mode = modes[i].text;
@@ -60,6 +61,8 @@ static void print_modem(sd_bus *bus, json_object *m)
     print_field("Hardware id", dict_string(m, "HardwareId"));
     print_field("PK hash", dict_string(m, "PkHash"));
     print_field("Storage", dict_string(m, "Storage"));
+    loop_text(m, loop);
+    print_field("Looping", loop);
     if (dict_bool(m, "Held"))
         print_field("Held", "yes, kept in emergency download mode");
     print_job(bus, "Job", dict_string(m, "Job"));

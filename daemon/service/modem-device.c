@@ -113,6 +113,7 @@ static bool is_stranger(struct manager *manager, const struct appearance *a)
 static void leave(struct modem *m)
 {
     struct job *j = m->job;
+    modem_loop_went(m);
     m->was_normal = is_kind(m, "normal");
     m->gone_at = now_usec();
     m->appearance = NULL;
@@ -165,6 +166,7 @@ static void on_appeared(void *userdata, const struct appearance *a)
     identify(m, a);
     if (a->vid == QUECTEL_VID && !m->remembered)
         modem_save(m);
+    modem_loop_came(m);
     modem_void_journals(m);
 
     if (!m->object.slot)

@@ -84,6 +84,7 @@ struct modem *modem_free(struct modem *m)
             break;
         }
     sd_event_source_disable_unref(m->release_timer);
+    sd_event_source_disable_unref(m->loop_timer);
     opener_free(m->opener);
     process_free(m->holder);
     object_done(&m->object);

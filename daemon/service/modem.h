@@ -3,8 +3,8 @@
 
 /*
  * A modem is a port with a memory (architecture). modem.c has the objects and what is learned of them,
- * modem-record.c what of it is remembered on disk, modem-device.c appearances and the holder, modem-serve.c
- * the hand-over to workers, modem-bus.c org.qdld1.Modem.
+ * modem-record.c what of it is remembered on disk, modem-device.c appearances and the holder, modem-loop.c
+ * whether it loops, modem-serve.c the hand-over to workers, modem-bus.c org.qdld1.Modem.
  *
  * What a port remembers is a hint; it is confirmed if the chip serial of what is there is the one that it was
  * learned with, or if we watched the modem go from normal mode to 9008 on this port just now. A different
@@ -13,6 +13,7 @@
  */
 
 #include "service/job.h"
+#include "service/loop.h"
 #include "service/manager.h"
 #include "service/opener.h"
 
@@ -46,6 +47,13 @@ struct modem {
     bool remembered;      /* has a record on disk */
     uint64_t seen_time;   /* realtime of the last appearance */
     uint64_t last_backup_time; /* property */
+
+    /* does it loop */
+    struct loop loop;
+    sd_event_source *loop_timer;
+    int looping; /* properties */
+    uint32_t loop_count;
+    uint64_t loop_period, loop_window, next_window;
 
     /* now */
     const struct appearance *appearance; /* NULL: absent */
@@ -110,6 +118,13 @@ void modem_void_journals(struct modem *m);
 void modem_hold(struct modem *m, struct process *p, uint64_t number);
 /* "normal", "edl", ...; "absent". */
 const char *modem_kind(const struct modem *m);
+
+/* ---- modem-loop.c ---- */
+/* Behind the change of `appearance`; and before it. */
+void modem_loop_came(struct modem *m);
+void modem_loop_went(struct modem *m);
+/* What is published, as of now. */
+void modem_loop_look(struct modem *m);
 
 /* ---- modem-serve.c ---- */
 /* Something changed that a job may wait for: every one gets what is its due now (service/serve.h). */

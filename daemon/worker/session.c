@@ -337,6 +337,7 @@ int session_replace_programmer(struct session *s, struct error *e)
     s->firehose = firehose_new(s->transport);
     if (!s->firehose)
         return error_set(e, ERROR_FAILED, "out of memory");
+    worker_phase(w, "reset", NULL);
     int r = firehose_power(s->firehose, FIREHOSE_POWER_EDL, &ignored);
     if (r == 0)
         r = transport_wait(s->transport, w->link, worker_wake, w, deadline_in(leave_time));
