@@ -43,5 +43,6 @@ void loop_text(json_object *modem, char out[LOOP_TEXT_SIZE])
     if (dict_u64(modem, "WindowUSec"))
         snprintf(window, sizeof(window), "window %.1f s, ", (double)dict_u64(modem, "WindowUSec") / USEC);
     next_text(modem, next);
-    snprintf(out, LOOP_TEXT_SIZE, "%s%s%u seen%s", period, window, (unsigned)dict_u64(modem, "LoopCount"), next);
+    snprintf(out, LOOP_TEXT_SIZE, "%s%s%u seen%s", period, window, (unsigned)dict_u64(modem, "LoopCount"),
+             next);
 }

@@ -6,12 +6,12 @@
  * publishes it.
  *
  * A turn is an appearance in 9008 that ended by itself within LOOP_SHORT_USEC, or one that a modem fell into
- * from normal mode less than LOOP_APART_USEC after it had booted (the other edge: firmware that starts, dies and
- * falls back each time). Two turns within LOOP_APART_USEC are a loop. It is over when no turn began for that
- * long, or when the modem has stayed in 9008 for more than LOOP_SHORT_USEC: held, or well.
+ * from normal mode less than LOOP_APART_USEC after it had booted (the other edge: firmware that starts, dies
+ * and falls back each time). Two turns within LOOP_APART_USEC are a loop. It is over when no turn began for
+ * that long, or when the modem has stayed in 9008 for more than LOOP_SHORT_USEC: held, or well.
  *
- * Period and window are lower medians of the last turns: one that was cut short by a replug, or stretched by a
- * turn that was missed, does not move them.
+ * Period and window are lower medians of the last turns: one that was cut short by a replug, or stretched by
+ * a turn that was missed, does not move them.
  */
 
 #include <stdbool.h>
@@ -31,7 +31,7 @@ struct loop {
         usec_t period; /* since the turn before came; 0: none, or we had a hand in it */
         usec_t window; /* how long it stayed; 0: not measured */
     } turns[LOOP_TURNS_MAX];
-    unsigned n; /* used ones, the newest last */
+    unsigned n;     /* used ones, the newest last */
     uint32_t count; /* turns of this loop */
     usec_t last;    /* when the last turn came */
     enum loop_place place;

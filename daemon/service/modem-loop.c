@@ -5,8 +5,8 @@
 #include "service/modem.h"
 
 #include <string.h>
-#include <syslog.h>
-#include <systemd/sd-journal.h>
+
+#include "service/log-about.h"
 
 static int on_loop_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
 {
@@ -22,10 +22,10 @@ static void arm_timer(struct modem *m, usec_t at)
     if (at == USEC_INFINITY)
         return;
     /* Without it the picture is old until the next appearance, and no worse. */
-    int r = sd_event_add_time(m->manager->event, &m->loop_timer, CLOCK_MONOTONIC, at, USEC_PER_SEC, on_loop_time,
-                              m);
+    int r = sd_event_add_time(m->manager->event, &m->loop_timer, CLOCK_MONOTONIC, at, USEC_PER_SEC,
+                              on_loop_time, m);
     if (r < 0)
-        sd_journal_print(LOG_WARNING, "The loop of %s cannot be timed: %s.", modem_title(m), strerror(-r));
+        log_message(LOG_WARNING, "The loop of %s cannot be timed: %s.", modem_title(m), strerror(-r));
 }
 
 static double seconds(usec_t usec)
@@ -36,13 +36,15 @@ static double seconds(usec_t usec)
 /* When it begins and when it is over; each turn is in the journal as an appearance. */
 static void tell_change(const struct modem *m, const struct loop_facts *f)
 {
-    if (f->looping && !m->looping)
-        sd_journal_print(LOG_NOTICE,
-                         "%s loops in emergency download mode: %u short appearances, every %.1f s, each of %.1f s.",
-                         modem_title(m), f->count, seconds(f->period), seconds(f->window));
-    else if (!f->looping && m->looping)
-        sd_journal_print(LOG_NOTICE, "%s does not loop any more, after %u appearances.", modem_title(m),
-                         m->loop_count);
+    char line[LOG_TEXT_MAX];
+    if (f->looping && !m->looping) {
+        snprintf(line, sizeof(line), "%s loops: %u short appearances, every %.1f s, each of %.1f s.",
+                 modem_title(m), f->count, seconds(f->period), seconds(f->window));
+        log_about_modem(m, LOG_MODEM_LOOPING, LOG_NOTICE, line);
+    } else if (!f->looping && m->looping) {
+        log_message(LOG_NOTICE, "%s does not loop any more, after %u appearances.", modem_title(m),
+                    m->loop_count);
+    }
 }
 
 void modem_loop_look(struct modem *m)
@@ -54,7 +56,8 @@ void modem_loop_look(struct modem *m)
     object_set_u32(&m->object, "LoopCount", &m->loop_count, f.count);
     object_set_u64(&m->object, "LoopPeriodUSec", &m->loop_period, f.period);
     object_set_u64(&m->object, "WindowUSec", &m->loop_window, f.window);
-    object_set_u64(&m->object, "NextWindowTime", &m->next_window, f.next ? realtime_usec() + (f.next - now) : 0);
+    object_set_u64(&m->object, "NextWindowTime", &m->next_window,
+                   f.next ? realtime_usec() + (f.next - now) : 0);
     arm_timer(m, f.check_at);
 }
 

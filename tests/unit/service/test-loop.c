@@ -78,7 +78,7 @@ static void test_the_next_window_is_always_ahead(void **state _unused_)
     turn(&s, 9 * S, 5 * S);
     turn(&s, 9 * S, 5 * S);
     assert_int_equal(look(&s).next, s.now + 14 * S); /* this very moment is not ahead */
-    s.now += 20 * S; /* one was missed */
+    s.now += 20 * S;                                 /* one was missed */
     assert_int_equal(look(&s).next, s.now + 8 * S);
     s.now += 8 * S;
     come(&s, LOOP_EDL);
