@@ -108,6 +108,15 @@ static void order_unit(const struct modem *m, struct order *o)
         add_fd(o, "recorded", tables);
 }
 
+/* How much time it gives: nothing if it does not loop. */
+static void order_loop(const struct modem *m, struct order *o)
+{
+    if (m->loop_window > 0)
+        add_number(o, "window-usec", m->loop_window);
+    if (m->loop_period > 0)
+        add_number(o, "loop-period-usec", m->loop_period);
+}
+
 static void order_plan(struct job *j, struct order *o)
 {
     add_option(o, "firmware", j->firmware_id);
@@ -122,6 +131,7 @@ static void order_flash(struct job *j, struct order *o)
 {
     const struct config *c = &j->manager->config;
     order_plan(j, o);
+    order_loop(j->modem, o);
     add_number(o, "wait-device-usec", c->wait_device);
     add_number(o, "boot-usec", c->boot_timeout);
     add_option(o, "came-from-normal", "0"); /* the service takes no modem from normal mode yet */
@@ -141,6 +151,7 @@ static void order_saving(struct job *j, struct order *o)
     if (j->firmware_id[0])
         add_fd(o, "package", open_firmware(j));
     order_unit(j->modem, o);
+    order_loop(j->modem, o);
 }
 
 static void order_backup(struct job *j, struct order *o)

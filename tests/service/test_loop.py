@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -116,3 +117,27 @@ def test_a_loop_is_seen_through_a_job(service, new_modem, make_package, kind):
     assert service.get(path, MODEM, "ChipSerial") == "49cbd7ef"
     count = service.get(path, MODEM, "LoopCount")
     wait_until(lambda: service.get(path, MODEM, "LoopCount") > count, what="another turn")
+
+
+def test_a_job_is_told_how_much_time_the_loop_gives(new_service, plug, forge, make_package):
+    service = new_service().start(worker=forge("""
+order = begin()
+if order.kind in ("import", "verify"):
+    say("READY=1")
+    import_done(order, chip="SDX55", programmer="prog.elf") if order.kind == "import" else finish()
+fail_job("Failed", "window %s, period %s" % (order.options.get("window-usec"), order.options.get("loop-period-usec")))
+"""))
+    turns = Turns(service, plug)
+    path = turns.one(window=0.2, gap=0.1)
+
+    def told():
+        with pytest.raises(dbus.exceptions.DBusException) as e:
+            service.call(path, MODEM, "Backup", service.no_options())
+        return re.search(r"window (\w+), period (\w+)", e.value.get_dbus_message()).groups()
+    archive = service.directory / "package"
+    archive.write_bytes(b"package")
+    assert service.wait_job(service.import_file(archive)) == "done"
+    assert told() == ("None", "None")
+    turns.one(window=0.2, gap=0.1)
+    f = facts(service, path)
+    assert told() == (str(f["WindowUSec"]), str(f["LoopPeriodUSec"])) and f["WindowUSec"] > 0 and f["LoopPeriodUSec"] > 0
