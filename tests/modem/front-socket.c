@@ -359,8 +359,8 @@ static int settle(struct front *f)
     return r < 0 ? r : 0;
 }
 
-/* Makes current the next datagram with something to say. */
-static int next_datagram(struct front *f)
+/* Makes current the next datagram with something to say. -ETIMEDOUT: none came until then (0: for ever). */
+static int next_datagram(struct front *f, int64_t until)
 {
     short events;
     int r;
@@ -382,7 +382,7 @@ static int next_datagram(struct front *f)
         if (r == 0)
             r = receive(f, &f->current);
         if (r == -EAGAIN)
-            r = wait_events(f, POLLIN, 0, &events);
+            r = wait_events(f, POLLIN, until, &events) ?: -ETIMEDOUT;
         if (r < 0)
             return r;
     }
@@ -391,14 +391,21 @@ static int next_datagram(struct front *f)
 
 int front_read(struct front *f, void *buffer, size_t size, size_t *ret_length)
 {
+    return front_read_until(f, buffer, size, 0, ret_length);
+}
+
+int front_read_until(struct front *f, void *buffer, size_t size, int64_t until, size_t *ret_length)
+{
     size_t got = 0;
 
     while (got < size) {
         struct datagram *d;
         size_t n;
         bool end;
-        int r = next_datagram(f);
+        int r = next_datagram(f, until);
 
+        if (r == -ETIMEDOUT && got)
+            break;
         if (r < 0)
             return r;
         d = f->current;

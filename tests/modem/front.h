@@ -100,6 +100,9 @@ void front_vanish(struct front *f);
  */
 int front_read(struct front *f, void *buffer, size_t size, size_t *ret_length);
 
+/* The same until a time of trace_now(), 0 for ever: -ETIMEDOUT, nothing came until then. */
+int front_read_until(struct front *f, void *buffer, size_t size, int64_t until, size_t *ret_length);
+
 /* Sends bytes IN without an end of transfer of their own: if length is a multiple of the packet size, more or
    a ZLP follows. Waits until the host has polled and takes them. */
 int front_write(struct front *f, const void *data, size_t length);

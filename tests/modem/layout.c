@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "efs.h"
+#include "factory.h"
 #include "trace.h"
 
 /* reference/edl.md 2.8 */
@@ -175,11 +177,9 @@ bool layout_first_page(const struct nand *n, const struct partition *p, uint32_t
 
 /* ---- a fresh flash ---- */
 
-/* Content that a test recognises: who wrote it, where, and noise that no other page has. */
-static void unit_page(const struct scenario *s, const char *name, uint32_t index, uint8_t *page,
-                      uint32_t size)
+void layout_unit_page(const char *name, uint32_t serial, uint32_t index, uint8_t *page, uint32_t size)
 {
-    uint32_t noise = (uint32_t)s->serial ^ index * 0x9E3779B1u;
+    uint32_t noise = serial ^ index * 0x9E3779B1u;
 
     for (const char *p = name; *p; p++)
         noise = noise * 31 + (uint8_t)*p;
@@ -187,7 +187,7 @@ static void unit_page(const struct scenario *s, const char *name, uint32_t index
         noise = noise * 1664525 + 1013904223;
         page[i] = (uint8_t)(noise >> 24);
     }
-    snprintf((char *)page, 64, "%s of unit %08x, page %u", name, (uint32_t)s->serial, index);
+    snprintf((char *)page, 64, "%s of unit %08x, page %u", name, serial, index);
 }
 
 /* The nth good block of a partition: its first page; false: there are not so many, or not even the partition.
@@ -217,7 +217,7 @@ static void fill_unit_data(struct nand *n, const struct scenario *s, const struc
 
     for (uint32_t b = 0; good_block(n, p, b, &first); b++)
         for (uint32_t i = 0; i < pages_per_block; i++) {
-            unit_page(s, name, b * n->pages_per_block + i, page, n->page_size);
+            layout_unit_page(name, (uint32_t)s->serial, b * n->pages_per_block + i, page, n->page_size);
             nand_program_page(n, first + i, page);
         }
 }
@@ -229,13 +229,13 @@ static void fill_rawdata(struct nand *n, const struct scenario *s, const struct 
 
     if (!good_block(n, layout_find(l, "RAWDATA"), 0, &first))
         return;
-    unit_page(s, "RAWDATA", 0, page, n->page_size);
+    layout_unit_page("RAWDATA", (uint32_t)s->serial, 0, page, n->page_size);
     memset(page, 0, RAWDATA_TYPE + RAWDATA_TEXT_MAX);
     memcpy(page, rawdata_magic, sizeof(rawdata_magic));
     memcpy(page + RAWDATA_NAME, s->project, strnlen(s->project, RAWDATA_TEXT_MAX - 1));
     memcpy(page + RAWDATA_TYPE, s->project_type, strnlen(s->project_type, RAWDATA_TEXT_MAX - 1));
     nand_program_page(n, first, page);
-    unit_page(s, "RAWDATA", 1, page, n->page_size);
+    layout_unit_page("RAWDATA", (uint32_t)s->serial, 1, page, n->page_size);
     nand_program_page(n, first + 1, page);
 }
 
@@ -289,7 +289,7 @@ static void fill_image(struct nand *n, const struct scenario *s, const struct la
     for (uint32_t i = 0; i < pages; i++) {
         if (!good_block(n, p, i / n->pages_per_block, &first))
             return;
-        unit_page(s, name, i, page, n->page_size);
+        layout_unit_page(name, (uint32_t)s->serial, i, page, n->page_size);
         if (i == 1 && (strcmp(name, "modem") == 0 || strcmp(name, "system") == 0))
             snprintf((char *)page + 128, 256, "QUECTEL_VERSION=%s", s->version);
         if (i == 0 && strcmp(name, "SBL") == 0)
@@ -298,7 +298,20 @@ static void fill_image(struct nand *n, const struct scenario *s, const struct la
     }
 }
 
-void layout_fill(struct nand *n, const struct scenario *s)
+static bool fill_efs(struct nand *n, const struct scenario *s)
+{
+    struct efs e = {.nand = n, .scenario = s, .serial = (uint32_t)s->serial};
+    bool ok;
+
+    if (s->calibration == CALIBRATION_ERASED)
+        return true;
+    factory_fill(&e);
+    ok = efs_log_fresh(&e, n->pages_per_block * 5 / 8);
+    efs_free(&e);
+    return ok;
+}
+
+bool layout_fill(struct nand *n, const struct scenario *s)
 {
     static const char *const images[] = {"TZ",         "boot",    "recovery", "modem",
                                          "recoveryfs", "usrdata", "system"};
@@ -306,10 +319,9 @@ void layout_fill(struct nand *n, const struct scenario *s)
     struct layout l;
 
     if (s->initial == INITIAL_BLANK)
-        return;
+        return true;
     layout_default(&l, n->blocks);
     fill_mibib(n, s, &l);
-    fill_unit_data(n, s, &l, "EFS2", n->pages_per_block * 5 / 8);
     fill_unit_data(n, s, &l, "sys_rev", 3);
     fill_unit_data(n, s, &l, "cust_info", 2);
     fill_unit_data(n, s, &l, "misc", 1);
@@ -319,4 +331,5 @@ void layout_fill(struct nand *n, const struct scenario *s)
         fill_image(n, s, &l, images[i], image_pages);
     if (s->initial == INITIAL_WORKING)
         fill_image(n, s, &l, "SBL", n->pages_per_block);
+    return fill_efs(n, s);
 }

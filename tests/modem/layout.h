@@ -50,8 +50,12 @@ const struct partition *layout_at(const struct layout *l, uint32_t block);
 bool layout_first_page(const struct nand *n, const struct partition *p, uint32_t *ret_page);
 
 /* Fills a new flash: unit data that must survive everything, and as much of a firmware as the scenario says.
- */
-void layout_fill(struct nand *n, const struct scenario *s);
+   False: EFS2 is too small for what it is to have. */
+bool layout_fill(struct nand *n, const struct scenario *s);
+
+/* Content that a test recognises: in the first 64 bytes in words whose it is and where, then noise that no
+   other page has. */
+void layout_unit_page(const char *name, uint32_t serial, uint32_t index, uint8_t *page, uint32_t size);
 
 /* RAWDATA. */
 enum { RAWDATA_MAGIC_SIZE = 8, RAWDATA_NAME = 0x10, RAWDATA_TYPE = 0x30, RAWDATA_TEXT_MAX = 0x20 };

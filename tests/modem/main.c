@@ -148,8 +148,8 @@ static int make_flash(const struct options *o, const struct scenario *s)
     r = nand_create(o->flash, s->geometry == GEOMETRY_2K ? PAGE_2K : PAGE_4K, PAGES_PER_BLOCK, o->blocks);
     if (r == 0)
         r = nand_open(&n, o->flash, healthy);
-    if (r == 0)
-        layout_fill(&n, s);
+    if (r == 0 && !layout_fill(&n, s))
+        r = -ENOSPC;
     nand_close(&n);
     free(healthy);
     return r;

@@ -217,6 +217,6 @@ int modem_run(struct modem *m)
         if (r < 0)
             return 0;
         m->stay_in_edl = ended == MODE_RESET_TO_EDL;
-        l.mode = power_on(&l);
+        l.mode = ended == MODE_CRASH ? MODE_IS_CRASH : power_on(&l);
     }
 }

@@ -33,6 +33,7 @@ enum mode_end {
     MODE_PROGRAMMER = 1, /* PBL: the programmer was accepted */
     MODE_RESET,
     MODE_RESET_TO_EDL,
+    MODE_CRASH,
     MODE_OFF,
 };
 

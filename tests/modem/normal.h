@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * Normal mode: all that is there of the running firmware is its DIAG port (reference/edl.md 3.2), which knows
- * the version and the way to 9008. HDLC frames, CRC-16/X-25.
+ * Normal mode: all that is there of the running firmware is its DIAG port (diag.h), and the file system that
+ * it keeps in EFS2 (efs.h).
  */
 
 #include "modem.h"
 
-/* Until it is switched to 9008 (MODE_RESET_TO_EDL), or until us microseconds are over (MODE_RESET; -1 never),
-   or -ENODEV. */
+/* Until the host ends it by DIAG (an enum mode_end), or until us microseconds are over (MODE_RESET; -1
+   never), or -ENODEV. */
 int normal_run(struct modem *m, const char *version, int64_t us);

@@ -80,6 +80,16 @@ static const struct setting settings[] = {
     SWITCH(program_ff, "yes", "no: a page of nothing but 0xFF is passed over when it is programmed"),
     SWITCH(torn, "yes", "power loss while programming or erasing ruins the page or block at hand"),
 
+    CHOICE(calibration, "factory", "factory|erased|none|no-imei|partial",
+           "EFS2 of a fresh flash: all that the factory wrote, erased, an empty file system, without NV 550, "
+           "half of rfnv"),
+    TEXT(imei, "", "IMEI in NV 550 of a fresh flash; empty: made of the serial"),
+    NUMBER(nv_items, "238", "numbered NV items of a fresh flash"),
+    NUMBER(nv_contexts, "3", "subscriptions with numbered items of their own; 0: the modem has no 4b 30"),
+    NUMBER(rfnv_items, "150", "items in /nv/item_files/rfnv of a fresh flash, and that the radio wants"),
+    NUMBER(efs_large_kib, "0", "so many KiB of large files in EFS2 of a fresh flash"),
+    NUMBER(efs_journal, "0", "so many changes of EFS2 without a sync, then ENOSPC; 0 no limit"),
+
     NUMBER(program_us, "0", "programming of one page"),
     NUMBER(erase_us, "0", "erasing of one block"),
     NUMBER(read_us, "0", "reading of one page"),
@@ -156,6 +166,15 @@ static const struct setting settings[] = {
         "a ZLP follows an IN transfer that is a multiple of the packet size; each: every payload of a read"),
     CHOICE(zlp_extra, "ignore", "ignore|error", "a ZLP in raw data although ZlpAwareHost=0"),
     CHOICE(after_nak, "continue", "continue|hang", "what the programmer does after it said NAK"),
+
+    NUMBER(mobile_model, "334", "mobile_model_id in the answer to 7c"),
+    CHOICE(diag_spc, "none", "none|writes|all",
+           "what of NV and EFS is refused with 42 before the SPC was given"),
+    TEXT(spc, "000000", "the SPC"),
+    CHOICE(diag_password, "none", "none|writes|all",
+           "what is refused with 47 before the password (FF…FE) was given"),
+    SWITCH(diag_offline, "yes", "NV and EFS are written only offline or in factory test mode, else 18"),
+    CHOICE(nv_imei, "once", "once|writable|read-only", "writes of NV 550"),
 
     {"fault", TYPE_FAULTS, AT(fault), "", NULL,
      "KIND@POINT: unplug|hang|nak|garbage @ command:N|done:N|byte:N|out:N[+OFFSET]|in:N[+OFFSET]; may be "

@@ -46,6 +46,15 @@ enum unsupported_kind { UNSUPPORTED_END_IMAGE, UNSUPPORTED_ZERO, UNSUPPORTED_SIL
 enum tolerance_kind { TOLERANCE_IGNORE, TOLERANCE_ERROR };
 enum boots_kind { BOOTS_YES, BOOTS_NO, BOOTS_OTHER_VERSION, BOOTS_ONCE_MORE };
 enum initial_kind { INITIAL_BRICK, INITIAL_WORKING, INITIAL_BLANK };
+enum calibration_kind {
+    CALIBRATION_FACTORY,
+    CALIBRATION_ERASED,
+    CALIBRATION_NONE,
+    CALIBRATION_NO_IMEI,
+    CALIBRATION_PARTIAL
+};
+enum lock_kind { LOCK_NONE, LOCK_WRITES, LOCK_ALL };
+enum nv_imei_kind { NV_IMEI_ONCE, NV_IMEI_WRITABLE, NV_IMEI_READ_ONLY };
 enum geometry_kind { GEOMETRY_4K, GEOMETRY_2K };
 enum family_kind { FAMILY_AUTO, FAMILY_DEVPRG, FAMILY_9X07 };
 enum configure_kind { CONFIGURE_ACK, CONFIGURE_NAK_ONCE, CONFIGURE_LARGER, CONFIGURE_SECOND_NAK };
@@ -98,6 +107,10 @@ struct scenario {
     struct number_list bad, fail_program, fail_erase, unreadable, flip, erase_skips;
     int64_t flip_always, erase_skips_always, program_ff, torn;
 
+    /* What its factory left in EFS2. */
+    int64_t calibration, nv_items, nv_contexts, rfnv_items, efs_large_kib, efs_journal;
+    char imei[SCENARIO_TEXT_MAX];
+
     /* Time. */
     int64_t program_us, erase_us, read_us, command_us, open_ms, read_data_us, programmer_start_ms;
     int64_t window_ms, gap_ms, reboot_ms, replug_ms, once_more_ms, host_wait_ms, power_delay;
@@ -117,6 +130,10 @@ struct scenario {
     int64_t chatty, logs_after_response, log_flood, big_log, split, glue, trailing_nuls, raw_glued,
         garbage_text;
     int64_t in_zlp, zlp_extra, after_nak;
+
+    /* DIAG. */
+    int64_t mobile_model, diag_spc, diag_password, diag_offline, nv_imei;
+    char spc[SCENARIO_TEXT_MAX];
 
     /* Faults. */
     struct text_list fault;
