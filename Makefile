@@ -41,7 +41,7 @@ CFLAGS += -std=gnu17 $(OPT) $(WARN) -fstack-protector-strong -fno-strict-aliasin
 LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
 
 PACKAGES := libsystemd libudev libusb-1.0 libxml-2.0 libarchive json-c libcrypto inih libseccomp
-ifneq ($(filter-out deps deb demo check clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps deb demo check check-system clean,$(or $(MAKECMDGOALS),all)),)
 CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 endif
 
@@ -181,6 +181,12 @@ $(BUILD)/still-clock.so: tests/faults/still-clock.c
 check-faults: all $(BUILD)/still-clock.so
 	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/faults/faults.py
 
+# The packages in a VM with a real kernel, udev, systemd and polkit: tests/system. ONLY="words" runs some of it.
+check-system:
+	@tests/install-deps mmdebstrap qemu-system-x86 cpio dpkg-dev debhelper lintian
+	@+$(MAKE) -s all deb
+	@BUILD=$(abspath $(BUILD)) tests/system/check-system
+
 check-style:
 	tests/check-style
 
@@ -199,6 +205,7 @@ check:
 	+$(MAKE) -s check-service
 	+$(MAKE) -s check-rules
 	+$(MAKE) -s fuzz SECONDS=3
+	+$(MAKE) -s check-system
 
 bench: all $(BUILD)/bare-writer
 	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
@@ -241,7 +248,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-restore check-faults check-style deps clean FORCE
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-restore check-faults check-system check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What scenarios are written with: modems to plug, users to be, waits that end. See ../README.md."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+SHARE = pathlib.Path("/ring")
+OUT = pathlib.Path("/out")
+WORK = pathlib.Path("/run/ring")
+FIRMWARE = SHARE / "firmware"
+VERSION = "RM502QGLAAR05A03M4G_01.001.01.001"
+PORTS = 10
+# How long anything may take that does not depend on a deadline of ours: under emulation on a busy machine.
+PATIENCE = 120.0
+
+sys.path.insert(0, str(SHARE / "bin"))
+import flash as flashfile  # noqa: E402
+
+USERS = {
+    "member": "of group qdl once README's install section was followed, no administrator",
+    "outsider": "may nothing",
+    "boss": "an administrator: of group sudo",
+}
+PASSWORD = "correct horse"
+
+
+class Skip(Exception):
+    """Raised with the reason where a scenario cannot run on this machine."""
+
+
+def scenario(function=None, *, always=False):
+    """Marks a function as a scenario; its docstring is the line that is printed. always: others stand on it."""
+    def mark(f):
+        f.scenario, f.always = True, always
+        return f
+    return mark(function) if function else mark
+
+
+# ---- commands and users ----
+
+class Done:
+    def __init__(self, command, code, out, err):
+        self.command, self.code, self.out, self.err = command, code, out, err
+
+    def __str__(self):
+        said = " / ".join((self.err.strip() or self.out.strip() or "(nothing)").splitlines()[-4:])
+        return f"exit {self.code} and {said[-400:]} from {' '.join(map(str, self.command))}"
+
+
+def run(*command, code=0, timeout=PATIENCE, **options):
+    """As root. code: what it has to exit with; None: whatever."""
+    p = subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+                       check=False, **options)
+    done = Done(command, p.returncode, p.stdout.decode(errors="replace"), p.stderr.decode(errors="replace"))
+    assert code is None or done.code == code, f"{done} (exit {code} expected)"
+    return done
+
+
+def as_user(user, *command, **options):
+    """Without a session, as from cron or a service. The groups are those that the user has now."""
+    if user == "root":
+        return run(*command, **options)
+    return run("runuser", "-u", user, "--", *command, **options)
+
+
+class Background:
+    """A command of a user that goes on; text() is what it said so far."""
+
+    def __init__(self, user, *command):
+        self.command = [str(c) for c in command]
+        full = self.command if user == "root" else ["runuser", "-u", user, "--", *self.command]
+        self.path = WORK / f"background-{len(_background)}-{os.path.basename(self.command[0])}.log"
+        with open(self.path, "wb") as f:
+            self.process = subprocess.Popen(full, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT)
+        _background.append(self)
+
+    def text(self):
+        return self.path.read_text(errors="replace")
+
+    def end(self, code=0, timeout=PATIENCE):
+        """Waits for its end; the text. code as for run()."""
+        try:
+            got = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{' '.join(self.command)} did not end in {timeout:.0f} s: {self.text()[-600:]}") from None
+        assert code is None or got == code, f"{' '.join(self.command)}: exit {got} (expected {code}): {self.text()[-600:]}"
+        return self.text()
+
+
+_background = []
+
+
+def wait(condition, what, timeout=PATIENCE):
+    """The condition's first true value."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"{what}: not in {timeout:.0f} s"
+        time.sleep(0.05)
+
+
+# ---- modems ----
+
+_taken = {}
+
+
+class Modem:
+    """A virtual modem on a USB port of its own, plugged in when this returns. Settings are those of tests/modem/README.md."""
+
+    made = 0
+
+    def __init__(self, *settings, blocks=2048, plug=True):
+        self.port = next(n for n in range(PORTS) if n not in _taken)
+        _taken[self.port] = self
+        Modem.made += 1
+        self.serial = f"{0x49cb0000 + Modem.made:08x}"
+        self.name = f"modem-{Modem.made}"
+        self.file = WORK / f"{self.name}.flash"
+        self.trace_path = WORK / f"{self.name}.trace"
+        self.settings = [x for s in (f"serial={self.serial}", "host_wait_ms=-1", *settings) for x in ("--set", s)]
+        bus = next(pathlib.Path(f"/sys/devices/platform/dummy_hcd.{self.port}").glob("usb*")).name[3:]
+        self.kernel = f"{bus}-1"
+        self.device = pathlib.Path(f"/sys/bus/usb/devices/{self.kernel}")
+        self.process = None
+        run(SHARE / "bin/virtual-modem", "--flash", self.file, "--make-flash", "--blocks", blocks, *self.settings)
+        with flashfile.Flash(self.file) as f:
+            self.before = flashfile.Snapshot.of(f)
+        if plug:
+            self.plug()
+
+    def plug(self):
+        with open(WORK / f"{self.name}.log", "ab") as f:
+            self.process = subprocess.Popen([SHARE / "bin/virtual-modem", "--flash", self.file, "--gadget", f"dummy_udc.{self.port}", "--trace",
+                                             self.trace_path, *self.settings], stderr=f)
+        self.wait_present()
+
+    def wait_present(self):
+        wait(lambda: self.id() or self.process.poll() is not None, f"{self.name} on the bus")
+        assert self.process.poll() is None, f"{self.name} ended: {(WORK / (self.name + '.log')).read_text()}"
+
+    def unplug(self):
+        """And switched off: what it was doing is gone as with the power."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+        self.process = None
+        wait(lambda: not self.id(), f"{self.name} off the bus")
+
+    def id(self):
+        """vid:pid of what is plugged there now, or None."""
+        try:
+            return ":".join((self.device / n).read_text().strip() for n in ("idVendor", "idProduct"))
+        except OSError:
+            return None
+
+    def node(self):
+        return pathlib.Path("/dev/bus/usb/{:03d}/{:03d}".format(*(int((self.device / n).read_text()) for n in ("busnum", "devnum"))))
+
+    def trace(self):
+        try:
+            return self.trace_path.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def wait_trace(self, pattern, timeout=PATIENCE):
+        """The match of a line of the trace."""
+        return wait(lambda: re.search(pattern, self.trace(), re.M), f"{self.name}: {pattern} in its trace", timeout)
+
+    def wait_stopped(self):
+        """Until fault=stop@… has stopped it."""
+        def stopped():
+            pid, status = os.waitpid(self.process.pid, os.WNOHANG | os.WUNTRACED)
+            assert not pid or os.WIFSTOPPED(status), f"{self.name} ended"
+            return pid
+        wait(stopped, f"{self.name} at the point where it stops")
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def rows(self):
+        """What qdld says about the modem that is there now: ListModems' dictionaries."""
+        return [m for m in json.loads(run("qdlctl", "list", "--json=short").out) if m.get("KernelName") == self.kernel]
+
+    def expect_flashed(self, package="small", normal=True):
+        """Its flash holds the package page by page, all else as it was; it runs the new firmware."""
+        if normal:
+            wait(lambda: self.id() == "2c7c:0800", f"{self.name} in normal mode (is {self.id()})")
+        with flashfile.Flash(self.file) as f:
+            verdict = flashfile.compare_package(f, self.before, str(FIRMWARE / package / VERSION))
+        assert verdict, f"{self.name}: {verdict}"
+        self.expect_no_violation()
+
+    def expect_unchanged(self):
+        with flashfile.Flash(self.file) as f:
+            verdict = flashfile.compare_unchanged(f, self.before)
+        assert verdict, f"{self.name}: {verdict}"
+
+    def expect_no_violation(self):
+        bad = re.search(r"^.*VIOLATION.*$", self.trace(), re.M)
+        assert not bad, f"{self.name}: {bad.group(0)}"
+
+    def flash_command(self, package="small", ending=".zip", *options):
+        """For a user: the whole of it in one command."""
+        return ["qdlctl", "flash", self.kernel, FIRMWARE / package / (VERSION + ending), "--yes", f"--modem-version={VERSION}", *options]
+
+
+# ---- the service ----
+
+def installed():
+    return os.path.exists("/usr/bin/qdlctl")
+
+
+def show(*names, unit="qdld"):
+    """Properties of the unit, as strings."""
+    out = run("systemctl", "show", unit, *[f"--property={n}" for n in names]).out
+    found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    return found if len(names) > 1 else found[names[0]]
+
+
+def jobs():
+    return json.loads(run("qdlctl", "jobs", "--json=short").out)
+
+
+def running_jobs():
+    return [j for j in jobs() if not j.get("Result")]
+
+
+def journal(since, *matches):
+    return run("journalctl", "--no-pager", "-o", "cat", f"--since=@{since:.3f}", *matches).out
+
+
+# ---- before and after ----
+
+def prepare():
+    WORK.mkdir(exist_ok=True)
+    WORK.chmod(0o755)
+    OUT.mkdir(exist_ok=True)
+    run("mount", "-t", "9p", "-o", "trans=virtio,version=9p2000.L,msize=262144", "out", OUT)
+    for name in USERS:
+        run("useradd", "--create-home", "--shell", "/bin/bash", name)
+    run("usermod", "-a", "-G", "sudo", "boss")
+    for name in USERS:
+        subprocess.run(["chpasswd"], input=f"{name}:{PASSWORD}\n", text=True, check=True)
+    run("modprobe", "dummy_hcd", f"num={PORTS}")
+    run("modprobe", "libcomposite")
+    run("mountpoint", "/sys/kernel/config")
+
+
+def tidy():
+    """After each scenario: nothing plugged, nothing running, the service as it should be."""
+    for b in _background:
+        if b.process.poll() is None:
+            b.process.terminate()
+            b.process.wait(PATIENCE)
+    _background.clear()
+    for m in list(_taken.values()):
+        m.unplug()
+        for path in (m.file, m.trace_path, WORK / f"{m.name}.log"):
+            path.unlink(missing_ok=True)
+    _taken.clear()
+    for path in WORK.glob("*.log"):
+        path.unlink()
+    if installed() and os.path.exists("/lib/systemd/system/qdld.service"):
+        run("systemctl", "start", "qdld")
+        for j in running_jobs():
+            run("qdlctl", "cancel", j["path"].rsplit("/", 1)[1], code=None)
+        wait(lambda: not running_jobs(), "the end of all jobs")

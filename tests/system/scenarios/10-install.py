@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From nothing to a running service, as README.md tells it."""
+
+import os
+import pathlib
+import re
+import shutil
+
+from ring import SHARE, run, scenario, show
+
+
+def install_section():
+    """The commands of the README's install section for Debian, without those that were run where the VM was made."""
+    text = (SHARE / "README.md").read_text()
+    block = re.search(r"^## Install$.*?^((?:    [^\n]*\n)+)", text, re.M | re.S).group(1)
+    commands = [re.sub(r"\s+#.*", "", line.strip()) for line in block.splitlines()]
+    assert commands.pop(0) == "make deb", commands
+    return commands
+
+
+@scenario(always=True)
+def install_as_the_readme_says():
+    """each command of README's install section, as written, by an ordinary user with sudo"""
+    pathlib.Path("/etc/sudoers.d/member").write_text("member ALL=(ALL) NOPASSWD: ALL\n")
+    checkout = pathlib.Path("/home/member/qdld")
+    shutil.copytree(SHARE / "deb", checkout / "build" / "deb")
+    try:
+        for command in install_section():
+            # A new login each time: group qdl counts from the next one on.
+            run("su", "--login", "member", "-c", f"cd qdld && export USER=member SYSTEMD_PAGER=cat DEBIAN_FRONTEND=noninteractive; {command}",
+                timeout=300)
+    finally:
+        os.unlink("/etc/sudoers.d/member")
+        shutil.rmtree(checkout)
+    assert "qdl" in run("id", "-nG", "member").out.split()
+
+
+@scenario
+def unit_is_active_and_says_so():
+    """Type=notify reached READY, the bus name is owned by user qdld, STATUS has words"""
+    got = show("ActiveState", "SubState", "Type", "UnitFileState", "StatusText", "MainPID", "NRestarts")
+    assert (got["ActiveState"], got["SubState"], got["Type"], got["UnitFileState"]) == ("active", "running", "notify", "enabled"), got
+    assert got["StatusText"] and got["NRestarts"] == "0", got
+    status = run("busctl", "--system", "status", "org.qdld1").out
+    assert f"PID={got['MainPID']}" in status, status
+    assert run("ps", "-o", "user=", "-p", got["MainPID"]).out.strip() == "qdld"
+
+
+@scenario
+def sandbox_is_what_the_unit_says():
+    """no capability, no_new_privs, seccomp, a mount namespace of its own: read off the running process"""
+    pid = show("MainPID")
+    status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, (name, status[name])
+    assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2", status
+    assert os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/1/ns/mnt")
+    exposure = run("systemd-analyze", "security", "--no-pager", "qdld").out.splitlines()[-1]
+    assert float(re.search(r"(\d+\.\d)", exposure).group(1)) <= 1.6, exposure

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Flashes that nothing disturbs."""
+
+import shutil
+from xml.etree import ElementTree
+
+from ring import FIRMWARE, VERSION, WORK, Modem, as_user, run, scenario
+
+
+def package_for_qdl(name):
+    """Quectel's XML as Debian's qdl wants it: a label, a last_sector, and no path of another system. (programmer, XML)"""
+    place = WORK / "qdl"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    firehose = FIRMWARE / name / VERSION / "update" / "firehose"
+    for path in [*firehose.iterdir(), *firehose.parent.iterdir()]:
+        if path.is_file():
+            shutil.copy(path, place)
+    xml, = place.glob("rawprogram*.xml")
+    tree = ElementTree.parse(xml)
+    for e in tree.getroot():
+        e.set("last_sector", str(int(e.get("start_sector")) + int(e.get("num_partition_sectors")) - 1))
+        if e.get("filename"):
+            e.set("label", e.get("filename").split("\\")[-1])
+            e.set("filename", e.get("filename").split("\\")[-1])
+    tree.write(xml)
+    programmer, = place.glob("prog_*")
+    return programmer, xml
+
+
+@scenario
+def qdl_of_debian_flashes_the_virtual_modem():
+    """the peer check: a tool that shares nothing with us takes the modem for a real one"""
+    run("systemctl", "stop", "qdld")
+    modem = Modem("sahara_zlp=ignore")
+    programmer, xml = package_for_qdl("small")
+    run("qdl", "--storage", "nand", "--include", WORK / "qdl", programmer, xml, timeout=300)
+    modem.expect_flashed()
+
+
+@scenario
+def member_flashes_from_a_zip():
+    """qdlctl flash PACKAGE.zip by a user of group qdl, no password, compared page by page"""
+    modem = Modem()
+    as_user("member", *modem.flash_command(), timeout=300)
+    modem.expect_flashed()
