@@ -28,6 +28,7 @@ static const struct row {
     {"org.qdld1.Modem", "Backup", "backup", NULL},
     {"org.qdld1.Modem", "Restore", "restore", NULL},
     {"org.qdld1.Modem", "Reset", "enter-edl", "reset"},
+    {"org.qdld1.Modem", "Inhibit", "inhibit", NULL},
     {"org.qdld1.Firmware", "Verify", "import", NULL},
     {"org.qdld1.Firmware", "Remove", "manage", "import"},
     {"org.qdld1.Backup", "Open", "export-backup-other", "export-backup"},

@@ -14,6 +14,7 @@
 #include "service/firmware.h"
 #include "service/log-about.h"
 #include "service/modem.h"
+#include "service/neighbours.h"
 
 void job_broken(struct job *j, const char *format, ...)
 {
@@ -159,6 +160,7 @@ static void tell_end(struct job *j)
     object_set_string(&j->object, "RecoveryHint", &j->recovery_hint, hint_name(j->error.hint));
     object_set_u64(&j->object, "EndTime", &j->end_time, realtime_usec());
     object_set_bool(&j->object, "SafeToUnplug", &j->safe_to_unplug, 1);
+    neighbours_update(j->manager);
     if (verdict_is(j, "done"))
         j->progress.fraction = 1;
     progress_pause(&j->progress);

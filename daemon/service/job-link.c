@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "service/firmware.h"
 #include "service/modem.h"
+#include "service/neighbours.h"
 
 enum { PLAN_BYTES_MAX = 1024 * 1024, NAME_MAX_BYTES = 64, MESSAGE_MAX = OBJECT_STRING_MAX };
 
@@ -169,6 +170,7 @@ static int take_flag(struct job *j, const char *key, const char *value)
         return -EBADMSG;
     if (strcmp(key, KEY_UNSAFE) == 0) {
         object_set_bool(&j->object, "SafeToUnplug", &j->safe_to_unplug, !flag);
+        neighbours_update(j->manager);
     } else if (j->job_state != JOB_CANCELLING) {
         object_set_bool(&j->object, "Cancelable", &j->cancelable, flag);
     } else {

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "service/errors.h"
 #include "service/firmware.h"
+#include "service/guard.h"
 #include "service/log-about.h"
 #include "service/modem.h"
 
@@ -251,6 +252,11 @@ static int enqueue(struct job *j, sd_bus_message *call, sd_bus_error *error)
 int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *error)
 {
     struct modem *m = job_kind_has_modem(j->job_kind) ? j->modem : NULL;
+    int allowed = m ? guard_check(m, error) : 0;
+    if (allowed < 0) {
+        job_free(j);
+        return allowed;
+    }
     if (m && m->job && queue)
         return enqueue(j, call, error);
     if (m && m->job) {

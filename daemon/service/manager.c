@@ -8,9 +8,11 @@
 #include "service/backup.h"
 #include "service/errors.h"
 #include "service/firmware.h"
+#include "service/guard.h"
 #include "service/job.h"
 #include "service/log.h"
 #include "service/modem.h"
+#include "service/neighbours.h"
 #include "service/options.h"
 #include "service/second.h"
 #include "service/status.h"
@@ -49,6 +51,8 @@ static int connect_bus(struct manager *m, struct error *e)
         r = senders_new(m->bus, on_caller_gone, m, &m->senders);
     if (r >= 0)
         r = bouncer_new(m->bus, m->senders, &m->config, &m->bouncer);
+    if (r >= 0)
+        r = neighbours_new(m, &m->neighbours);
     return r < 0 ? error_set(e, ERROR_FAILED, "The system bus cannot be reached: %s.", strerror(-r)) : 0;
 }
 
@@ -78,6 +82,8 @@ static int export_objects(struct manager *m, struct error *e)
         r = modem_load_all(m);
     if (r >= 0)
         r = backup_load_all(m);
+    if (r >= 0)
+        r = guard_restore(m);
     if (r >= 0)
         backup_update_modems(m);
     return r < 0 ? error_set(e, ERROR_FAILED, "What was remembered cannot be loaded: %s.", strerror(-r)) : 0;
@@ -188,7 +194,7 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
     object_set_bool(&m->object, "Busy", &m->busy, busy);
     object_flush(&m->object);
     bool needed = busy || has_holder(m);
-    if (m->restart_wanted && !needed)
+    if (m->restart_wanted && !needed && !m->guards)
         manager_stop(m, MANAGER_EXIT_RESTART);
     status_tell(m);
     if (m->stopping && !needed && !m->release_slot)
@@ -277,6 +283,7 @@ struct manager *manager_free(struct manager *m)
         watch_free(m->watch);
     while (m->jobs)
         job_free(m->jobs);
+    guard_free_all(m);
     while (m->modems)
         modem_free(m->modems);
     while (m->firmware)
@@ -292,6 +299,7 @@ struct manager *manager_free(struct manager *m)
     sd_bus_slot_unref(m->log_control);
     free(m->version);
     free(m->status);
+    neighbours_free(m->neighbours);
     bouncer_free(m->bouncer);
     senders_free(m->senders);
     sd_bus_flush_close_unref(m->bus);

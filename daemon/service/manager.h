@@ -22,8 +22,10 @@
 
 struct backup;
 struct firmware;
+struct guard;
 struct job;
 struct modem;
+struct neighbours;
 
 struct manager {
     sd_event *event;
@@ -33,6 +35,7 @@ struct manager {
     struct senders *senders;
     struct bouncer *bouncer;
     struct watch *watch;
+    struct neighbours *neighbours;
     int worker_binary;
 
     struct object object;
@@ -44,10 +47,11 @@ struct manager {
     struct modem *modems;      /* newest first */
     struct firmware *firmware; /* newest first */
     struct backup *backups;    /* newest first */
-    struct job *jobs;          /* by number; without one (in their pre-flight) at the end */
-    uint64_t last_job;         /* the highest number that was ever given */
-    uint64_t n_appearances;    /* of modems, in this run */
-    uint64_t n_finished;       /* jobs that were seen to end, earlier runs' in the order of their numbers */
+    struct guard *guards;
+    struct job *jobs;       /* by number; without one (in their pre-flight) at the end */
+    uint64_t last_job;      /* the highest number that was ever given */
+    uint64_t n_appearances; /* of modems, in this run */
+    uint64_t n_finished;    /* jobs that were seen to end, earlier runs' in the order of their numbers */
 
     bool restart_wanted;        /* SIGHUP came */
     struct second *lost_second; /* reads a backup that lost its record ... */

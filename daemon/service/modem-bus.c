@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "service/errors.h"
 #include "service/firmware.h"
+#include "service/guard.h"
 #include "service/modem-inner.h"
 #include "service/options.h"
 
@@ -278,6 +279,9 @@ const sd_bus_vtable modem_vtable[] = {
     SD_BUS_PROPERTY("Job", "o", get_job, FIELD(job), CHANGES),
     SD_BUS_PROPERTY("Interrupted", "o", get_job, FIELD(interrupted), CHANGES),
     SD_BUS_PROPERTY("LastBackupTime", "t", NULL, FIELD(last_backup_time), CHANGES),
+    SD_BUS_PROPERTY("Inhibited", "b", NULL, FIELD(inhibited), CHANGES),
+    SD_BUS_PROPERTY("InhibitedBy", "s", NULL, FIELD(inhibited_by), CHANGES),
+    SD_BUS_PROPERTY("InhibitedUid", "u", NULL, FIELD(inhibited_uid), CHANGES),
     SD_BUS_PROPERTY("LastError", "s", NULL, FIELD(last_error), CHANGES),
     SD_BUS_METHOD_WITH_ARGS("Identify", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             method_identify, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -291,5 +295,7 @@ const sd_bus_vtable modem_vtable[] = {
                             modem_method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reset", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_reset,
                             SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Inhibit", SD_BUS_ARGS("s", reason, "a{sv}", options), SD_BUS_RESULT("h", guard),
+                            guard_method_inhibit, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_VTABLE_END,
 };

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "service/guard.h"
 #include "service/log-about.h"
+#include "service/neighbours.h"
 
 #define QUECTEL_VID 0x2c7c
 
@@ -48,6 +50,7 @@ static void on_holder_gone(void *userdata, const struct process_end *end)
     m->release_timer = sd_event_source_disable_unref(m->release_timer);
     object_set_bool(&m->object, "Held", &m->held, 0);
     object_flush(&m->object);
+    guard_serve(m);
     modem_serve(manager);
     manager_update(manager);
 }
@@ -141,6 +144,14 @@ static void log_appearance(const struct modem *m)
         log_about_modem(m, LOG_MODEM_APPEARED, LOG_NOTICE, line);
 }
 
+/* ModemManager names devices so; a modem that comes up at another place is another device to it. */
+static void set_device_path(struct modem *m, const char *path)
+{
+    free(m->device_path);
+    m->device_path = strdup(path);
+    neighbours_appeared(m);
+}
+
 static void on_appeared(void *userdata, const struct appearance *a)
 {
     struct manager *manager = userdata;
@@ -156,6 +167,7 @@ static void on_appeared(void *userdata, const struct appearance *a)
     if (m->appearance)
         leave(m);
     m->appearance = a;
+    set_device_path(m, a->key);
     m->number = ++manager->n_appearances;
     m->seen_time = realtime_usec();
     object_set_string(&m->object, "KernelName", &m->kernel_name, a->kernel_name);

@@ -8,6 +8,8 @@
 #include <poll.h>
 #include <string.h>
 
+#include "service/neighbours.h"
+
 /* ---- giving it ---- */
 
 static void add_ids(const struct modem *m, struct link_message *message)
@@ -99,9 +101,9 @@ static int on_release_time(sd_event_source *source _unused_, uint64_t usec _unus
 }
 
 /* One user for a usbfs description: the holder goes before the next one gets the modem. */
-static void release_holder(struct modem *m)
+void modem_release_holder(struct modem *m)
 {
-    if (m->release_timer)
+    if (!m->holder || m->release_timer)
         return;
     process_tell(m->holder, KEY_RELEASE);
     if (sd_event_add_time_relative(m->manager->event, &m->release_timer, CLOCK_MONOTONIC, MODEM_RELEASE_USEC,
@@ -112,10 +114,10 @@ static void release_holder(struct modem *m)
 static void give(struct job *j, struct modem *m)
 {
     if (m->holder) {
-        release_holder(m);
+        modem_release_holder(m);
         return;
     }
-    if (m->opener || j->refused == m->number)
+    if (m->opener || j->refused == m->number || neighbours_pending(m))
         return;
     int r = opener_start(m->manager->event, m->appearance, on_opened, m, &m->opener);
     if (r < 0)

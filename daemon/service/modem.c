@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "service/backup.h"
+#include "service/neighbours.h"
 
 #define MODEM_PREFIX MANAGER_PATH "/modem"
 #define SERIAL_UNSET "00000000" /* unfused: many chips have it, it tells nothing */
@@ -17,7 +18,7 @@
  * come back to. */
 static bool is_needed(const struct modem *m)
 {
-    if (m->appearance || m->job || m->holder || *m->port)
+    if (m->appearance || m->job || m->holder || m->guard || *m->port)
         return true;
     for (const struct job *j = m->manager->jobs; j; j = j->next)
         if (j->modem == m)
@@ -33,7 +34,7 @@ static void make_room(struct manager *manager)
     size_t n = 0;
     for (struct modem *m = manager->modems; m; m = m->next) {
         n++;
-        bool busy = m->appearance || m->job || m->holder;
+        bool busy = m->appearance || m->job || m->holder || m->guard;
         for (const struct job *j = manager->jobs; j && !busy; j = j->next)
             busy = j->modem == m;
         if (!busy && (!oldest || m->seen_time < oldest->seen_time))
@@ -88,11 +89,11 @@ struct modem *modem_free(struct modem *m)
     opener_free(m->opener);
     process_free(m->holder);
     object_done(&m->object);
-    char *strings[] = {m->id,         m->port,         m->kernel_name,      m->mode,
-                       m->product,    m->model,        m->firmware_version, m->chip_serial,
-                       m->chip,       m->hardware_id,  m->pk_hash,          m->storage,
-                       m->last_error, m->facts_serial, m->family_version,   m->project,
-                       m->seen_serial};
+    char *strings[] = {m->id,          m->port,         m->kernel_name,      m->mode,
+                       m->product,     m->model,        m->firmware_version, m->chip_serial,
+                       m->chip,        m->hardware_id,  m->pk_hash,          m->storage,
+                       m->last_error,  m->facts_serial, m->family_version,   m->project,
+                       m->seen_serial, m->device_path,  m->inhibited_by};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(m);
@@ -261,6 +262,7 @@ static struct job *next_queued(const struct modem *m)
 void modem_set_job(struct modem *m, struct job *j)
 {
     m->job = j;
+    neighbours_update(m->manager);
     object_changed(&m->object, "Job");
     if (j) {
         object_flush(&m->object);

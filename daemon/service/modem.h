@@ -35,7 +35,9 @@ struct modem {
     char *port, *kernel_name, *mode, *product, *model, *firmware_version, *chip_serial, *chip, *hardware_id,
         *pk_hash, *storage, *last_error;
     uint16_t vendor_id, product_id;
-    int confirmed, held;
+    int confirmed, held, inhibited;
+    char *inhibited_by;
+    uint32_t inhibited_uid;
 
     /* what the facts above rest on */
     char *facts_serial;   /* serial that model and version were learned with; "" unknown */
@@ -57,6 +59,7 @@ struct modem {
 
     /* now */
     const struct appearance *appearance; /* NULL: absent */
+    char *device_path;                   /* in sysfs, of the last appearance; NULL: none in this run */
     uint64_t number;                     /* of this appearance, or of the last one; 0: none in this run */
     uint64_t claimed;                    /* the number with which a job was told of it */
     struct opener *opener;               /* its node is being opened for its job */
@@ -64,6 +67,7 @@ struct modem {
     usec_t gone_at;
     struct job *job;         /* the one that has it, published or not; NULL */
     struct job *interrupted; /* the flash that the same call continues; NULL */
+    struct guard *guard;     /* somebody else uses it (service/guard.h); NULL */
     struct process *holder;
     sd_event_source *release_timer; /* the holder was told RELEASE */
 };
@@ -127,6 +131,8 @@ void modem_loop_went(struct modem *m);
 void modem_loop_look(struct modem *m);
 
 /* ---- modem-serve.c ---- */
+/* Its holder, if there is one, is told to let go; modem_serve() and guard_serve() are called when it has. */
+void modem_release_holder(struct modem *m);
 /* Something changed that a job may wait for: every one gets what is its due now (service/serve.h). */
 void modem_serve(struct manager *manager);
 

@@ -3,12 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "base/text.h"
 #include "service/job.h"
 #include "service/modem.h"
+#include "service/notify.h"
 
 enum { ITEM_MAX = 256, MORE_MAX = 24, SUFFIX_MAX = 40, PERCENT = 100 };
 
@@ -61,32 +60,14 @@ void status_print(const struct manager *m, char out[STATUS_MAX])
              m->restart_wanted && !m->stopping ? "; starts anew when idle" : "");
 }
 
-/* A path, or with '@' a name in the abstract namespace. */
-static bool send_now(const char *path, const char *line)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if ((*path != '/' && *path != '@') || length >= sizeof(address.sun_path))
-        return false;
-    memcpy(address.sun_path, path, length);
-    if (*path == '@')
-        address.sun_path[0] = '\0';
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    return fd >= 0 && sendto(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address,
-                             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) >= 0;
-}
-
 void status_tell(struct manager *m)
 {
-    const char *path = getenv("NOTIFY_SOCKET");
-    if (!path)
-        return;
     char text[STATUS_MAX];
     status_print(m, text);
     if (m->status && strcmp(text, m->status) == 0)
         return;
     _cleanup_free_ char *line = text_printf("STATUS=%s", text);
-    if (!line || !send_now(path, line))
+    if (!line || !notify_send(line, -1))
         return;
     free(m->status);
     m->status = strdup(text);

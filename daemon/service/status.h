@@ -15,8 +15,7 @@ enum { STATUS_MAX = 480 };
 /* Always terminated (at least STATUS_MAX bytes of out); what does not fit is counted: "...; 3 more". */
 void status_print(const struct manager *m, char out[STATUS_MAX]);
 /*
- * STATUS= to systemd, if it is another than it was told last. Not sd_notify(), which waits for PID 1 to read:
- * that takes its time when it reloads, and progress comes often. What there is no room for now is told with
- * the next change.
+ * STATUS= to systemd, if it is another than it was told last. What there is no room for now (notify.h) is
+ * told with the next change.
  */
 void status_tell(struct manager *m);

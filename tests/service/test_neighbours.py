@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""ModemManager and logind are asked to stand aside, by their own names on the bus; neither's absence or refusal stops a job."""
+
+import os
+import re
+import subprocess
+
+import dbus
+import dbus.bus
+import pytest
+from conftest import JOB, MODEM, wait_until
+
+# Says its steps one by one as the test writes them into the fifo; ends as asked.
+STEPS = """
+order = begin()
+say("READY=1")
+with open({fifo!r}) as f:
+    for line in f:
+        say(*line.split())
+say("RESULT=done")
+"""
+
+NEIGHBOUR = """
+import os, sys
+import dbus, dbus.bus, dbus.mainloop.glib, dbus.service
+from gi.repository import GLib
+dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+bus = dbus.bus.BusConnection(sys.argv[1])
+log = open(sys.argv[3], "a", buffering=1)
+answer = sys.argv[4]
+
+def refuse(name):
+    if answer.startswith("refuse:"):
+        raise dbus.DBusException("not here", name=answer[len("refuse:"):])
+
+class ModemManager(dbus.service.Object):
+    @dbus.service.method("org.freedesktop.ModemManager1", in_signature="sb", out_signature="", async_callbacks=("ok", "failed"))
+    def InhibitDevice(self, uid, inhibit, ok, failed):
+        print("InhibitDevice", uid, bool(inhibit), file=log)
+        if answer == "hold" and inhibit:
+            self.ok = ok
+            return
+        try:
+            refuse("org.freedesktop.ModemManager1.Error.Core.Unauthorized")
+        except dbus.DBusException as e:
+            return failed(e)
+        ok()
+
+    @dbus.service.method("org.test", in_signature="", out_signature="")
+    def Answer(self):
+        self.ok()
+
+class Login(dbus.service.Object):
+    @dbus.service.method("org.freedesktop.login1.Manager", in_signature="ssss", out_signature="h")
+    def Inhibit(self, what, who, why, mode):
+        print("Inhibit", what, who, mode, why, file=log)
+        refuse("org.freedesktop.DBus.Error.AccessDenied")
+        self.r, w = os.pipe()
+        GLib.io_add_watch(self.r, GLib.IO_HUP, lambda *_: print("released", file=log) and False)
+        fd = dbus.types.UnixFd(w)
+        os.close(w)
+        return fd
+
+name = dbus.service.BusName(sys.argv[2], bus)
+made = ModemManager(bus, "/org/freedesktop/ModemManager1") if "Modem" in sys.argv[2] else Login(bus, "/org/freedesktop/login1")
+print("ready", flush=True)
+GLib.MainLoop().run()
+"""
+
+MODEMMANAGER, LOGIND = "org.freedesktop.ModemManager1", "org.freedesktop.login1"
+
+
+class Neighbour:
+    def __init__(self, address, name, log, answer):
+        self.log = log
+        self.process = subprocess.Popen(["/usr/bin/python3", "-c", NEIGHBOUR, address, name, str(log), answer], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def said(self):
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def wait_for(self, *lines):
+        wait_until(lambda: self.said() == list(lines) or len(self.said()) > len(lines), what=str(lines))
+        assert self.said() == list(lines)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def neighbour(bus_address, tmp_path):
+    made = []
+
+    def make(name, answer="yes"):
+        made.append(Neighbour(bus_address, name, tmp_path / (name + ".log"), answer))
+        return made[-1]
+    yield make
+    for n in made:
+        n.end()
+
+
+class Bench:
+    def __init__(self, service, fifo):
+        self.service, self.fifo = service, fifo
+        self.control = dbus.Interface(service.bus.get_object("org.qdld1", "/org/freedesktop/LogControl1"), "org.freedesktop.DBus.Properties")
+        self.control.Set("org.freedesktop.LogControl1", "LogTarget", "console")
+
+    def begin(self):
+        self.job = self.service.call(self.service.modem(), MODEM, "Identify", self.service.no_options())
+        self.steps = open(self.fifo, "w", buffering=1)
+
+    def say(self, text):
+        self.steps.write(text + "\n")
+
+    def end(self):
+        self.steps.close()
+        assert self.service.wait_job(self.job) == "done"
+
+
+@pytest.fixture
+def bench(new_service, forge, plug, tmp_path):
+    fifo = tmp_path / "steps"
+    os.mkfifo(fifo)
+    service = new_service()
+    service.start(worker=forge(STEPS.format(fifo=str(fifo))))
+    plug(service)
+    service.modem()
+    return Bench(service, fifo)
+
+
+def test_modemmanager_leaves_the_modem_to_a_job(bench, neighbour):
+    manager = neighbour(MODEMMANAGER)
+    bench.begin()
+    manager.wait_for("InhibitDevice virtual:1-1.2 True")
+    bench.end()
+    manager.wait_for("InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:1-1.2 False")
+
+
+def test_and_to_a_guard(bench, neighbour):
+    manager = neighbour(MODEMMANAGER)
+    fd = bench.service.call(bench.service.modem(), MODEM, "Inhibit", "qdl", bench.service.no_options()).take()
+    manager.wait_for("InhibitDevice virtual:1-1.2 True")
+    os.close(fd)
+    manager.wait_for("InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:1-1.2 False")
+
+
+def test_one_that_was_restarted_is_asked_anew(bench, neighbour):
+    first = neighbour(MODEMMANAGER)
+    bench.begin()
+    first.wait_for("InhibitDevice virtual:1-1.2 True")
+    first.end()
+    second = neighbour(MODEMMANAGER)
+    second.wait_for("InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:1-1.2 True")
+    bench.end()
+
+
+def test_the_machine_stays_awake_while_the_modem_may_not_be_unplugged(bench, neighbour):
+    logind = neighbour(LOGIND)
+    bench.begin()
+    bench.say("UNSAFE=1")
+    wait_until(lambda: logind.said(), what="the lock")
+    number = bench.service.get(bench.job, JOB, "Id")
+    assert re.fullmatch(rf"Inhibit shutdown:sleep:idle:handle-power-key:handle-suspend-key:handle-hibernate-key:handle-lid-switch qdld block "
+                        rf"identify {number} writes to the modem at 1-1.2", logind.said()[0])
+    bench.say("UNSAFE=0")
+    wait_until(lambda: "released" in logind.said(), what="its release")
+    bench.say("UNSAFE=1")
+    wait_until(lambda: len(logind.said()) == 3, what="the second lock")
+    bench.end()
+    wait_until(lambda: logind.said().count("released") == 2, what="its release at the end")
+
+
+@pytest.mark.parametrize("name, line", [(MODEMMANAGER, "ModemManager does not leave the modem at 1-1.2 alone: not here"),
+                                        (LOGIND, "runs although logind may suspend the machine meanwhile: not here")])
+def test_a_refusal_is_said_and_stops_nothing(bench, neighbour, name, line):
+    neighbour(name, "refuse:org.freedesktop.DBus.Error.AccessDenied")
+    bench.begin()
+    bench.say("UNSAFE=1")
+    wait_until(lambda: line in bench.service.errors(), what="the line in the journal")
+    bench.end()
+
+
+def test_a_device_that_modemmanager_does_not_know_is_nothing_to_tell(bench, neighbour):
+    manager = neighbour(MODEMMANAGER, "refuse:org.freedesktop.ModemManager1.Error.Core.NotFound")
+    bench.begin()
+    manager.wait_for("InhibitDevice virtual:1-1.2 True")
+    bench.say("UNSAFE=0")
+    bench.end()
+    assert "ModemManager" not in bench.service.errors()
+
+
+def test_nobody_there_and_nobody_is_started(bench):
+    bench.begin()
+    bench.say("UNSAFE=1")
+    bench.end()
+    assert "may suspend" not in bench.service.errors() and "ModemManager" not in bench.service.errors()
