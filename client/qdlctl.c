@@ -11,6 +11,8 @@
 #include "bus.h"
 #include "options.h"
 
+enum { ARGUMENTS_ANY = 4096 };
+
 static const struct verb verbs[] = {
     {"list", "", "all modems, present and remembered (default)", verb_list, 0, 0, 0},
     {"status", "[MODEM]", "everything known of one modem or all", verb_status, 0, 1, 0},
@@ -42,6 +44,9 @@ static const struct verb verbs[] = {
     {"follow", "[JOB]", "follow a job to its end", verb_follow, 0, 1, USES_FOLLOW},
     {"cancel", "JOB", "ask a job to end", verb_cancel, 1, 1, 0},
     {"log", "JOB", "print a job's log", verb_log, 1, 1, 0},
+    {"inhibit", "MODEM -- COMMAND...", "leave it to another tool while COMMAND runs (root)", verb_inhibit, 2,
+     ARGUMENTS_ANY, 0},
+    {"doctor", "", "what stands in the way of a modem, and the cure", verb_doctor, 0, 0, 0},
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 

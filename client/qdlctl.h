@@ -87,6 +87,8 @@ int verb_cancel(sd_bus *bus, int argc, char **argv);
 int verb_log(sd_bus *bus, int argc, char **argv);
 int verb_identify(sd_bus *bus, int argc, char **argv);
 int verb_reset(sd_bus *bus, int argc, char **argv);
+int verb_inhibit(sd_bus *bus, int argc, char **argv);
+int verb_doctor(sd_bus *bus, int argc, char **argv);
 
 /* Says what was wrong with the command line on stderr; returns EXIT_USAGE. */
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

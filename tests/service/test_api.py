@@ -164,6 +164,7 @@ def every_method(service, archive_fd, modem, firmware, backup, job):
         (backup, BACKUP, "Open", ()), (backup, BACKUP, "Verify", ()), (backup, BACKUP, "Remove", ()),
         (modem, MODEM, "Identify", ()), (modem, MODEM, "Plan", (dbus.ObjectPath(firmware),)),
         (modem, MODEM, "Flash", (dbus.ObjectPath(firmware),)), (modem, MODEM, "Reset", ()),
+        (modem, MODEM, "Inhibit", ("a test",)),
         (firmware, FIRMWARE, "Verify", ()), (firmware, FIRMWARE, "Remove", ()),
         (job, JOB, "Cancel", ()), (job, JOB, "Wait", ()), (job, JOB, "GetLog", ()), (job, JOB, "Release", ()),
     ]
