@@ -10,6 +10,7 @@ PREFIX ?= /usr
 BINDIR ?= $(PREFIX)/bin
 LIBEXECDIR ?= $(PREFIX)/libexec
 MANDIR ?= $(PREFIX)/share/man
+COMPLETIONSDIR ?= $(PREFIX)/share/bash-completion/completions
 METAINFODIR ?= $(PREFIX)/share/metainfo
 SYSCONFDIR ?= /etc
 DBUSDIR ?= /usr/share/dbus-1
@@ -215,8 +216,12 @@ $(BUILD)/qdld.service: systemd/qdld.service.in FORCE
 	@mkdir -p $(@D)
 	@sed 's|@libexecdir@|$(LIBEXECDIR)|' $< > $@
 
+$(BUILD)/org.qdld1.5: dbus/org.qdld1.xml dbus/make-manual
+	@mkdir -p $(@D)
+	@dbus/make-manual $< > $@.new && mv $@.new $@
+
 # The unit and rules directories have no default of ours: a file in the wrong one is found by nobody.
-install: $(PROGRAMS) $(BUILD)/qdld.service
+install: $(PROGRAMS) $(BUILD)/qdld.service $(BUILD)/org.qdld1.5
 	@[ -n '$(UNITDIR)' ] && [ -n '$(SYSUSERSDIR)' ] && [ -n '$(UDEVDIR)' ] && [ -n '$(CATALOGDIR)' ] || \
 		{ echo 'install: systemd.pc or udev.pc is missing; set UNITDIR, SYSUSERSDIR, CATALOGDIR and UDEVDIR' >&2; exit 1; }
 	install -D -m 755 $(BUILD)/qdld $(DESTDIR)$(LIBEXECDIR)/qdld
@@ -233,7 +238,8 @@ install: $(PROGRAMS) $(BUILD)/qdld.service
 	install -D -m 644 dbus/org.qdld1.xml $(DESTDIR)$(DBUSDIR)/interfaces/org.qdld1.xml
 	install -D -m 644 dbus/org.qdld1.policy $(DESTDIR)$(POLKITDIR)/actions/org.qdld1.policy
 	install -D -m 644 dbus/org.qdld1.rules $(DESTDIR)$(POLKITDIR)/rules.d/60-qdld.rules
-	for m in man/*.[1-8]; do install -D -m 644 $$m $(DESTDIR)$(MANDIR)/man$${m##*.}/$${m##*/}; done
+	install -D -m 644 client/qdlctl.bash $(DESTDIR)$(COMPLETIONSDIR)/qdlctl
+	for m in man/*.[1-8] $(BUILD)/org.qdld1.5; do install -D -m 644 $$m $(DESTDIR)$(MANDIR)/man$${m##*.}/$${m##*/}; done
 
 # Debian packages, in $(BUILD)/deb. Made from a copy, so that the tree stays as it is.
 deb:

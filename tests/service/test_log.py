@@ -31,6 +31,11 @@ def test_the_catalog_uses_fields_that_exist():
     assert used and used <= fields_of_the_service()
 
 
+def test_the_manual_names_every_field():
+    page = (TOP / "man" / "qdld.8").read_text()
+    assert not [field for field in fields_of_the_service() if field not in page]
+
+
 def test_the_catalog_is_understood(tmp_path):
     directory = tmp_path / "usr/lib/systemd/catalog"
     directory.mkdir(parents=True)

@@ -50,6 +50,8 @@ def test_everything_is_where_it_is_looked_for(installed):
         "/usr/share/polkit-1/rules.d/60-qdld.rules": 0o644, "/usr/share/metainfo/org.qdld1.qdld.metainfo.xml": 0o644,
         pkg_config("systemd", "catalogdir") + "/qdld.catalog": 0o644,
     }
+    expected["/usr/share/bash-completion/completions/qdlctl"] = 0o644
+    expected["/usr/share/man/man5/org.qdld1.5"] = 0o644
     for page in (TOP / "man").iterdir():
         expected[f"/usr/share/man/man{page.suffix[1:]}/{page.name}"] = 0o644
     found = {"/" + str(p.relative_to(installed)): p.stat().st_mode & 0o7777 for p in installed.rglob("*") if p.is_file()}
