@@ -226,6 +226,12 @@ static int subsystem(struct diag *d)
         return state_info(d);
     case SUBSYSTEM_NV:
         return diag_nv_indexed(d);
+    case SUBSYSTEM_EFS:
+    case SUBSYSTEM_EFS_ALTERNATE:
+        if (d->scenario->efs_subsystem != EFS_SUBSYSTEM_BOTH &&
+            (d->request[1] == SUBSYSTEM_EFS) != (d->scenario->efs_subsystem == EFS_SUBSYSTEM_STANDARD))
+            return diag_refuse(d, DIAG_BAD_COMMAND);
+        return diag_efs(d);
     case SUBSYSTEM_DEBUG:
         return command == 3 ? crash(d) : diag_refuse(d, DIAG_BAD_COMMAND);
     case SUBSYSTEM_QUECTEL:

@@ -10,6 +10,7 @@
  *   diag-frame.c         HDLC
  *   diag.c               which handler; identity, modes, locks
  *   diag-nv.c            numbered NV
+ *   diag-efs*.c          the file system (diag-efs.h)
  */
 
 #include "efs.h"
@@ -76,6 +77,22 @@ enum diag_control {
     CONTROL_POWER_OFF
 };
 
+/* "About four" directories can be open at a time (reference/diag.md 2.5). */
+enum { DIAG_FILES_MAX = 8, DIAG_DIRECTORIES_MAX = 4 };
+
+struct diag_file {
+    bool open;
+    uint32_t flags;
+    char path[EFS_PATH_MAX];
+};
+
+struct diag_directory {
+    bool open;
+    uint32_t sequence; /* that the host must ask for next */
+    size_t next;       /* entry, hidden ones counted */
+    char path[EFS_PATH_MAX];
+};
+
 struct diag {
     struct modem *modem;
     struct front *front;
@@ -86,6 +103,13 @@ struct diag {
     enum oper_mode oper_mode;
     bool spc_open, security_open;
     unsigned wrong_codes;
+
+    struct diag_file files[DIAG_FILES_MAX];
+    struct diag_directory directories[DIAG_DIRECTORIES_MAX];
+    char path[EFS_PATH_MAX]; /* of the request */
+    bool syncing;
+    int64_t sync_until;
+    uint32_t sync_token;
 
     uint8_t frame[2 * (DIAG_PAYLOAD_MAX + DIAG_CRC_SIZE)]; /* as it comes, still escaped */
     size_t frame_length;
@@ -137,3 +161,7 @@ bool diag_may(struct diag *d, bool write);
 
 int diag_nv(struct diag *d, bool write);
 int diag_nv_indexed(struct diag *d);
+
+/* ---- diag-efs.c ---- */
+
+int diag_efs(struct diag *d);

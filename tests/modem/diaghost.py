@@ -147,6 +147,124 @@ class Diag:
         status, data = self.nv_read(550, index)
         return imei_of(data) if status == 0 else None
 
+    # ---- files ----
+    def efs(self, operation, body=b"", subsystem=EFS):
+        """The answer behind its four bytes of head."""
+        return self.ask(struct.pack("<BBH", 0x4B, subsystem, operation) + body)[4:]
+
+    @staticmethod
+    def check(number):
+        if number:
+            raise EfsError(number & 0xFFFFFFFF)
+
+    def open(self, path, flags=0, mode=0):
+        fd, error = struct.unpack("<iI", self.efs(2, struct.pack("<Ii", flags, mode) + path.encode() + b"\0"))
+        self.check(error)
+        return fd
+
+    def close(self, fd):
+        self.check(struct.unpack("<I", self.efs(3, struct.pack("<i", fd)))[0])
+
+    def read(self, fd, count, offset):
+        answer = self.efs(4, struct.pack("<iII", fd, count, offset))
+        got_fd, got_offset, got, error = struct.unpack_from("<iIiI", answer)
+        self.check(error)
+        assert (got_fd, got_offset, got) == (fd, offset, len(answer) - 16)
+        return answer[16:]
+
+    def write(self, fd, offset, data):
+        answer = self.efs(5, struct.pack("<iI", fd, offset) + data)
+        *_, written, error = struct.unpack("<iIiI", answer)
+        self.check(error)
+        assert written == len(data)
+
+    def read_file(self, path):
+        fd, data = self.open(path), b""
+        while True:
+            piece = self.read(fd, 1024, len(data))
+            data += piece
+            if not piece:
+                break
+        self.close(fd)
+        return data
+
+    def write_file(self, path, data, flags=0o101 | 0o1000):
+        fd = self.open(path, flags, 0o777)
+        for i in range(0, len(data), 1024):
+            self.write(fd, i, data[i:i + 1024])
+        self.close(fd)
+
+    def put(self, path, data, flags=0o101 | 0o1000000 | 0o2000000, sequence=0x1234):
+        answer = self.efs(38, struct.pack("<HHIH", len(data), 0, flags, sequence) + data + path.encode() + b"\0")
+        got, error, written = struct.unpack("<HHh", answer)
+        self.check(error)
+        assert (got, written) == (sequence, len(data))
+
+    def path_operation(self, operation, *paths, head=b""):
+        self.check(struct.unpack_from("<I", self.efs(operation, head + b"".join(p.encode() + b"\0" for p in paths)))[0])
+
+    def unlink(self, path):
+        self.path_operation(8, path)
+
+    def mkdir(self, path):
+        self.path_operation(9, path, head=struct.pack("<H", 0o755))
+
+    def stat(self, path):
+        """mode, size"""
+        error, mode, size, *_ = struct.unpack("<IIIIIII", self.efs(15, path.encode() + b"\0"))
+        self.check(error)
+        return mode, size
+
+    def list(self, path):
+        """name -> (entry type, mode, size)"""
+        dirp, error = struct.unpack("<II", self.efs(11, path.encode() + b"\0"))
+        self.check(error)
+        found, sequence = {}, 0
+        while True:
+            sequence += 1
+            answer = self.efs(12, struct.pack("<II", dirp, sequence))
+            got_dirp, got_sequence, error, kind, mode, size = struct.unpack_from("<IIIIII", answer)
+            self.check(error)
+            assert (got_dirp, got_sequence) == (dirp, sequence)
+            name = answer[36:].split(b"\0")[0].decode()
+            if not name:
+                break
+            found[name] = kind, mode, size
+        self.check(struct.unpack("<I", self.efs(13, struct.pack("<I", dirp)))[0])
+        return found
+
+    def walk(self, path="/"):
+        """All files that directories show: path -> size"""
+        found = {}
+        for name, (kind, _, size) in self.list(path).items():
+            below = path.rstrip("/") + "/" + name
+            if kind == 1:
+                found.update(self.walk(below))
+            elif kind != 2:
+                found[below] = size
+        return found
+
+    def md5(self, path):
+        sequence, error, digest = struct.unpack("<HI16s", self.efs(43, struct.pack("<H", 7) + path.encode() + b"\0"))
+        self.check(error)
+        assert sequence == 7
+        return digest.hex()
+
+    def sync(self):
+        """How often it had to ask."""
+        sequence, token, error = struct.unpack("<HII", self.efs(48, struct.pack("<H", 1) + b"/\0"))
+        self.check(error)
+        for asked in range(1, 10000):
+            _, status, error = struct.unpack("<HBI", self.efs(49, struct.pack("<HI", 2, token) + b"/\0"))
+            self.check(error)
+            if status == 0:
+                return asked
+        raise Silent("sync has no end")
+
+
+def rfnv_path(item):
+    return f"/nv/item_files/rfnv/{item:08d}"
+
 
 def is_silent(diag, request, timeout=0.3):
     try:

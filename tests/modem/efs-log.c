@@ -217,19 +217,6 @@ static bool page_free(const struct efs *e, uint32_t block, uint32_t *ret_page)
     return false;
 }
 
-static uint32_t free_pages(const struct efs *e)
-{
-    uint32_t count = 0, ppb = e->nand->pages_per_block;
-
-    for (uint32_t b = e->log.first_block; b < e->log.first_block + e->log.blocks; b++) {
-        if (nand_block_bad(e->nand, b))
-            continue;
-        for (uint32_t i = e->nand->records[b].next_page; i < e->log.pages_per_block; i++)
-            count += nand_page_state(e->nand, b * ppb + i) == PAGE_ERASED;
-    }
-    return count;
-}
-
 /* The next page of the block where the last one went, else of the next block that has one. */
 static bool next_page(struct efs *e, uint32_t *ret_page)
 {
@@ -346,15 +333,60 @@ static uint32_t snapshot_pages(struct efs *e)
     return e->log.counted;
 }
 
+/* How many pages are free in a block. */
+static uint32_t block_free(const struct efs *e, uint32_t block)
+{
+    uint32_t ppb = e->nand->pages_per_block, count = 0;
+
+    if (nand_block_bad(e->nand, block))
+        return 0;
+    for (uint32_t i = e->nand->records[block].next_page; i < e->log.pages_per_block; i++)
+        count += nand_page_state(e->nand, block * ppb + i) == PAGE_ERASED;
+    return count;
+}
+
+static uint32_t free_pages(const struct efs *e)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < e->log.blocks; i++)
+        count += block_free(e, e->log.first_block + i);
+    return count;
+}
+
+/* The most pages that a snapshot can take: records do not cross pages, so up to half of each can be lost. */
+static uint32_t snapshot_bound(const struct efs *e)
+{
+    size_t bytes = e->nv_count * (sizeof(struct efs_nv) + RECORD_HEAD);
+
+    for (size_t i = 0; i < e->node_count; i++)
+        bytes += e->nodes[i]->size + e->nodes[i]->size / 16 + 2 * EFS_PATH_MAX;
+    return (uint32_t)(bytes * 2 / capacity(e) + 2);
+}
+
+/* Are there blocks that a snapshot of so many pages sets free? It goes into the next free ones. */
+static bool compacting_helps(const struct efs *e, uint32_t pages)
+{
+    for (uint32_t i = 0; i < e->log.blocks; i++) {
+        uint32_t block = e->log.first_block + (e->log.block - e->log.first_block + i) % e->log.blocks;
+        uint32_t room = block_free(e, block);
+
+        if (pages == 0 && !nand_block_bad(e->nand, block) && e->nand->records[block].next_page)
+            return true;
+        pages -= room < pages ? room : pages;
+    }
+    return false;
+}
+
 /* Everything anew into free pages; with the last of them the old log is not needed any more. */
-static bool compact(struct efs *e)
+static void compact(struct efs *e)
 {
     uint32_t pages, base;
 
     efs_log_sync(e);
     pages = snapshot_pages(e);
-    if (free_pages(e) <= pages)
-        return false;
+    if (free_pages(e) <= pages || !compacting_helps(e, pages))
+        return;
     trace("efs compacts into pages=%u", pages);
     base = e->log.sequence;
     efs_log_snapshot(e);
@@ -368,7 +400,6 @@ static bool compact(struct efs *e)
         if (nand_erase_block(e->nand, block) == 0)
             e->log.newest[i] = 0;
     }
-    return true;
 }
 
 static void format(struct efs *e)
@@ -388,7 +419,6 @@ static void format(struct efs *e)
 
 int efs_log_reserve(struct efs *e, size_t bytes)
 {
-    /* A record does not cross a page, so up to half of each can be lost. */
     size_t pages = (bytes + RECORD_HEAD) * 2 / capacity(e) + 2;
 
     if (!e->log.page)
@@ -399,16 +429,16 @@ int efs_log_reserve(struct efs *e, size_t bytes)
         format(e);
     if (e->scenario->efs_journal && e->log.unsynced >= (uint64_t)e->scenario->efs_journal)
         return EFS_ENOSPC;
-    if (free_pages(e) >= pages)
-        return 0;
-    return compact(e) && free_pages(e) >= pages ? 0 : EFS_ENOSPC;
+    if (free_pages(e) < pages + snapshot_bound(e))
+        compact(e);
+    return free_pages(e) >= pages ? 0 : EFS_ENOSPC;
 }
 
 /* ---- the factory ---- */
 
 bool efs_log_fresh(struct efs *e, uint32_t pages_per_block)
 {
-    uint32_t pages, room;
+    uint32_t pages, fillers;
 
     if (!find_partition(e))
         return true; /* nothing to write into */
@@ -419,12 +449,12 @@ bool efs_log_fresh(struct efs *e, uint32_t pages_per_block)
     e->log.sequence = e->log.base = SEQUENCE_FIRST;
     pages = snapshot_pages(e);
     e->log.pages_per_block = pages_per_block;
-    if (free_pages(e) < pages)
+    fillers = free_pages(e) > pages ? free_pages(e) - pages : 0;
+    if (!fillers)
         e->log.pages_per_block = e->nand->pages_per_block;
-    room = free_pages(e);
-    if (room < pages)
+    if (free_pages(e) < pages)
         return false;
-    while (room-- > pages)
+    for (uint32_t i = 0; i < fillers; i++)
         write_page(e);
     efs_log_snapshot(e);
     efs_log_sync(e);

@@ -176,6 +176,14 @@ static const struct setting settings[] = {
     SWITCH(diag_offline, "yes", "NV and EFS are written only offline or in factory test mode, else 18"),
     CHOICE(nv_imei, "once", "once|writable|read-only", "writes of NV 550"),
 
+    CHOICE(efs_subsystem, "both", "both|standard|alternate", "EFS2 as 4b 13, as 4b 3e"),
+    CHOICE(efs_hidden, "rfnv", "rfnv|item-files|none", "which files are there by path and in no directory"),
+    CHOICE(efs_open_autodir, "crash", "crash|ok", "open with ITEMFILE and AUTODIR"),
+    CHOICE(efs_get, "no", "no|edl|qf", "whose form of the operation 39 it knows"),
+    SWITCH(efs_md5, "yes", "it knows MD5SUM"),
+    NUMBER(efs_chunk, "1024", "bytes that one read gives at most, and one write may have"),
+    NUMBER(efs_sync_ms, "20", "how long a sync takes"),
+
     {"fault", TYPE_FAULTS, AT(fault), "", NULL,
      "KIND@POINT: unplug|hang|nak|garbage @ command:N|done:N|byte:N|out:N[+OFFSET]|in:N[+OFFSET]; may be "
      "repeated"},

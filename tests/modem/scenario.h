@@ -55,6 +55,10 @@ enum calibration_kind {
 };
 enum lock_kind { LOCK_NONE, LOCK_WRITES, LOCK_ALL };
 enum nv_imei_kind { NV_IMEI_ONCE, NV_IMEI_WRITABLE, NV_IMEI_READ_ONLY };
+enum efs_subsystem_kind { EFS_SUBSYSTEM_BOTH, EFS_SUBSYSTEM_STANDARD, EFS_SUBSYSTEM_ALTERNATE };
+enum hidden_kind { HIDDEN_RFNV, HIDDEN_ITEM_FILES, HIDDEN_NONE };
+enum autodir_kind { AUTODIR_CRASH, AUTODIR_OK };
+enum get_kind { GET_NO, GET_EDL, GET_QF };
 enum geometry_kind { GEOMETRY_4K, GEOMETRY_2K };
 enum family_kind { FAMILY_AUTO, FAMILY_DEVPRG, FAMILY_9X07 };
 enum configure_kind { CONFIGURE_ACK, CONFIGURE_NAK_ONCE, CONFIGURE_LARGER, CONFIGURE_SECOND_NAK };
@@ -134,6 +138,7 @@ struct scenario {
     /* DIAG. */
     int64_t mobile_model, diag_spc, diag_password, diag_offline, nv_imei;
     char spc[SCENARIO_TEXT_MAX];
+    int64_t efs_subsystem, efs_hidden, efs_open_autodir, efs_get, efs_md5, efs_chunk, efs_sync_ms;
 
     /* Faults. */
     struct text_list fault;
