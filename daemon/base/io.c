@@ -89,6 +89,27 @@ int io_memfd_sealed(const char *name, const void *data, size_t size)
     return steal_fd(&fd);
 }
 
+int io_memfd_room(const char *name, size_t room)
+{
+    _cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || ftruncate(fd, (off_t)room) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0)
+        return -errno;
+    return steal_fd(&fd);
+}
+
+int io_memfd_fill(int fd, const void *data, size_t size)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (size > (uint64_t)st.st_size)
+        return -EFBIG;
+    int r = io_pwrite_full(fd, data, size, 0);
+    if (r < 0)
+        return r;
+    return ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, ALL_SEALS) < 0 ? -errno : 0;
+}
+
 int io_memfd_check(int fd, size_t max)
 {
     struct stat st;

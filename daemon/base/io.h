@@ -17,5 +17,9 @@ int io_read_file(int fd, size_t max, char **ret, size_t *ret_size);
 
 /* A memfd with this content, sealed against every change; the caller owns it. */
 int io_memfd_sealed(const char *name, const void *data, size_t size);
+/* The same in two steps, for a process that cannot make one any more when it knows what to put in: an empty
+ * memfd that can hold `room` bytes and never more, and its content, sealed behind that. -EFBIG. */
+int io_memfd_room(const char *name, size_t room);
+int io_memfd_fill(int fd, const void *data, size_t size);
 /* 0 if fd is a memfd sealed as above and at most `max` bytes long; -EPERM, -EFBIG. */
 int io_memfd_check(int fd, size_t max);

@@ -25,6 +25,9 @@
 
 enum { ABI_REFER = 2, ABI_TRUNCATE = 3, ABI_NET = 4, ABI_IOCTL_DEV = 5, ABI_SCOPE = 6 };
 enum { OS_RELEASE_MAX = 16 * 1024, OPEN_FILES_MAX = 64 };
+/* What is mapped besides data: the program, its libraries, its stack (48 MiB in all on Debian 12). Shared
+ * memory that somebody maps counts here and not as data. */
+enum { MAPPED_MAX = 128 * 1024 * 1024 };
 
 /* struct landlock_ruleset_attr as of ABI 6; an older kernel takes its beginning. */
 struct ruleset {
@@ -111,6 +114,8 @@ static int set_limits(const struct sandbox_limits *limits)
 #ifndef __SANITIZE_ADDRESS__ /* which maps terabytes of shadow */
     if (r == 0)
         r = limit(RLIMIT_DATA, limits->memory);
+    if (r == 0)
+        r = limit(RLIMIT_AS, limits->memory + MAPPED_MAX);
 #endif
     return r;
 }

@@ -24,7 +24,7 @@ static const char *const allowed[] = {
     "close", "fstat", "fstat64", "ftruncate", "ftruncate64", "fallocate", "fsync", "fdatasync", "fadvise64",
     "fadvise64_64", "dup", "dup2", "dup3",
     /* memory */
-    "brk", "munmap", "mremap", "madvise", "memfd_create",
+    "brk", "munmap", "mremap", "madvise",
     /* the link and a virtual modem's socket: open already, so nothing here makes, binds or connects one */
     "sendmsg", "recvmsg", "sendto", "recvfrom", "shutdown", "getsockopt",
     /* waiting; libusb makes an eventfd, a timerfd and a pipe of its own */

@@ -67,13 +67,37 @@ void worker_tell(struct worker *w, const char *key, const char *value)
     flush(w);
 }
 
+static int fill_room(struct worker *w, const void *data, size_t size, int *ret)
+{
+    _cleanup_close_ int fd = w->n_rooms > 0 ? w->rooms[--w->n_rooms] : -1;
+    if (fd < 0)
+        return -ENOSPC;
+    int r = io_memfd_fill(fd, data, size);
+    if (r == 0)
+        *ret = steal_fd(&fd);
+    return r;
+}
+
+static bool is_handed(const struct worker *w, const void *data, size_t size)
+{
+    return w->handed && size == w->handed_size && memcmp(w->handed, data, size) == 0;
+}
+
 void worker_tell_memfd(struct worker *w, const char *key, const void *data, size_t size)
 {
-    int fd = io_memfd_sealed(key, data, size);
-    if (fd < 0) {
-        worker_log(w, "WARN: %s cannot be handed over: %s", key, strerror(-fd));
+    int fd = -1;
+    if (is_handed(w, data, size))
+        return;
+    int r = fill_room(w, data, size, &fd);
+    if (r < 0) {
+        worker_log(w, "WARN: %s cannot be handed over: %s", key, strerror(-r));
         return;
     }
+    free(w->handed);
+    w->handed = malloc(size + 1);
+    w->handed_size = size;
+    if (w->handed)
+        memcpy(w->handed, data, size);
     put(w, key, "1");
     link_add_fd(&w->out, fd);
     flush(w);

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include "base/io.h"
 #include "base/text.h"
 #include "transport/transport.h"
 
@@ -43,6 +44,8 @@ void worker_init(struct worker *w, int link)
     int flags = fcntl(link, F_GETFL);
     if (flags >= 0 && (flags & O_NONBLOCK))
         fcntl(link, F_SETFL, flags & ~O_NONBLOCK);
+    for (int fd; w->n_rooms < WORKER_ROOMS && (fd = io_memfd_room("qdld", WORKER_ROOM_SIZE)) >= 0;)
+        w->rooms[w->n_rooms++] = fd;
 }
 
 void worker_done(struct worker *w)
@@ -60,6 +63,10 @@ void worker_done(struct worker *w)
                           &w->fd_recorded, &w->fd_backup, &w->fd_source,  &w->fd_device};
     for (size_t i = 0; i < ARRAY_SIZE(given); i++)
         *given[i] = close_fd(*given[i]);
+    while (w->n_rooms > 0)
+        close_fd(w->rooms[--w->n_rooms]);
+    free(w->handed);
+    w->handed = NULL;
     if (w->closed)
         w->fd_send = close_fd(w->fd_send);
     w->closed = false;

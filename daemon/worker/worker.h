@@ -13,6 +13,11 @@
 #include "protocol/detect.h"
 #include "storage/mibib.h"
 
+enum {
+    WORKER_ROOMS = 4,              /* what one job may hand over that differs from what it did before */
+    WORKER_ROOM_SIZE = 1024 * 1024 /* of each at most; the service takes no more */
+};
+
 struct worker {
     int link;
     struct link_message in, out;
@@ -48,6 +53,11 @@ struct worker {
         bool pending; /* throttled; goes out with the next phase at the latest */
     } progress;
     size_t log_bytes;
+    /* What PLAN= and TABLE= are handed over in: the sandbox lets nobody make memory that no limit counts. */
+    int rooms[WORKER_ROOMS];
+    size_t n_rooms;
+    char *handed; /* what was handed over last */
+    size_t handed_size;
 };
 
 /* ---- life (main.c) ---- */
@@ -98,7 +108,7 @@ void worker_report(struct worker *w, const char *key, const char *format, ...) _
 void worker_state(struct worker *w, bool unsafe, bool cancelable);
 void worker_ready(struct worker *w);
 void worker_tell(struct worker *w, const char *key, const char *value);
-/* Sends KEY=1 with a sealed memfd holding data. */
+/* Sends KEY=1 with a sealed memfd holding data; nothing if the last one held the same. */
 void worker_tell_memfd(struct worker *w, const char *key, const void *data, size_t size);
 
 /* ---- jobs: each returns 0 for RESULT=done or a negative errno with *e; *result may be set to another result

@@ -102,7 +102,7 @@ static int connects_nothing(void)
     return FINE;
 }
 
-static int given[2], given_file, given_device;
+static int given[2], given_file, given_device, given_room;
 
 static int uses_what_it_was_given(void)
 {
@@ -135,8 +135,10 @@ static int has_memory(void)
     free(big);
     void *map = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     EXPECT(map != MAP_FAILED);
-    int fd = io_memfd_sealed("test", "data", 4);
-    EXPECT(fd >= 0 && io_memfd_check(fd, 4) == 0);
+    /* None that no limit counts; one that was made before can be filled and sealed. */
+    EXPECT_DENIED(memfd_create("test", 0));
+    EXPECT(io_memfd_fill(given_room, "12345", 5) == -EFBIG);
+    EXPECT(io_memfd_fill(given_room, "data", 4) == 0 && io_memfd_check(given_room, 4) == 0);
     uint8_t sha[SHA256_SIZE];
     EXPECT(digest_sha256("abc", 3, sha) == 0 && sha[0] == 0xba);
     return FINE;
@@ -174,6 +176,11 @@ static int is_limited(void)
 {
 #ifndef __SANITIZE_ADDRESS__
     EXPECT(mmap(NULL, limits.memory + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+           MAP_FAILED);
+#endif
+#ifndef __SANITIZE_ADDRESS__
+    /* Nor by what counts as no data. */
+    EXPECT(mmap(NULL, limits.memory + (128 << 20), PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) ==
            MAP_FAILED);
 #endif
     struct rlimit l;
@@ -252,7 +259,10 @@ static void test_memory(void **state)
 {
     (void)state;
     assert_int_equal(digest_init(), 0);
+    given_room = io_memfd_room("test", 4);
+    assert_true(given_room >= 0);
     assert_int_equal(in_child(has_memory, true), FINE);
+    close(given_room);
 }
 
 static void test_libraries(void **state)

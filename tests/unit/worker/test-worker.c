@@ -507,6 +507,19 @@ static void test_report_and_memfd(void **state)
     assert_true(fd >= 0);
     assert_int_equal(io_memfd_check(fd, 100), 0);
     close(fd);
+    /* What was handed over is not handed over again, and there is an end to it. */
+    worker_tell_memfd(&f->w, KEY_PLAN, "ACTION=erase\n", 13);
+    for (int i = 0; i < WORKER_ROOMS - 1; i++) {
+        char text[16];
+        int n = snprintf(text, sizeof(text), "I=%d\n", i);
+        worker_tell_memfd(&f->w, KEY_TABLE, text, (size_t)n);
+        assert_true(hear(f));
+        assert_told(f, KEY_TABLE, "1");
+    }
+    worker_tell_memfd(&f->w, KEY_TABLE, "one more\n", 9);
+    assert_true(hear(f));
+    assert_null(link_get(&f->told, KEY_TABLE));
+    assert_non_null(strstr(link_get(&f->told, KEY_LOG), "WARN: "));
 }
 
 /* ---- the result ---- */
