@@ -13,7 +13,7 @@
 #include "service/options.h"
 #include "service/second.h"
 
-enum { LABEL_BYTES_MAX = 255, SHA256_DIGITS = 64 };
+enum { LABEL_BYTES_MAX = 255, SHA256_DIGITS = 64, STAT_BLOCK = 512 };
 
 /* What the kernel knows by itself: the owner of a network or FUSE file may never answer. */
 static int look_at(int fd, struct statx *ret)
@@ -102,6 +102,20 @@ static int check_size(const struct manager *manager, uint64_t size, sd_bus_error
                       (unsigned long long)(size >> 20), (unsigned long long)(max >> 20));
 }
 
+/* What the imports under way have written: their files have no name yet and are not in the library's list. */
+static uint64_t unnamed_bytes(const struct manager *m)
+{
+    uint64_t all = 0;
+    for (const struct job *j = m->jobs; j; j = j->next) {
+        struct stat st;
+        bool package = j->job_kind == JOB_IMPORT && !j->imports_backup && !job_finished(j);
+        /* Blocks: a spooled zip lies far behind the end of what is unpacked (firmware/package.h). */
+        if (package && j->fd_store >= 0 && fstat(j->fd_store, &st) == 0)
+            all += (uint64_t)st.st_blocks * STAT_BLOCK;
+    }
+    return all;
+}
+
 int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     struct manager *manager = userdata;
@@ -127,7 +141,7 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
     r = check_size(manager, size, error);
     if (r < 0)
         return r;
-    if (store_check_space(&manager->store, &manager->config, size, &e) < 0)
+    if (store_check_space(&manager->store, &manager->config, size, unnamed_bytes(manager), &e) < 0)
         return errors_to_bus(&e, error);
     r = new_import(manager, m, archive, &j, error);
     if (r < 0)
@@ -179,18 +193,24 @@ int import_backup(sd_bus_message *m, void *userdata, sd_bus_error *error)
     return job_begin(j, m, false, error);
 }
 
-/*
- * The file that is being written has no name yet: it counts for the file system's free space but not for what
- * the library holds. Called at every step of the progress, five times a second at most.
- */
+static int check_library(const struct manager *m, uint64_t bytes, struct error *e)
+{
+    uint64_t max = m->config.library_bytes_max;
+    if (bytes <= max && store_used(m->store.fd_firmware) <= max - bytes)
+        return 0;
+    return error_set(e, ERROR_NO_SPACE,
+                     "The package would make the library larger than %llu MiB; remove one first.",
+                     (unsigned long long)(max >> 20));
+}
+
+/* Called at every step of the progress, five times a second at most. */
 int import_check_space(const struct job *j, struct error *e)
 {
     const struct config *c = &j->manager->config;
-    struct stat st;
     struct statvfs v;
     if (j->imports_backup)
         return check_backup_space(j->manager, 0, e);
-    if (fstat(j->fd_store, &st) < 0 || fstatvfs(j->fd_store, &v) < 0)
+    if (fstatvfs(j->fd_store, &v) < 0)
         return error_set(e, ERROR_NO_SPACE, "The space left in the firmware library cannot be told: %s.",
                          strerror(errno));
     uint64_t left = (uint64_t)v.f_bavail * v.f_frsize;
@@ -198,12 +218,7 @@ int import_check_space(const struct job *j, struct error *e)
         return error_set(e, ERROR_NO_SPACE,
                          "The package would eat the %llu MiB that are kept free for backups.",
                          (unsigned long long)(c->reserve_free >> 20));
-    if ((uint64_t)st.st_size > c->library_bytes_max ||
-        store_used(j->manager->store.fd_firmware) > c->library_bytes_max - (uint64_t)st.st_size)
-        return error_set(e, ERROR_NO_SPACE,
-                         "The package would make the library larger than %llu MiB; remove one first.",
-                         (unsigned long long)(c->library_bytes_max >> 20));
-    return 0;
+    return check_library(j->manager, unnamed_bytes(j->manager), e);
 }
 
 /* ---- what was unpacked ---- */
@@ -227,7 +242,14 @@ static int keep(struct job *j, const struct record *found, struct error *e)
                          "The worker that unpacked the archive calls the package %s, and its content is %s; "
                          "it is not kept.",
                          told, id);
-    int r = firmware_add(j->manager, j->firmware_facts, j->fd_store, j->label, j->owner_uid, &f, e);
+    struct stat st;
+    int r = fstat(j->fd_store, &st) < 0 ? -errno : 0;
+    if (r < 0)
+        return error_set(e, ERROR_FAILED, "The size of the package cannot be told: %s.", strerror(-r));
+    /* What was not written counts from now on, too: the file has a size and a name. */
+    r = check_library(j->manager, (uint64_t)st.st_size, e);
+    if (r >= 0)
+        r = firmware_add(j->manager, j->firmware_facts, j->fd_store, j->label, j->owner_uid, &f, e);
     if (r >= 0)
         object_set_string(&j->object, "Object", &j->object_path, f->object.path);
     return r;
@@ -236,8 +258,6 @@ static int keep(struct job *j, const struct record *found, struct error *e)
 static void fail(struct job *j, const struct error *e)
 {
     job_fail(j, e);
-    if (e->kind == ERROR_CANCELLED)
-        snprintf(j->verdict, sizeof(j->verdict), "cancelled");
     job_finish(j);
 }
 

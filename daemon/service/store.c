@@ -146,13 +146,15 @@ uint64_t store_used(int dirfd)
     return u.bytes;
 }
 
-int store_check_space(const struct store *s, const struct config *c, uint64_t bytes, struct error *e)
+int store_check_space(const struct store *s, const struct config *c, uint64_t bytes, uint64_t unnamed,
+                      struct error *e)
 {
     struct statvfs v;
     if (fstatvfs(s->fd_firmware, &v) < 0)
         return error_set(e, ERROR_NO_SPACE, "The space left in the firmware library cannot be told: %s.",
                          strerror(errno));
-    uint64_t free_bytes = (uint64_t)v.f_bavail * v.f_frsize, used = store_used(s->fd_firmware);
+    uint64_t free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+    uint64_t used = store_used(s->fd_firmware) + unnamed;
     if (bytes > c->library_bytes_max || used > c->library_bytes_max - bytes)
         return error_set(e, ERROR_NO_SPACE,
                          "The firmware library holds %llu MiB of at most %llu MiB; remove a package first.",

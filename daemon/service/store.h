@@ -34,5 +34,9 @@ int store_list(int dirfd, const char *suffix, int (*on_name)(void *userdata, con
                void *userdata);
 /* Bytes used by all files of a directory. */
 uint64_t store_used(int dirfd);
-/* NoSpace if `bytes` more would leave less than the reserve free, or the library limit would be passed. */
-int store_check_space(const struct store *s, const struct config *c, uint64_t bytes, struct error *e);
+/*
+ * NoSpace if `bytes` more would leave less than the reserve free, or the library limit would be passed;
+ * unnamed: what imports under way have written, which the directory does not show.
+ */
+int store_check_space(const struct store *s, const struct config *c, uint64_t bytes, uint64_t unnamed,
+                      struct error *e);

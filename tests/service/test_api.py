@@ -288,7 +288,7 @@ def test_the_library_limit_stops_an_import_under_way(new_service, forge, archive
     worker = forge("""
 order = begin()
 say("READY=1")
-os.pwrite(order.fds["store"], b"x", 2 << 20)
+os.pwrite(order.fds["store"], bytes(2 << 20), 0)
 say("PROGRESS=10", "BYTES_DONE=2097152", "BYTES_TOTAL=9999999")
 hear()
 """)

@@ -115,11 +115,12 @@ static void test_space(void **state)
     struct error e;
     assert_int_equal(config_load(&c, "/nonexistent/qdld.conf"), 0);
     c.reserve_free = 0;
-    assert_int_equal(store_check_space(&store, &c, 1, &e), 0);
-    assert_int_equal(store_check_space(&store, &c, c.library_bytes_max + 1, &e), -ENOSPC);
+    assert_int_equal(store_check_space(&store, &c, 1, 0, &e), 0);
+    assert_int_equal(store_check_space(&store, &c, c.library_bytes_max + 1, 0, &e), -ENOSPC);
+    assert_int_equal(store_check_space(&store, &c, 1, c.library_bytes_max, &e), -ENOSPC);
     assert_int_equal(e.kind, ERROR_NO_SPACE);
     c.reserve_free = UINT64_MAX;
-    assert_int_equal(store_check_space(&store, &c, 1, &e), -ENOSPC);
+    assert_int_equal(store_check_space(&store, &c, 1, 0, &e), -ENOSPC);
 }
 
 static void test_config(void **state)
