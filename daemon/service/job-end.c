@@ -30,7 +30,10 @@ void job_broken(struct job *j, const char *format, ...)
 void job_fail(struct job *j, const struct error *e)
 {
     j->error = *e;
-    snprintf(j->verdict, sizeof(j->verdict), "%s", e->kind == ERROR_INTERRUPTED ? "interrupted" : "failed");
+    const char *verdict = e->kind == ERROR_INTERRUPTED ? "interrupted"
+                          : e->kind == ERROR_CANCELLED ? "cancelled"
+                                                       : "failed";
+    snprintf(j->verdict, sizeof(j->verdict), "%s", verdict);
 }
 
 static bool verdict_is(const struct job *j, const char *result)
@@ -68,6 +71,11 @@ static void judge_end(struct job *j, const struct process_end *end)
         return;
     } else if (j->manager->stopping)
         error_set(&e, ERROR_INTERRUPTED, "The service was stopped in phase %s.", phase);
+    else if (end->left)
+        error_set(&e, ERROR_FAILED,
+                  "The worker of this %s was killed in phase %s and does not die: what it waits for does not "
+                  "answer.",
+                  j->kind, phase);
     else if (end->clean)
         error_set(&e, ERROR_FAILED, "The worker of this %s ended in phase %s without a result.", j->kind,
                   phase);
@@ -174,6 +182,7 @@ void job_finish(struct job *j)
     struct modem *m = job_kind_has_modem(j->job_kind) ? j->modem : NULL;
     struct manager *manager = j->manager;
     j->timer = sd_event_source_disable_unref(j->timer);
+    j->stall_timer = sd_event_source_disable_unref(j->stall_timer);
     job_drop_backup(j);
     j->finished = ++manager->n_finished;
     apply_result(j);

@@ -189,6 +189,8 @@ static int take_phase(struct job *j, const char *value)
         return -EBADMSG;
     progress_pause(&j->progress);
     object_set_string(&j->object, "Phase", &j->phase, value);
+    if (j->stage == STAGE_RUNNING)
+        job_watch_stall(j);
     return 0;
 }
 
@@ -299,6 +301,7 @@ void job_on_message(void *userdata, struct link_message *m)
     };
     bool holding = false;
 
+    j->heard = now_usec();
     if (!descriptors_fit(m)) {
         job_broken(j, "it sent descriptors that nobody asked for");
         return;

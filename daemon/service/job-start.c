@@ -262,6 +262,8 @@ int job_start_worker(struct job *j, struct error *e)
         return error_set(e, ERROR_FAILED, "The worker of this %s cannot be started: %s.", j->kind,
                          strerror(-r));
     }
+    if (j->job_kind == JOB_IMPORT)
+        process_set_owner(j->process, j->owner_uid);
     process_send(j->process, &order.message);
     return 0;
 }

@@ -32,7 +32,8 @@ static bool reads_archives(enum job_kind kind)
 
 static int check_limits(const struct manager *m, enum job_kind kind, uid_t owner, sd_bus_error *error)
 {
-    unsigned all = 0, own = 0, own_imports = 0, readers = 0;
+    /* A worker that its archive does not let die is still one. */
+    unsigned all = 0, own = 0, own_imports = process_count_ghosts(&owner), readers = 0;
     for (const struct job *j = m->jobs; j; j = j->next) {
         if (job_finished(j))
             continue;
@@ -46,6 +47,12 @@ static int check_limits(const struct manager *m, enum job_kind kind, uid_t owner
         return errors_set(error, ERROR_LIMIT_EXCEEDED,
                           "User %u has %u unfinished jobs; at most %u are allowed.", owner, own,
                           c->jobs_per_uid);
+    if (kind == JOB_IMPORT && process_count_ghosts(NULL) >= JOB_GHOSTS_MAX)
+        return errors_set(
+            error, ERROR_LIMIT_EXCEEDED,
+            "%u workers of earlier imports cannot be ended, because the files that they read do "
+            "not answer.",
+            process_count_ghosts(NULL));
     if (kind == JOB_IMPORT && own_imports >= c->imports_per_uid)
         return errors_set(error, ERROR_LIMIT_EXCEEDED,
                           "User %u has %u imports running; at most %u are allowed.", owner, own_imports,
@@ -209,9 +216,19 @@ static int on_cancel_time(sd_event_source *source _unused_, uint64_t usec _unuse
     return 0;
 }
 
+/* Nothing was changed by it but a file of ours: to kill it is to cancel it. */
+static int on_leave_time(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct job *j = userdata;
+    error_set(&j->own_error, ERROR_CANCELLED, "Cancelled; its worker did not answer and was killed.");
+    process_kill(j->process, NULL);
+    return 0;
+}
+
 void job_limit_cancel(struct job *j)
 {
-    job_arm_timer(j, JOB_CANCEL_USEC, on_cancel_time);
+    bool modem = job_kind_has_modem(j->job_kind);
+    job_arm_timer(j, modem ? JOB_CANCEL_USEC : JOB_LEAVE_USEC, modem ? on_cancel_time : on_leave_time);
 }
 
 void job_arm_timer(struct job *j, usec_t usec, sd_event_time_handler_t handler)
@@ -292,6 +309,7 @@ void job_ready(struct job *j)
     if (j->job_kind == JOB_PLAN)
         return; /* the limit of the pre-flight holds for the whole plan */
     j->timer = sd_event_source_disable_unref(j->timer);
+    job_watch_stall(j);
     if (j->job_state == JOB_CANCELLING)
         job_limit_cancel(j);
     else
@@ -412,6 +430,7 @@ struct job *job_free(struct job *j)
         object_flush(&m->object);
     }
     sd_event_source_disable_unref(j->timer);
+    sd_event_source_disable_unref(j->stall_timer);
     sd_event_source_disable_unref(j->numbers_timer);
     process_free(j->process);
     sd_bus_message_unref(j->call);

@@ -14,8 +14,8 @@
  *                                   '------------> FINISHED <----------'
  *
  * job.c: the life above. job-end.c: its end. job-link.c: what its worker says. job-start.c: what its worker
- * is given. job-backup.c: what it saved. job-bus.c: org.qdld1.Job. job-record.c: record, log and journal on
- * disk; jobs of earlier runs; lingering.
+ * is given. job-stall.c: one that says nothing. job-backup.c: what it saved. job-bus.c: org.qdld1.Job.
+ * job-record.c: record, log and journal on disk; jobs of earlier runs; lingering.
  */
 
 #include <sys/types.h>
@@ -31,10 +31,15 @@ enum job_state { JOB_QUEUED, JOB_PREPARING, JOB_RUNNING, JOB_CANCELLING, JOB_FIN
 enum {
     JOB_EXIT_USEC = 10 * 1000000,    /* from RESULT to the exit of the worker */
     JOB_CANCEL_USEC = 120 * 1000000, /* from CANCEL to the end: the longest single command of a programmer */
+    JOB_LEAVE_USEC = 5 * 1000000,    /* the same where no modem is touched: a file may be left at any time */
+    JOB_STALL_USEC = 10 * 1000000,   /* an import: what its worker may be silent beyond [Limits]
+                                        InputTimeoutSec,   at which it ends by itself ... */
+    JOB_CHECK_USEC = 600 * 1000000,  /* ... and while it reads and syncs what it has unpacked */
     JOB_WAITS_MAX = 256,             /* pending Wait calls of a job ... */
     JOB_WAITS_PER_UID = 16,          /* ... and of one user */
     JOB_FLUSHES_MAX =
         100, /* a second; a worker that changes its phase more often is signalled with the numbers */
+    JOB_GHOSTS_MAX = 16, /* workers that cannot be killed; beyond that nothing is imported */
     JOB_PROBLEMS_MAX = 64,
     JOB_REPORT_MAX = 64,
     JOB_FACTS_MAX = 64, /* what a worker may tell of the modem in one appearance of it */
@@ -76,6 +81,8 @@ struct job {
     struct process *process;
     sd_bus_message *call;   /* to be answered after READY (Plan: with the plan) */
     sd_event_source *timer; /* pre-flight, exit or cancel limit */
+    sd_event_source *stall_timer;
+    usec_t heard; /* when the worker said something last (job-stall.c) */
     sd_event_source *numbers_timer;
     usec_t numbers_signalled;
     usec_t flushes_since; /* start of the second in which ... */
@@ -170,6 +177,14 @@ struct job *job_find_resumable(const struct job *j);
 
 /* ---- job-link.c ---- */
 void job_on_message(void *userdata, struct link_message *m);
+
+/* ---- job-stall.c ---- */
+/*
+ * From here on (READY, and each phase has its limit) the worker has to say something now and then, or the job
+ * ends with Timeout; where no modem is touched, that is: a modem's commands have their own deadlines in the
+ * worker. A worker cannot do that for itself while the owner of the archive lets its read never return.
+ */
+void job_watch_stall(struct job *j);
 
 /* ---- job-backup.c ---- */
 /* Its end is a backup. */

@@ -4,6 +4,7 @@
 Run by "make check-service" with BUILD set to the absolute build directory. Nothing here needs root; a test that needs a
 second user says so and is skipped otherwise."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -345,6 +346,42 @@ def forge(launcher, tmp_path):
         (tmp_path / (name + ".new")).rename(tmp_path / (name + ".py"))
         return worker
     return make
+
+
+# ---- files of FUSE ----
+
+@pytest.fixture
+def stalling(tmp_path):
+    """stalling("read"): a descriptor of a file; this operation on it never ends, until stalling.end(). stalling.asked() waits for
+    one."""
+    started = []
+
+    def make(operation):
+        if os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK):
+            pytest.skip("needs root and FUSE")
+        directory = tmp_path / "stalling"
+        directory.mkdir()
+        process = subprocess.Popen(["/usr/bin/python3", HERE / "stalling.py", directory, operation], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "mounted\n"
+        started.append((process, directory))
+        files.append(os.open(directory / "file", os.O_RDONLY))
+        return files[-1]
+    def end():
+        for process, directory in started:
+            process.kill()
+            process.wait()
+            subprocess.run(["umount", "-l", directory], check=True)
+        started.clear()
+
+    def asked():
+        assert started[-1][0].stdout.readline() == "asked\n"
+    files = []
+    make.end, make.asked = end, asked
+    yield make
+    end()
+    for fd in files:
+        with contextlib.suppress(OSError):  # its owner is gone
+            os.close(fd)
 
 
 # ---- signals ----

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A file system with one file in it whose owner stops answering: stalling.py DIRECTORY getattr|read. Says "mounted"; killed, it
+"""A file system with one file in it whose owner stops answering: stalling.py DIRECTORY getattr|read|flush. Says "mounted", and "asked" at each such call; killed, it
 lets go of whoever waits. For root; the numbers are those of linux/fuse.h."""
 
 import ctypes
@@ -40,6 +40,8 @@ def main(directory, silent):
         except OSError:
             return  # unmounted
         _, operation, unique, node = struct.unpack("<IIQQ", request[:24])
+        if operation == silent:
+            print("asked", flush=True)
         if operation in (silent, FORGET):
             continue
         answer = ANSWERS[operation](node) if operation in ANSWERS else b""
@@ -47,4 +49,4 @@ def main(directory, silent):
         os.write(device, struct.pack("<IiQ", 16 + len(answer), error, unique) + answer)
 
 
-main(sys.argv[1], {"getattr": GETATTR, "read": READ}[sys.argv[2]])
+main(sys.argv[1], {"getattr": GETATTR, "read": READ, "flush": FLUSH}[sys.argv[2]])

@@ -15,7 +15,7 @@ import time
 
 import dbus.bus
 import pytest
-from conftest import BUILD, FIRMWARE, HERE, JOB, MANAGER, MODEM, PATIENCE, WELL_BEFORE, error, wait_until
+from conftest import BUILD, FIRMWARE, JOB, MANAGER, MODEM, PATIENCE, WELL_BEFORE, error, wait_until
 from test_api import HONEST, LASTING, archive, imported  # noqa: F401
 from test_link import HONEST_FLASH, INTERRUPTED, flash, flash_with, library  # noqa: F401
 
@@ -220,31 +220,6 @@ def test_a_caller_s_first_calls_are_answered_in_their_order(new_service, forge, 
 
 
 # ---- a file whose owner does not answer ----
-
-@pytest.fixture
-def stalling(tmp_path):
-    """stalling("read"): a descriptor of a file; this operation on it never ends."""
-    started = []
-
-    def make(operation):
-        if os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK):
-            pytest.skip("needs root and FUSE")
-        directory = tmp_path / "stalling"
-        directory.mkdir()
-        process = subprocess.Popen(["/usr/bin/python3", HERE / "stalling.py", directory, operation], stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "mounted\n"
-        started.append((process, directory))
-        files.append(os.open(directory / "file", os.O_RDONLY))
-        return files[-1]
-    files = []
-    yield make
-    for fd in files:
-        os.close(fd)
-    for process, directory in started:
-        process.kill()
-        process.wait()
-        subprocess.run(["umount", "-l", directory], check=True)
-
 
 def test_what_a_file_is_is_not_asked_of_its_owner(new_service, forge, stalling, bus_address):
     service = new_service().start(worker=forge(LASTING))
