@@ -10,6 +10,9 @@
 #include "sahara.h"
 #include "trace.h"
 
+/* As 2c7c:0800 with one interface it still knows DIAG's way to 9008 (reference/edl.md 3.1). */
+static const uint8_t to_edl[] = {0x4B, 0x65, 0x01, 0x00, 0x54, 0x0F, 0x7E};
+
 enum { TABLE_ADDRESS = 0x85E00000, REGION_SIZE = 0x4000, REGION_ADDRESS = 0x80000000, REGIONS = 2 };
 
 struct dump_entry {
@@ -59,6 +62,11 @@ int crash_dump_run(struct modem *m)
         r = sahara_receive(m, &command, words);
         if (r < 0)
             break;
+        if (command == 0 && m->scenario->crash_id == CRASH_ID_QUECTEL &&
+            memcmp(words, to_edl, sizeof(to_edl)) == 0) {
+            r = front_write(&m->front, to_edl, sizeof(to_edl));
+            return r < 0 ? r : MODE_RESET_TO_EDL;
+        }
         if (command == SAHARA_RESET) {
             r = sahara_send(m, SAHARA_RESET_RESP, NULL, 0);
             return r < 0 ? r : MODE_RESET;

@@ -245,14 +245,45 @@ static int subsystem(struct diag *d)
     }
 }
 
+/* ---- logs ---- */
+
+/* Logs, messages and events are only ever switched off here. */
+static int silence(struct diag *d)
+{
+    switch (d->request[0]) {
+    case DIAG_LOG_CONFIG:
+        if (!diag_has(d, 8))
+            return 0;
+        if (diag_u32(d, 4) != 0)
+            return diag_refuse(d, DIAG_BAD_PARAMETER);
+        d->logs_off = true;
+        diag_answer(d, 8, 12);
+        return 0;
+    case DIAG_EXT_MSG:
+        if (!diag_has(d, 8))
+            return 0;
+        if (d->request[1] != 5 || diag_u32(d, 4) != 0)
+            return diag_refuse(d, DIAG_BAD_PARAMETER);
+        d->messages_off = true;
+        diag_answer(d, 8, 8);
+        d->answer[2] = 1;
+        return 0;
+    default:
+        if (!diag_has(d, 2))
+            return 0;
+        d->events_off = d->request[1] == 0;
+        diag_answer(d, 1, 3);
+        return 0;
+    }
+}
+
 /* ---- one request ---- */
 
-int diag_serve(struct diag *d, const uint8_t *request, size_t length)
+int diag_serve(struct diag *d)
 {
-    d->request = request;
-    d->request_length = length;
-    d->answer_length = 0;
-    switch (request[0]) {
+    uint8_t command = d->request[0];
+
+    switch (command) {
     case DIAG_VERNO:
         return verno(d);
     case DIAG_ESN:
@@ -265,7 +296,7 @@ int diag_serve(struct diag *d, const uint8_t *request, size_t length)
         return 0;
     case DIAG_NV_READ:
     case DIAG_NV_WRITE:
-        return diag_nv(d, request[0] == DIAG_NV_WRITE);
+        return diag_nv(d, command == DIAG_NV_WRITE);
     case DIAG_CONTROL:
         return control(d);
     case DIAG_DLOAD:
@@ -284,6 +315,10 @@ int diag_serve(struct diag *d, const uint8_t *request, size_t length)
         return short_answer(d, 17, 1, (uint32_t)d->scenario->serial);
     case DIAG_EXT_BUILD_ID:
         return ext_build_id(d);
+    case DIAG_LOG_CONFIG:
+    case DIAG_EXT_MSG:
+    case DIAG_EVENTS:
+        return silence(d);
     default:
         return diag_refuse(d, DIAG_BAD_COMMAND);
     }

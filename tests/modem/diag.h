@@ -8,6 +8,7 @@
  *
  *   normal.c             normal mode: the loop around it
  *   diag-frame.c         HDLC
+ *   diag-send.c          answers on their way out, logs
  *   diag.c               which handler; identity, modes, locks
  *   diag-nv.c            numbered NV
  *   diag-efs*.c          the file system (diag-efs.h)
@@ -117,8 +118,14 @@ struct diag {
 
     const uint8_t *request;
     size_t request_length;
-    uint8_t answer[DIAG_ANSWER_MAX];
-    size_t answer_length;
+    uint8_t answer[DIAG_ANSWER_MAX], last[DIAG_ANSWER_MAX]; /* and the one before */
+    size_t answer_length, last_length;
+    uint8_t wire[4 * (DIAG_ANSWER_MAX + DIAG_CRC_SIZE)]; /* what goes out in one transfer */
+    size_t wire_length, wire_frame;                      /* of it; where its last frame begins */
+
+    bool logs_off, messages_off, events_off;
+    unsigned logs_sent;
+    int64_t next_log;
 };
 
 /* ---- diag-frame.c ---- */
@@ -133,14 +140,26 @@ size_t diag_encode(const uint8_t *payload, size_t length, uint8_t *wire);
  */
 size_t diag_decode(uint8_t *frame, size_t length);
 
+/* ---- diag-send.c ---- */
+
+/* The answer, in this way (milliseconds: of FAULT_SLOW), and the logs that go with it. */
+int diag_send_answer(struct diag *d, enum fault_kind how, uint64_t milliseconds);
+
+/* Does it say something unasked, now and then? The next bit, if it is time. */
+bool diag_floods(const struct diag *d);
+int diag_flood(struct diag *d);
+
+/* What a port that was just opened can begin with: the end of an old frame. */
+int diag_tail(struct diag *d);
+
 /* ---- diag.c ---- */
 
 /* Boots the firmware's own part: file system, mode. */
 void diag_start(struct diag *d, struct modem *m, const char *version);
 void diag_stop(struct diag *d);
 
-/* One request with its answer. */
-int diag_serve(struct diag *d, const uint8_t *request, size_t length);
+/* Carries out the request and makes its answer. */
+int diag_serve(struct diag *d);
 
 /* For handlers: refuses the request; is it at least so long, else it is refused. */
 int diag_refuse(struct diag *d, enum diag_refusal why);

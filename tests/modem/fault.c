@@ -7,8 +7,9 @@
 
 #include "trace.h"
 
-static const char *const kinds[] = {"none", "unplug", "hang", "nak", "garbage", "stop"};
-static const char *const points[] = {"command", "done", "byte", "out", "in"};
+static const char *const kinds[] = {"none", "unplug", "hang",  "nak",  "garbage", "stop",  "silent", "slow",
+                                    "crc",  "cut",    "short", "long", "twice",   "other", "stale"};
+static const char *const points[] = {"command", "done", "byte", "out", "in", "diag", "answered", "every"};
 
 const char *fault_kind_name(enum fault_kind k)
 {
@@ -29,7 +30,7 @@ static bool parse_one(struct fault *f, const char *text)
     uint64_t number, offset = 0;
     int k, p;
 
-    if (sscanf(text, "%15[a-z]@%15[a-z]:%" SCNu64 "+%" SCNu64 "%c", kind, point, &number, &offset, &rest) !=
+    if (sscanf(text, "%15[a-z]@%15[a-z]:%" SCNu64 "+%" SCNi64 "%c", kind, point, &number, &offset, &rest) !=
             4 &&
         sscanf(text, "%15[a-z]@%15[a-z]:%" SCNu64 "%c", kind, point, &number, &rest) != 3)
         return false;
@@ -37,7 +38,9 @@ static bool parse_one(struct fault *f, const char *text)
     p = find(points, sizeof(points) / sizeof(points[0]), point);
     if (k <= 0 || p < 0 || number == 0)
         return false;
-    if (offset && p != POINT_OUT && p != POINT_IN)
+    if (offset && p < POINT_OUT)
+        return false;
+    if (k >= FAULT_SILENT && p < POINT_DIAG)
         return false;
     *f = (struct fault){(enum fault_kind)k, (enum fault_point)p, number, offset, false};
     return true;
@@ -60,7 +63,7 @@ void faults_appear(struct faults *f)
 {
     if (!f->always)
         return;
-    f->commands = f->out_bytes = f->out_transfers = f->in_transfers = 0;
+    f->commands = f->out_bytes = f->out_transfers = f->in_transfers = f->requests = 0;
     for (size_t i = 0; i < f->count; i++)
         f->list[i].spent = false;
 }
@@ -126,4 +129,29 @@ enum fault_kind faults_in(struct faults *f, size_t length, size_t *ret_accepted)
     f->in_transfers++;
     *ret_accepted = length;
     return in_transfer(f, POINT_IN, f->in_transfers, length, ret_accepted);
+}
+
+static enum fault_kind at_request(struct faults *f, enum fault_point point, uint64_t *ret_offset)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        struct fault *t = &f->list[i];
+        bool again = point == POINT_DIAG && t->point == POINT_EVERY && f->requests % t->number == 0;
+
+        if (!again && (t->spent || t->point != point || t->number != f->requests))
+            continue;
+        *ret_offset = t->offset;
+        return strike(t);
+    }
+    return FAULT_NONE;
+}
+
+enum fault_kind faults_diag(struct faults *f, uint64_t *ret_offset)
+{
+    f->requests++;
+    return at_request(f, POINT_DIAG, ret_offset);
+}
+
+enum fault_kind faults_answered(struct faults *f, uint64_t *ret_offset)
+{
+    return at_request(f, POINT_ANSWERED, ret_offset);
 }

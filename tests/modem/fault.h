@@ -8,6 +8,9 @@
  * happen always: then they start again with each. unplug and hang happen on the spot; nak and garbage turn
  * the answer that comes next. stop is no fault of a modem: its process stops (SIGSTOP) so that a test can do
  * something to the host at this very point, and goes on with SIGCONT as if nothing had been.
+ *
+ * For DIAG there are the points diag (the Nth request, nothing done), answered (it is done and not answered)
+ * and every (each Nth request, again and again), and kinds that spoil one answer.
  */
 
 #include <stdbool.h>
@@ -16,8 +19,34 @@
 
 #include "scenario.h"
 
-enum fault_kind { FAULT_NONE, FAULT_UNPLUG, FAULT_HANG, FAULT_NAK, FAULT_GARBAGE, FAULT_STOP };
-enum fault_point { POINT_COMMAND, POINT_DONE, POINT_BYTE, POINT_OUT, POINT_IN };
+enum fault_kind {
+    FAULT_NONE,
+    FAULT_UNPLUG,
+    FAULT_HANG,
+    FAULT_NAK,
+    FAULT_GARBAGE,
+    FAULT_STOP,
+    /* only in DIAG */
+    FAULT_SILENT, /* diag: passed over; answered: done without a word */
+    FAULT_SLOW,   /* comes after so many milliseconds (the offset, else 1000) */
+    FAULT_CRC,    /* a wrong CRC */
+    FAULT_CUT,    /* half of the frame and no end */
+    FAULT_SHORT,  /* half of the payload in a right frame */
+    FAULT_LONG,   /* more payload than there is */
+    FAULT_TWICE,
+    FAULT_OTHER, /* the answer before it in its place */
+    FAULT_STALE, /* the answer before it, then the right one */
+};
+enum fault_point {
+    POINT_COMMAND,
+    POINT_DONE,
+    POINT_BYTE,
+    POINT_OUT,
+    POINT_IN,
+    POINT_DIAG,
+    POINT_ANSWERED,
+    POINT_EVERY
+};
 
 struct fault {
     enum fault_kind kind;
@@ -30,7 +59,7 @@ struct faults {
     struct fault list[SCENARIO_FAULTS_MAX];
     size_t count;
     bool always;
-    uint64_t commands, out_bytes, out_transfers, in_transfers;
+    uint64_t commands, out_bytes, out_transfers, in_transfers, requests;
 };
 
 /* Parses the scenario's list; false with one line in error. */
@@ -48,5 +77,9 @@ enum fault_kind faults_done(struct faults *f);
 /* A transfer of length bytes comes in or goes out; *ret_accepted of them happen before the fault does. */
 enum fault_kind faults_out(struct faults *f, size_t length, size_t *ret_accepted);
 enum fault_kind faults_in(struct faults *f, size_t length, size_t *ret_accepted);
+
+/* The next DIAG request arrived; it is done and about to be answered. The offset: an error code, a time. */
+enum fault_kind faults_diag(struct faults *f, uint64_t *ret_offset);
+enum fault_kind faults_answered(struct faults *f, uint64_t *ret_offset);
 
 const char *fault_kind_name(enum fault_kind k);

@@ -278,10 +278,9 @@ int front_strike(struct front *f, enum fault_kind k)
         trace_flush();
         raise(SIGSTOP);
         return 0;
-    case FAULT_NONE:
-        break;
+    default:
+        return 0;
     }
-    return 0;
 }
 
 static int control(struct front *f, uint8_t type)
@@ -347,15 +346,15 @@ static int receive(struct front *f, struct datagram **ret)
 }
 
 /* A device whose last words nobody collects does not take what comes OUT. */
-static int settle(struct front *f)
+static int settle(struct front *f, int64_t until)
 {
     short events;
     int r;
 
     if (!f->unsettled)
         return 0;
-    r = wait_events(f, POLLOUT, 0, &events);
-    f->unsettled = false;
+    r = wait_events(f, POLLOUT, until, &events) ?: -ETIMEDOUT;
+    f->unsettled = r == -ETIMEDOUT;
     return r < 0 ? r : 0;
 }
 
@@ -378,7 +377,7 @@ static int next_datagram(struct front *f, int64_t until)
             return front_strike(f, f->after_current);
         r = check_alive(f);
         if (r == 0)
-            r = settle(f);
+            r = settle(f, until);
         if (r == 0)
             r = receive(f, &f->current);
         if (r == -EAGAIN)
@@ -515,6 +514,13 @@ int front_write(struct front *f, const void *data, size_t length)
         length -= n;
     }
     return 0;
+}
+
+bool front_takes(const struct front *f)
+{
+    struct pollfd p = {.fd = f->fd, .events = POLLOUT};
+
+    return f->polled && poll(&p, 1, 0) == 1 && p.revents == POLLOUT;
 }
 
 int front_write_zlp(struct front *f)

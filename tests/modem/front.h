@@ -108,6 +108,9 @@ int front_read_until(struct front *f, void *buffer, size_t size, int64_t until, 
 int front_write(struct front *f, const void *data, size_t length);
 int front_write_zlp(struct front *f);
 
+/* Something that is written now goes out at once: the host has polled, and collected what was there. */
+bool front_takes(const struct front *f);
+
 /* The device works for so long and looks at nothing; small times are added up. */
 int front_busy(struct front *f, int64_t us);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "boot.h"
+#include "layout.h"
 #include "normal.h"
 #include "programmer.h"
 #include "sahara.h"
@@ -26,10 +27,28 @@ struct life {
     struct modem *modem;
     enum mode mode;
     char version[BOOT_VERSION_MAX];
-    bool booted_before;
+    bool booted_before, fell_back;
+    uint32_t sbl_erases; /* of the SBL that it had at first */
 };
 
 /* ---- what it becomes ---- */
+
+static uint32_t sbl_erases(const struct nand *n)
+{
+    struct layout l;
+    uint32_t page;
+
+    layout_default(&l, n->blocks);
+    return layout_first_page(n, layout_find(&l, "SBL"), &page)
+               ? n->records[page / n->pages_per_block].erase_count
+               : 0;
+}
+
+/* Normal mode does not last with the firmware that it had at first. */
+static bool falls_back(const struct life *l)
+{
+    return l->modem->scenario->boots == BOOTS_FALLS_BACK && sbl_erases(l->modem->nand) == l->sbl_erases;
+}
 
 static enum mode power_on(struct life *l)
 {
@@ -38,6 +57,8 @@ static enum mode power_on(struct life *l)
 
     if (m->stay_in_edl || m->scenario->force_edl) {
         snprintf(reason, sizeof(reason), "forced");
+    } else if (l->fell_back) {
+        snprintf(reason, sizeof(reason), "fell back");
     } else if (m->scenario->boots == BOOTS_NO) {
         snprintf(reason, sizeof(reason), "scenario");
     } else if (boot_decide(m->nand, l->version, reason)) {
@@ -46,7 +67,7 @@ static enum mode power_on(struct life *l)
         trace("boot normal version=%s", l->version);
         return MODE_IS_NORMAL;
     }
-    m->stay_in_edl = false;
+    m->stay_in_edl = l->fell_back = false;
     trace("boot 9008 reason=%s", reason);
     return MODE_IS_PBL;
 }
@@ -133,7 +154,8 @@ static int run_pbl(struct modem *m)
 static int run_mode(struct life *l)
 {
     struct modem *m = l->modem;
-    bool once_more = m->scenario->boots == BOOTS_ONCE_MORE && !l->booted_before;
+    int64_t us = -1;
+    int r;
 
     switch (l->mode) {
     case MODE_IS_PBL:
@@ -143,8 +165,14 @@ static int run_mode(struct life *l)
     case MODE_IS_CRASH:
         return crash_dump_run(m);
     case MODE_IS_NORMAL:
+        if (m->scenario->boots == BOOTS_ONCE_MORE && !l->booted_before)
+            us = m->scenario->once_more_ms * 1000;
+        if (falls_back(l))
+            us = m->scenario->normal_ms * 1000;
         l->booted_before = true;
-        return normal_run(m, l->version, once_more ? m->scenario->once_more_ms * 1000 : -1);
+        r = normal_run(m, l->version, us);
+        l->fell_back = falls_back(l) && r == MODE_RESET;
+        return r;
     }
     return -EINVAL;
 }
@@ -200,6 +228,7 @@ int modem_run(struct modem *m)
     struct life l = {.modem = m};
 
     m->serial = (uint32_t)m->scenario->serial;
+    l.sbl_erases = sbl_erases(m->nand);
     l.mode = first_mode(&l);
     for (;;) {
         int64_t away;

@@ -8,36 +8,57 @@
 #include "diag.h"
 #include "trace.h"
 
-static int send_answer(struct diag *d)
+/* What a fault does before its answer: an end (negative), done with this request (1), or nothing (0). */
+static int strike(struct diag *d, enum fault_kind k, uint64_t code)
 {
-    static uint8_t wire[2 * (DIAG_ANSWER_MAX + DIAG_CRC_SIZE) + 1];
-    size_t n;
-    int r;
-
-    if (d->answer_length == 0)
-        return 0;
-    n = diag_encode(d->answer, d->answer_length, wire);
-    r = front_write(d->front, wire, n);
-    /* The port ends a transfer that fills its packets. */
-    return r == 0 && n % d->front->plug.max_packet == 0 ? front_write_zlp(d->front) : r;
+    if (k == FAULT_NAK) {
+        diag_refuse(d, code ? (enum diag_refusal)code : DIAG_BAD_COMMAND);
+        return 1;
+    }
+    return front_strike(d->front, k);
 }
 
-/* A frame has come to its end. */
-static int on_frame(struct diag *d)
+/* One request: what is done, then what is said. */
+static int exchange(struct diag *d, const uint8_t *request, size_t length)
+{
+    uint64_t offset = 0;
+    enum fault_kind before, after;
+    int r, ended = 0;
+
+    trace("diag request=%llu length=%zu command=0x%02x", (unsigned long long)d->modem->faults.requests + 1,
+          length, request[0]);
+    d->request = request;
+    d->request_length = length;
+    d->answer_length = 0;
+    before = faults_diag(&d->modem->faults, &offset);
+    if (before == FAULT_SILENT)
+        return 0;
+    r = strike(d, before, offset);
+    if (r == 0) {
+        ended = diag_serve(d);
+        if (ended < 0)
+            return ended;
+        after = faults_answered(&d->modem->faults, &offset);
+        r = strike(d, after, offset);
+        before = after != FAULT_NONE ? after : before;
+    }
+    if (r >= 0)
+        r = diag_send_answer(d, before, offset);
+    return r < 0 ? r : ended;
+}
+
+/* A frame has come to its end; is another one there already? */
+static int on_frame(struct diag *d, bool another)
 {
     size_t length = d->frame_too_long ? 0 : diag_decode(d->frame, d->frame_length);
-    int r, ended;
 
     d->frame_length = 0;
     d->frame_too_long = false;
     if (length == 0)
         return 0;
-    trace("diag out length=%zu command=0x%02x", length, d->frame[0]);
-    ended = diag_serve(d, d->frame, length);
-    if (ended < 0)
-        return ended;
-    r = send_answer(d);
-    return r < 0 ? r : ended;
+    if (another)
+        violation("DIAG requests without waiting for the answer");
+    return exchange(d, d->frame, length);
 }
 
 static int on_bytes(struct diag *d, const uint8_t *bytes, size_t length)
@@ -52,30 +73,51 @@ static int on_bytes(struct diag *d, const uint8_t *bytes, size_t length)
                 d->frame_too_long = true;
             continue;
         }
-        r = on_frame(d);
+        r = on_frame(d, length - i > 1 && memchr(bytes + i + 1, DIAG_END, length - i - 1) &&
+                            bytes[i + 1] != DIAG_END);
         if (r)
             return r;
     }
     return 0;
 }
 
+/* The earlier of two times, 0 being never. */
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return !a || (b && b < a) ? b : a;
+}
+
+static int serve(struct diag *d, int64_t until)
+{
+    uint8_t bytes[FRONT_DATAGRAM_MAX];
+    size_t length;
+    int r = diag_tail(d);
+
+    while (r == 0) {
+        int64_t next_log = diag_floods(d) ? d->next_log ?: 1 : 0;
+
+        r = front_read_until(d->front, bytes, sizeof(bytes), earlier(until, next_log), &length);
+        if (r == 0)
+            r = on_bytes(d, bytes, length);
+        else if (r == -ETIMEDOUT && (!until || trace_now() < until))
+            r = 0;
+        if (r == 0 && diag_floods(d))
+            r = diag_flood(d);
+    }
+    return r;
+}
+
 int normal_run(struct modem *m, const char *version, int64_t us)
 {
     int64_t until = us >= 0 ? trace_now() + us : 0;
     struct diag *d = malloc(sizeof(*d));
-    uint8_t bytes[FRONT_DATAGRAM_MAX];
-    size_t length;
-    int r = 0;
+    int r;
 
     if (!d)
         return -ENOMEM;
     trace("state normal version=%s", version);
     diag_start(d, m, version);
-    while (r == 0) {
-        r = front_read_until(&m->front, bytes, sizeof(bytes), until, &length);
-        if (r == 0)
-            r = on_bytes(d, bytes, length);
-    }
+    r = serve(d, until);
     diag_stop(d);
     free(d);
     return r == -ETIMEDOUT ? MODE_RESET : r;

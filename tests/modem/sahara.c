@@ -73,6 +73,7 @@ int sahara_receive(struct modem *m, uint32_t *ret_command, uint32_t ret_words[SA
     memset(ret_words, 0, SAHARA_PACKET_MAX);
     if (length < SAHARA_HEADER || packet[1] != length || packet[0] == 0) {
         trace("sahara out junk length=%zu", length);
+        memcpy(ret_words, packet, length);
         *ret_command = 0;
         return 0;
     }

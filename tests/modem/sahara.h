@@ -71,8 +71,8 @@ int sahara_send_end(struct modem *m, uint32_t image, uint32_t status);
 /* HELLO with the mode that this device is in. */
 int sahara_send_hello(struct modem *m, uint32_t mode);
 
-/* Reads one packet. *ret_words has its words (those it lacks are 0); *ret_command is 0 if it is none: a wrong
- * length. */
+/* Reads one packet. *ret_words has its words (those it lacks are 0); *ret_command is 0 if it is none, because
+   of a wrong length: then *ret_words has what came, from its first byte on. */
 int sahara_receive(struct modem *m, uint32_t *ret_command, uint32_t ret_words[SAHARA_PACKET_MAX / 4]);
 
 /* pbl.c: the boot ROM, until the programmer was accepted or it reset itself. enum mode_end or -ENODEV. */

@@ -102,6 +102,7 @@ static const struct setting settings[] = {
     NUMBER(reboot_ms, "20", "how long it is gone after a reset"),
     NUMBER(replug_ms, "50", "how long it is gone after an unplug fault; -1 for ever"),
     NUMBER(once_more_ms, "50", "boots=once-more: how long normal mode stays at first"),
+    NUMBER(normal_ms, "3000", "boots=falls-back: how long normal mode stays"),
     NUMBER(host_wait_ms, "60000",
            "how long it waits for a host that is not there before it ends; -1 for ever"),
     CHOICE(power_delay, "ignore", "ignore|honour", "DelayInSeconds of <power>"),
@@ -110,7 +111,9 @@ static const struct setting settings[] = {
     CHOICE(start, "boot", "boot|sahara|firehose|mid-transfer|crash-dump|normal|reset-resp",
            "first appearance"),
     SWITCH(force_edl, "no", "USB_BOOT is bridged: 9008 whatever the flash says"),
-    CHOICE(boots, "yes", "yes|no|other-version|once-more", "what becomes of a flash that should boot"),
+    CHOICE(boots, "yes", "yes|no|other-version|once-more|falls-back",
+           "what becomes of a flash that should boot; falls-back: after normal_ms it is in 9008, until its "
+           "SBL is written anew"),
     CHOICE(crash_id, "quectel", "quectel|qualcomm", "crash dump as 2c7c:0800 or as 05c6:900e"),
     CHOICE(port_reset, "ignore", "ignore|restart", "what a port reset does"),
 
@@ -184,9 +187,17 @@ static const struct setting settings[] = {
     NUMBER(efs_chunk, "1024", "bytes that one read gives at most, and one write may have"),
     NUMBER(efs_sync_ms, "20", "how long a sync takes"),
 
+    NUMBER(diag_logs, "0", "so many unasked frames before each answer"),
+    CHOICE(diag_flood, "off", "off|until-silenced|always",
+           "unasked frames at any time: until 73, 7d 05 and 60 switched them off, or whatever they say"),
+    NUMBER(diag_flood_us, "1000", "time between two of them"),
+    NUMBER(diag_split, "0", "answers go out in transfers of so many bytes; 0 whole"),
+    SWITCH(diag_glue, "no", "an answer and what is unasked around it in one transfer"),
+    SWITCH(diag_tail, "no", "the first thing that it says is the end of an older frame"),
+
     {"fault", TYPE_FAULTS, AT(fault), "", NULL,
-     "KIND@POINT: unplug|hang|nak|garbage @ command:N|done:N|byte:N|out:N[+OFFSET]|in:N[+OFFSET]; may be "
-     "repeated"},
+     "KIND@POINT: unplug|hang|nak|garbage|stop @ command:N|done:N|byte:N|out:N[+OFFSET]|in:N[+OFFSET]|diag:N|"
+     "answered:N|every:N, and there only silent|slow|crc|cut|short|long|twice|other|stale; may be repeated"},
     SWITCH(fault_always, "no", "faults happen again in every appearance (counts restart)"),
 };
 

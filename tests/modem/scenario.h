@@ -44,7 +44,7 @@ enum sahara_reset_kind { SAHARA_RESET_HELLO, SAHARA_RESET_REBOOT, SAHARA_RESET_S
 enum stuck_kind { STUCK_ERROR, STUCK_SWALLOW, STUCK_DEAD };
 enum unsupported_kind { UNSUPPORTED_END_IMAGE, UNSUPPORTED_ZERO, UNSUPPORTED_SILENT };
 enum tolerance_kind { TOLERANCE_IGNORE, TOLERANCE_ERROR };
-enum boots_kind { BOOTS_YES, BOOTS_NO, BOOTS_OTHER_VERSION, BOOTS_ONCE_MORE };
+enum boots_kind { BOOTS_YES, BOOTS_NO, BOOTS_OTHER_VERSION, BOOTS_ONCE_MORE, BOOTS_FALLS_BACK };
 enum initial_kind { INITIAL_BRICK, INITIAL_WORKING, INITIAL_BLANK };
 enum calibration_kind {
     CALIBRATION_FACTORY,
@@ -58,6 +58,7 @@ enum nv_imei_kind { NV_IMEI_ONCE, NV_IMEI_WRITABLE, NV_IMEI_READ_ONLY };
 enum efs_subsystem_kind { EFS_SUBSYSTEM_BOTH, EFS_SUBSYSTEM_STANDARD, EFS_SUBSYSTEM_ALTERNATE };
 enum hidden_kind { HIDDEN_RFNV, HIDDEN_ITEM_FILES, HIDDEN_NONE };
 enum autodir_kind { AUTODIR_CRASH, AUTODIR_OK };
+enum flood_kind { FLOOD_OFF, FLOOD_UNTIL_SILENCED, FLOOD_ALWAYS };
 enum get_kind { GET_NO, GET_EDL, GET_QF };
 enum geometry_kind { GEOMETRY_4K, GEOMETRY_2K };
 enum family_kind { FAMILY_AUTO, FAMILY_DEVPRG, FAMILY_9X07 };
@@ -117,7 +118,7 @@ struct scenario {
 
     /* Time. */
     int64_t program_us, erase_us, read_us, command_us, open_ms, read_data_us, programmer_start_ms;
-    int64_t window_ms, gap_ms, reboot_ms, replug_ms, once_more_ms, host_wait_ms, power_delay;
+    int64_t window_ms, gap_ms, reboot_ms, replug_ms, once_more_ms, normal_ms, host_wait_ms, power_delay;
 
     /* Its life. */
     int64_t loop, start, force_edl, boots, crash_id, port_reset;
@@ -139,6 +140,7 @@ struct scenario {
     int64_t mobile_model, diag_spc, diag_password, diag_offline, nv_imei;
     char spc[SCENARIO_TEXT_MAX];
     int64_t efs_subsystem, efs_hidden, efs_open_autodir, efs_get, efs_md5, efs_chunk, efs_sync_ms;
+    int64_t diag_logs, diag_flood, diag_flood_us, diag_split, diag_glue, diag_tail;
 
     /* Faults. */
     struct text_list fault;
