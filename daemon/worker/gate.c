@@ -283,7 +283,33 @@ static int check_vendor(struct flash *f, struct error *e)
     return agreed_all;
 }
 
-/* *ret_known: the modem itself said which firmware is its own, or a version of it was proven. */
+static int version_unknown(const struct flash *f, struct error *e)
+{
+    int r = error_set(e, ERROR_VERSION_UNKNOWN,
+                      "nothing in the modem says which firmware it is for: give --modem-version= with the "
+                      "name on its label or on the "
+                      "vendor's IMEI page (for this package it begins with %s%s)",
+                      f->package->version_known ? f->package->version.prefix : "?",
+                      f->package->version_known ? f->package->version.baseline : "");
+    error_hint(e, HINT_CHECK_LABEL);
+    return r;
+}
+
+static bool version_is_given(const struct flash *f)
+{
+    return f->options.modem_version || f->options.allow & ALLOW_WRONG_FIRMWARE;
+}
+
+static bool vendor_is_asked(const struct flash *f)
+{
+    for (size_t i = 0; i < f->plan->n_steps; i++)
+        if (f->plan->steps[i].action == PLAN_CHECK_VENDOR)
+            return !why_no_vendor_check(f, &f->plan->steps[i]);
+    return false;
+}
+
+/* *ret_known: a version of the modem's was proven, or it names its project. If not, its programmer may say
+ * more. */
 static int check_version(struct flash *f, const struct mibib_table *modem, bool *ret_known, struct error *e)
 {
     int named = 0;
@@ -294,20 +320,17 @@ static int check_version(struct flash *f, const struct mibib_table *modem, bool 
         if (named < 0)
             return named;
     }
+    *ret_known = f->plan->version_proven || named;
+    return *ret_known || version_is_given(f) || vendor_is_asked(f) ? 0 : version_unknown(f, e);
+}
+
+/* The last question. To a programmer that takes the tag for what it looks like it is an erase. */
+static int ask_vendor(struct flash *f, bool version_known, struct error *e)
+{
     int agreed = check_vendor(f, e);
     if (agreed < 0)
         return agreed;
-    *ret_known = f->plan->version_proven || named || agreed;
-    if (*ret_known || f->options.modem_version || f->options.allow & ALLOW_WRONG_FIRMWARE)
-        return 0;
-    int r = error_set(e, ERROR_VERSION_UNKNOWN,
-                      "nothing in the modem says which firmware it is for: give --modem-version= with the "
-                      "name on its label or on the "
-                      "vendor's IMEI page (for this package it begins with %s%s)",
-                      f->package->version_known ? f->package->version.prefix : "?",
-                      f->package->version_known ? f->package->version.baseline : "");
-    error_hint(e, HINT_CHECK_LABEL);
-    return r;
+    return agreed || version_known || version_is_given(f) ? 0 : version_unknown(f, e);
 }
 
 /* ---- all of it ---- */
@@ -360,7 +383,10 @@ static bool mibib_begun(const struct flash *f)
     return false;
 }
 
-/* Flash rule 5; the last thing before the first erase, when nothing is left that could refuse. */
+/*
+ * Flash rule 5. Nothing is left that could refuse but the modem's own word on the package (rule 3), and the tag
+ * that asks for it is not sent before all is safe.
+ */
 static int save_first(struct flash *f, const struct mibib_table *modem, bool version_known, bool resumed,
                       struct error *e)
 {
@@ -402,5 +428,7 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
         r = flash_safe_point(f, e);
     if (r == 0 && !(resumed && journal_has_backup(&f->journal)))
         r = save_first(f, modem, version_known, resumed, e);
+    if (r == 0 && !resumed)
+        r = ask_vendor(f, version_known, e);
     return r < 0 ? r : prepare_steps(f, e);
 }

@@ -125,12 +125,7 @@ static int begin(struct backup_job *j, struct error *e)
 static int visit(void *userdata, bool again _unused_, struct error *e)
 {
     struct backup_job *j = userdata;
-    struct session *s = j->visits.session;
-    const struct nand_geometry *had = j->begun ? &j->save.geometry : NULL;
-    /* One that does not tell who it is may be another one: then from the beginning. */
-    bool same = had && s->recognized && had->page_size == s->geometry.page_size &&
-                had->pages_per_block == s->geometry.pages_per_block && had->blocks == s->geometry.blocks;
-    int r = same ? 0 : begin(j, e);
+    int r = j->begun && save_goes_on(&j->save) ? 0 : begin(j, e);
     return r < 0 ? r : save_run(&j->save, e);
 }
 
@@ -172,6 +167,7 @@ static int run(struct backup_job *j, struct error *e)
     j->visits.session = session_new(j->worker);
     if (!j->visits.session)
         return error_set(e, ERROR_FAILED, "out of memory");
+    j->visits.session->hears_of_normal = true;
     j->visits.programmer = programmer;
     j->visits.programmer_size = size;
     worker_ready(j->worker);

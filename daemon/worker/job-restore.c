@@ -18,11 +18,13 @@ static void restore_done(struct restore *x)
     protect_done(&x->protect);
     for (size_t i = 0; i < x->n_parts; i++) {
         free(x->parts[i].source);
-        free(x->parts[i].right);
+        free(x->parts[i].seen);
     }
     free(x->parts);
     free(x->now);
     free(x->want);
+    free(x->states);
+    journal_done(&x->journal);
     nand_map_done(&x->map);
     nand_map_done(&x->at_start);
     x->visits.session = session_free(x->visits.session);
@@ -62,8 +64,13 @@ static int prepare(struct restore *x, struct error *e)
     size_t block = nand_block_size(&x->backup->geometry);
     x->now = malloc(block);
     x->want = malloc(block);
+    x->states = malloc(x->backup->geometry.pages_per_block);
     x->visits.session = session_new(x->worker);
-    return x->now && x->want && x->visits.session ? 0 : error_set(e, ERROR_FAILED, "out of memory");
+    if (!x->now || !x->want || !x->states || !x->visits.session)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    x->visits.session->hears_of_normal = true;
+    restore_forget(x);
+    return 0;
 }
 
 /* ---- one appearance ---- */
@@ -97,6 +104,68 @@ static int place(struct restore *x, struct error *e)
     return r;
 }
 
+/* ---- its journal ---- */
+
+/* All of the key but the unit. */
+static int make_key(struct restore *x, struct error *e)
+{
+    const struct backup *b = x->backup;
+    _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256);
+    char options[64];
+    snprintf(options, sizeof(options), "restore allow=%x\n", x->allow);
+    snprintf(x->key.firmware, sizeof(x->key.firmware), "%s", b->id);
+    if (!d)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    digest_update(d, b->content_sha256, sizeof(b->content_sha256));
+    for (size_t i = 0; i < x->n_parts; i++)
+        digest_update(d, x->parts[i].part->name, strlen(x->parts[i].part->name) + 1);
+    digest_final(d, x->key.plan);
+    int r = digest_sha256(options, strlen(options), x->key.options);
+    if (r == 0 && x->visits.programmer)
+        r = digest_sha256(x->visits.programmer, x->visits.programmer_size, x->key.programmer);
+    return r < 0 ? error_set(e, ERROR_FAILED, "out of memory") : 0;
+}
+
+/*
+ * A restore that was begun has the state before it in the store; what lies in the modem now is half of each,
+ * and is no state that anybody wants back.
+ */
+static int open_journal(struct restore *x, struct error *e)
+{
+    const char *why = NULL;
+    if (x->worker->fd_journal < 0)
+        return 0;
+    x->key.unit = session_unit(x->visits.session);
+    journal_done(&x->journal);
+    int r = journal_load(&x->journal, x->worker->fd_journal, &x->key, &why, e);
+    if (r < 0)
+        return r;
+    x->continues = !why && journal_has_backup(&x->journal);
+    if (x->continues)
+        worker_log(x->worker, "continuing an interrupted restore; the state before it is in the store");
+    return 0;
+}
+
+/* The present state is in the store, or may be lost. */
+static int begin_journal(struct restore *x, struct error *e)
+{
+    static const struct journal_record saved = {.kind = JOURNAL_BACKUP};
+    if (x->worker->fd_journal < 0)
+        return 0;
+    int r = journal_start(&x->journal, e);
+    if (r == 0 && x->protect.state == PROTECT_STORED)
+        r = journal_append(&x->journal, &saved, e);
+    return r;
+}
+
+static void end_journal(struct restore *x)
+{
+    static const struct journal_record finished = {.kind = JOURNAL_FINISHED};
+    struct error ignored = {0};
+    if (x->journal.writable && journal_append(&x->journal, &finished, &ignored) < 0)
+        worker_log(x->worker, "WARN: the journal could not be closed: %s", ignored.message);
+}
+
 /* What is there now, of what is put back and of what rule 4 saves always. */
 static int save_first(struct restore *x, struct error *e)
 {
@@ -113,7 +182,8 @@ static int save_first(struct restore *x, struct error *e)
                                       .rewritten = ranges,
                                       .n_rewritten = x->n_parts,
                                       .allow = x->allow};
-    return protect_run(&x->protect, x->visits.session, &what, e);
+    int r = protect_run(&x->protect, x->visits.session, &what, e);
+    return r < 0 ? r : begin_journal(x, e);
 }
 
 /* After something was changed only the very same unit may be changed further. */
@@ -129,12 +199,18 @@ static int check_again(const struct restore *x, struct error *e)
 
 static int use_modem(struct restore *x, struct error *e)
 {
+    const struct session *s = x->visits.session;
     uint64_t wrong = 0;
     int r = check_again(x, e);
+    if (r == 0 && !(x->begun && s->recognized && !s->ran_firmware))
+        restore_forget(x);
+    x->begun = true;
     if (r == 0)
         r = read_table(x, e);
+    if (r == 0)
+        r = x->destructive ? restore_judge_again(x, e) : restore_judge(x, e);
     if (r == 0 && !x->destructive)
-        r = restore_judge(x, e);
+        r = open_journal(x, e);
     if (r == 0)
         r = place(x, e);
     if (r == 0)
@@ -146,7 +222,7 @@ static int use_modem(struct restore *x, struct error *e)
         x->complete = true;
         return 0;
     }
-    if (!x->destructive)
+    if (!x->destructive && !x->continues)
         r = save_first(x, e);
     return r < 0 ? r : restore_write(x, e);
 }
@@ -181,7 +257,9 @@ static void report(const struct restore *x)
 {
     struct worker *w = x->worker;
     worker_report(w, "backup", "%s",
-                  x->protect.result[0] ? x->protect.result : "no backup taken: nothing was changed");
+                  x->protect.result[0] ? x->protect.result
+                  : x->continues       ? "taken by the restore that this one continues"
+                                       : "no backup taken: nothing was changed");
     worker_report(w, "blocks-written", "%llu", (unsigned long long)x->written);
     worker_report(w, "blocks-already-right", "%llu", (unsigned long long)x->already_right);
     worker_report(w, "erased-pages-written", "%llu", (unsigned long long)x->interior);
@@ -223,8 +301,13 @@ int job_restore(struct worker *w, struct job_outcome *o)
     if (r < 0)
         return r;
     x.visits.programmer = programmer;
+    r = make_key(&x, &o->error);
+    if (r < 0)
+        return r;
     worker_ready(w);
     r = visits_run(&x.visits, &o->error);
+    if (r == 0)
+        end_journal(&x);
     report(&x);
     end(&x, r, o);
     return r;

@@ -34,6 +34,9 @@ static int choose(struct protect *p, const struct protect_what *what, struct err
     if (what->whole || !what->modem)
         return save_add_all(&p->save, what->modem, blocks, e);
     int r = save_add_always(&p->save, what->modem, e);
+    /* Where another table of this unit has them they may lie just as well. */
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(what->others); i++)
+        r = what->others[i] ? save_add_unit_data(&p->save, what->others[i], e) : 0;
     for (size_t i = 0; r == 0 && i < what->n_extra; i++) {
         const struct block_range *x = &what->extra[i];
         const struct mibib_partition *own = mibib_at(what->modem, x->first);
@@ -234,15 +237,16 @@ static int run(struct protect *p, const struct protect_what *what, bool again, s
 {
     int r = 0;
     /* What was handed over is of the modem that was there then. */
-    if (p->state == PROTECT_TOLD && again && !same_modem(p)) {
-        r = error_set(
-            e, ERROR_FAILED,
-            "the modem went away while its backup was stored, and the one that came back does not tell "
-            "whether it is the same; nothing was erased");
+    if ((p->state == PROTECT_TOLD || p->state == PROTECT_STORED) && again && !same_modem(p)) {
+        r = error_set(e, ERROR_FAILED,
+                      "the modem went away after it was saved, and the one that came back does not tell "
+                      "whether it is the same; nothing was erased");
         error_hint(e, HINT_RETRY);
         return r;
     }
-    if (p->state == PROTECT_NOTHING || (p->state == PROTECT_READING && !same_modem(p)))
+    if (p->state == PROTECT_STORED)
+        return 0;
+    if (p->state == PROTECT_NOTHING || (p->state == PROTECT_READING && !save_goes_on(&p->save)))
         r = begin(p, what, e);
     if (r == 0 && p->state == PROTECT_READING)
         r = save_run(&p->save, e);
@@ -260,7 +264,7 @@ int protect_run(struct protect *p, struct session *s, const struct protect_what 
     struct error own = {0};
     bool again = p->session != NULL;
     p->session = s;
-    if (protect_is_over(p))
+    if (p->state == PROTECT_WITHOUT)
         return 0;
     if (s->worker->fd_backup < 0 && p->state == PROTECT_NOTHING)
         return without(p, what, "there is no file to put it in", e);

@@ -49,10 +49,6 @@ struct protect {
  */
 int protect_run(struct protect *p, struct session *s, const struct protect_what *what, struct error *e);
 void protect_done(struct protect *p);
-static inline bool protect_is_over(const struct protect *p)
-{
-    return p->state == PROTECT_STORED || p->state == PROTECT_WITHOUT;
-}
 
 /* ---- protect-flash.c ---- */
 

@@ -8,105 +8,6 @@
 
 #define LLU(n) ((unsigned long long)(n))
 
-/* ---- offline ---- */
-
-static bool is_chosen(const char *names, const char *name)
-{
-    size_t n = strlen(name);
-    if (!*names)
-        return true;
-    for (const char *p = names; *p; p += strcspn(p, ","), p += *p == ',') {
-        if (text_starts_with(p, "0:"))
-            p += 2;
-        if (strcspn(p, ",") == n && strncasecmp(p, name, n) == 0)
-            return true;
-    }
-    return false;
-}
-
-static int check_names(const struct restore *x, const char *names, struct error *e)
-{
-    for (const char *p = names; *p; p += strcspn(p, ","), p += *p == ',') {
-        char name[BACKUP_NAME_SIZE];
-        size_t n = strcspn(p, ",");
-        snprintf(name, sizeof(name), "%.*s", (int)MIN_OF(n, sizeof(name) - 1), p);
-        if (n >= sizeof(name) || !backup_find(x->backup, name))
-            return error_set(e, ERROR_INVALID_ARGS, "the backup has no partition %.*s",
-                             (int)MIN_OF(n, (size_t)64), p);
-    }
-    return 0;
-}
-
-/* What lies where no table names it may be anything: it goes back to its own place. */
-static bool is_physical(const struct backup_part *p)
-{
-    return mibib_is_unit_data(p->name) || text_starts_with(p->name, "blocks-");
-}
-
-static int check_part(const struct restore *x, const struct restore_part *p, struct error *e)
-{
-    const struct backup *b = x->backup;
-    uint64_t lost =
-        backup_count(p->part, p->part->n_blocks * b->geometry.pages_per_block, NAND_PAGE_UNREADABLE);
-    if (lost > 0 && !(x->allow & ALLOW_BACKUP_DAMAGED))
-        return error_set(
-            e, ERROR_BACKUP_DAMAGED,
-            "%llu pages of %s could not be read when the backup was taken; they would come back as erased "
-            "(--allow=BackupDamaged to restore the rest)",
-            LLU(lost), p->part->name);
-    if (p->physical && b->map != BACKUP_MAP_READ && !(x->allow & ALLOW_BACKUP_DAMAGED))
-        return error_set(
-            e, ERROR_BACKUP_DAMAGED,
-            "the backup was taken by a programmer that does not show bad blocks: whether %s would come back "
-            "to its own place is not sure (--allow=BackupDamaged to try it)",
-            p->part->name);
-    if (mibib_is_unit_data(p->part->name) && p->part->size == 0 && !(x->allow & ALLOW_ERASE_CALIBRATION))
-        return error_set(
-            e, ERROR_ERASE_CALIBRATION,
-            "the backup's %s holds nothing: it would only erase what is there (--allow=EraseCalibration to "
-            "do it anyway)",
-            p->part->name);
-    return 0;
-}
-
-/* Is all of what a modem boots from put back? */
-static bool is_whole(const struct restore *x)
-{
-    uint64_t blocks = 0;
-    for (size_t i = 0; i < x->n_parts; i++)
-        blocks += x->parts[i].part->n_blocks;
-    return blocks == x->backup->geometry.blocks;
-}
-
-int restore_choose(struct restore *x, struct error *e)
-{
-    const struct backup *b = x->backup;
-    const char *names = worker_option(x->worker, "partitions", "");
-    int r = check_names(x, names, e);
-    if (r < 0)
-        return r;
-    x->parts = calloc(b->n_parts, sizeof(*x->parts));
-    if (!x->parts)
-        return error_set(e, ERROR_FAILED, "out of memory");
-    for (size_t i = 0; i < b->n_parts; i++) {
-        const struct backup_part *part = &b->parts[i];
-        if (!is_chosen(names, part->name))
-            continue;
-        struct restore_part *p = &x->parts[x->n_parts++];
-        *p = (struct restore_part){.part = part,
-                                   .physical = is_physical(part),
-                                   .sbl = part->first_block == 0,
-                                   .mibib = text_equal_nocase(part->name, "MIBIB")};
-        r = check_part(x, p, e);
-        if (r < 0)
-            return r;
-    }
-    x->whole = is_whole(x);
-    return 0;
-}
-
-/* ---- with the modem ---- */
-
 static int check_programmer(const struct restore *x, struct error *e)
 {
     const struct session *s = x->visits.session;
@@ -170,10 +71,20 @@ static int check_geometry(const struct restore *x, struct error *e)
     return 0;
 }
 
-static bool restores(const struct restore *x, bool mibib)
+static const struct restore_part *restored_mibib(const struct restore *x)
 {
     for (size_t i = 0; i < x->n_parts; i++)
-        if (mibib && x->parts[i].mibib)
+        if (x->parts[i].mibib)
+            return &x->parts[i];
+    return NULL;
+}
+
+/* Is this partition put back, to this place? */
+static bool comes_back(const struct restore *x, const char *name, uint64_t first_block)
+{
+    const struct backup_part *back = backup_find(x->backup, name);
+    for (size_t k = 0; back && k < x->n_parts; k++)
+        if (x->parts[k].part == back && back->first_block == first_block)
             return true;
     return false;
 }
@@ -187,7 +98,7 @@ static int check_place(const struct restore *x, const struct mibib_table *t, con
     uint64_t end = p->first_block + p->n_blocks;
     bool there =
         own && own->first_block == p->first_block && (own->n_blocks == p->n_blocks || own->n_blocks == 0);
-    if (!there && !text_starts_with(p->name, "blocks-") && !restores(x, true) &&
+    if (!there && !text_starts_with(p->name, "blocks-") && !restored_mibib(x) &&
         !(x->allow & ALLOW_GEOMETRY_DIFFERS))
         return error_set(
             e, ERROR_GEOMETRY_DIFFERS,
@@ -200,11 +111,7 @@ static int check_place(const struct restore *x, const struct mibib_table *t, con
             (u->n_blocks > 0 && u->first_block + u->n_blocks <= p->first_block) ||
             text_equal_nocase(u->name, p->name) || x->allow & ALLOW_ERASE_CALIBRATION)
             continue;
-        const struct backup_part *back = backup_find(x->backup, u->name);
-        bool comes_back = false;
-        for (size_t k = 0; back && k < x->n_parts; k++)
-            comes_back |= x->parts[k].part == back && back->first_block == u->first_block;
-        if (!comes_back)
+        if (!comes_back(x, u->name, u->first_block))
             return error_set(e, ERROR_ERASE_CALIBRATION,
                              "%s of the backup lies where the modem has %s, which only this unit has "
                              "(--allow=EraseCalibration to do it anyway)",
@@ -223,6 +130,76 @@ static int check_places(const struct restore *x, struct error *e)
             r = check_place(x, tables[k], x->parts[i].part, e);
     return r;
 }
+
+/* ---- the table that comes back ---- */
+
+/* As it lies in the image: the manifest may say what it likes. -ENOENT: there is none. */
+static int read_new_table(const struct restore *x, const struct restore_part *p, struct mibib_table *ret,
+                          struct error *e)
+{
+    const struct backup *b = x->backup;
+    _cleanup_free_ struct mibib_table *t = malloc(sizeof(*t));
+    int found = -ENOENT;
+    if (!t)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    for (uint64_t i = p->part->first_block; i < p->part->first_block + p->part->n_blocks; i++) {
+        if (backup_block_is_bad(b, p->part, i) || backup_block_pages(b, p->part, i) < MIBIB_PAGES - 1)
+            continue;
+        int r = backup_read_block(b, p->part, i, x->want, e);
+        if (r < 0)
+            return r;
+        struct error ignored = {0};
+        if (mibib_parse(x->want, b->geometry.page_size, b->geometry.blocks, t, &ignored) < 0 ||
+            (t->crc_present && !t->crc_valid) || (found == 0 && t->age <= ret->age))
+            continue;
+        *ret = *t;
+        found = 0;
+    }
+    return found;
+}
+
+static int refuse_move(const struct restore *x, const struct mibib_partition *now, bool elsewhere,
+                       struct error *e)
+{
+    const char *where = elsewhere ? "at other blocks" : "not at all";
+    if (mibib_is_unit_data(now->name) && !(x->allow & ALLOW_ERASE_CALIBRATION))
+        return error_set(e, ERROR_ERASE_CALIBRATION,
+                         "the partition table of the backup has %s %s, and %s itself is not put back: the "
+                         "modem would lose it (--allow=EraseCalibration to do it anyway)",
+                         now->name, where, now->name);
+    if (x->allow & ALLOW_GEOMETRY_DIFFERS)
+        return 0;
+    return error_set(e, ERROR_GEOMETRY_DIFFERS,
+                     "the partition table of the backup has %s %s, and %s itself is not put back: the modem "
+                     "would not find it (--allow=GeometryDiffers to do it anyway)",
+                     now->name, where, now->name);
+}
+
+/* A table that comes back alone must not take what stays away from its place. */
+static int check_new_table(const struct restore *x, struct error *e)
+{
+    const struct restore_part *p = restored_mibib(x);
+    _cleanup_free_ struct mibib_table *then = calloc(1, sizeof(*then));
+    if (!p || !x->table_known || x->whole)
+        return 0;
+    if (!then)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    int r = read_new_table(x, p, then, e);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    for (size_t i = 0; i < x->table.n_partitions; i++) {
+        const struct mibib_partition *now = &x->table.partitions[i], *back = mibib_find(then, now->name);
+        bool same = back && back->first_block == now->first_block && back->n_blocks == now->n_blocks;
+        if (same || (back && comes_back(x, back->name, back->first_block)))
+            continue;
+        r = refuse_move(x, now, back != NULL, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* ---- the firmware ---- */
 
 static bool puts_back_efs2(const struct restore *x)
 {
@@ -255,14 +232,20 @@ static int check_firmware(const struct restore *x, struct error *e)
     return 0;
 }
 
-int restore_judge(struct restore *x, struct error *e)
+int restore_judge_again(const struct restore *x, struct error *e)
 {
     int r = check_programmer(x, e);
+    return r < 0 ? r : check_geometry(x, e);
+}
+
+int restore_judge(struct restore *x, struct error *e)
+{
+    int r = restore_judge_again(x, e);
     if (r == 0)
         r = check_unit(x, e);
     if (r == 0)
-        r = check_geometry(x, e);
-    if (r == 0)
         r = check_places(x, e);
+    if (r == 0)
+        r = check_new_table(x, e);
     return r < 0 ? r : check_firmware(x, e);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
+#include <string.h>
 
 #include "worker/restore.h"
 
@@ -59,9 +60,15 @@ int restore_target(const struct backup *b, const struct nand_map *map, struct re
 {
     if (!p->source)
         p->source = calloc(p->part->n_blocks, sizeof(*p->source));
-    if (!p->right)
-        p->right = calloc(p->part->n_blocks, sizeof(*p->right));
-    if (!p->source || !p->right)
+    if (!p->seen)
+        p->seen = calloc(p->part->n_blocks, sizeof(*p->seen));
+    _cleanup_free_ uint64_t *before = malloc(p->part->n_blocks * sizeof(*before));
+    if (!p->source || !p->seen || !before)
         return error_set(e, ERROR_FAILED, "out of memory");
-    return p->physical ? place_physical(b, map, p, e) : place_logical(b, map, p, e);
+    memcpy(before, p->source, p->part->n_blocks * sizeof(*before));
+    int r = p->physical ? place_physical(b, map, p, e) : place_logical(b, map, p, e);
+    for (uint64_t i = 0; i < p->part->n_blocks; i++)
+        if (p->source[i] != before[i])
+            p->seen[i] = RESTORE_UNSEEN;
+    return r;
 }

@@ -12,7 +12,7 @@
 
 #define LLU(n) ((unsigned long long)(n))
 
-enum { ERASED = 0xff, PPM = 1000000 };
+enum { PPM = 1000000, MAP_PIECE = 16 };
 
 static const struct nand_geometry *geometry(const struct restore *x)
 {
@@ -20,6 +20,17 @@ static const struct nand_geometry *geometry(const struct restore *x)
 }
 
 /* ---- map ---- */
+
+/* No command is in hand: CANCEL counts as long as nothing was changed. */
+static int safe_point(struct restore *x, struct error *e)
+{
+    struct worker *w = x->worker;
+    bool critical = w->critical;
+    w->critical = x->destructive;
+    int r = worker_check(w, e);
+    w->critical = critical;
+    return r;
+}
 
 static int check_new_bad(const struct restore *x, struct error *e)
 {
@@ -37,32 +48,58 @@ static int check_new_bad(const struct restore *x, struct error *e)
     return r;
 }
 
+void restore_forget(struct restore *x)
+{
+    nand_map_done(&x->map);
+    nand_map_done(&x->at_start);
+    x->sbl_erased = false;
+    x->visits.session->erased_fill = LOOK_ERASED_FF;
+    x->look = (struct look){.session = x->visits.session,
+                            .how = BACKUP_MAP_READ,
+                            .map = &x->map,
+                            .fill = LOOK_ERASED_FF,
+                            .fill_settled = true};
+    x->fill_unproven = true;
+    x->all_ee = UINT64_MAX;
+    for (size_t k = 0; k < x->n_parts; k++)
+        if (x->parts[k].seen)
+            memset(x->parts[k].seen, RESTORE_UNSEEN, x->parts[k].part->n_blocks);
+}
+
 int restore_read_map(struct restore *x, struct error *e)
 {
     struct session *s = x->visits.session;
-    bool first = !x->map_read;
-    if (first && (nand_map_init(&x->map, geometry(x)->blocks) < 0 ||
-                  nand_map_init(&x->at_start, geometry(x)->blocks) < 0))
+    if (x->map.blocks == 0 && (nand_map_init(&x->map, geometry(x)->blocks) < 0 ||
+                               nand_map_init(&x->at_start, geometry(x)->blocks) < 0))
         return error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(geometry(x)->blocks));
-    x->map_read = true;
     for (size_t i = 0; i < x->n_parts; i++) {
         const struct backup_part *p = x->parts[i].part;
-        int r = nand_read_map(s->firehose, geometry(x), &s->capabilities, p->first_block, p->n_blocks,
-                              &x->map, e);
-        if (r < 0)
-            return r;
-        for (uint64_t b = p->first_block; first && b < p->first_block + p->n_blocks; b++)
-            nand_map_set(&x->at_start, b, nand_map_is_bad(&x->map, b));
+        uint64_t end = p->first_block + p->n_blocks;
+        for (uint64_t first = p->first_block, n; first < end; first += n) {
+            for (n = 0; n < MAP_PIECE && first + n < end && !nand_map_is_known(&x->map, first + n); n++)
+                ;
+            int r = safe_point(x, e);
+            if (r == 0 && n > 0)
+                r = nand_read_map(s->firehose, geometry(x), &s->capabilities, first, n, &x->map, e);
+            if (r < 0)
+                return r;
+            for (uint64_t b = first; b < first + n; b++)
+                nand_map_set(&x->at_start, b, nand_map_is_bad(&x->map, b));
+            x->steps_done += n;
+            n = MAX_OF(n, (uint64_t)1);
+        }
     }
     return check_new_bad(x, e);
 }
 
 /* ---- one block ---- */
 
-static int read_block(struct restore *x, uint64_t block, struct error *e)
+/* The n-th block of a part, into now and states. */
+static int read_block(struct restore *x, const struct restore_part *p, uint64_t i, struct error *e)
 {
-    struct firehose_range range = nand_range(geometry(x), block, 1);
-    return firehose_read_pages(x->visits.session->firehose, &range, true, x->now, e);
+    struct look_piece piece = {
+        .first = p->part->first_block + i, .n = 1, .data = x->now, .states = x->states};
+    return look_at_piece(&x->look, &piece, mibib_is_unit_data(p->part->name), e);
 }
 
 /* 1: x->now is what the block shall hold. An erased page in front of written ones may be one of 0xFF: nobody
@@ -79,24 +116,37 @@ static int holds(struct restore *x, const struct restore_part *p, uint64_t sourc
     for (uint32_t i = 0; i < g->pages_per_block; i++) {
         const uint8_t *now = x->now + (size_t)i * g->page_size, *want = x->want + (size_t)i * g->page_size;
         bool page = data && backup_page_state(x->backup, p->part, source, i) == NAND_PAGE_DATA;
-        if (page ? memcmp(now, want, g->page_size) != 0
-                 : nand_page_state(now, g->page_size, x->visits.session->erased_fill) != NAND_PAGE_ERASED)
+        if (page ? memcmp(now, want, g->page_size) != 0 : x->states[i] != NAND_PAGE_ERASED)
             return 0;
     }
     return 1;
 }
 
-static int look(struct restore *x, const struct restore_part *p, uint64_t i, struct error *e)
+/* 1: right. One that is seen to be bad now is not, and the map learns of it. */
+static int look(struct restore *x, struct restore_part *p, uint64_t i, struct error *e)
 {
-    int r = read_block(x, p->part->first_block + i, e);
-    return r < 0 ? r : holds(x, p, p->source[i], e);
+    int r = read_block(x, p, i, e);
+    if (r == 0)
+        r = holds(x, p, p->source[i], e);
+    if (r >= 0)
+        p->seen[i] = r > 0 ? RESTORE_RIGHT : RESTORE_WRONG;
+    if (r == 0 && x->fill_unproven && p->source[i] == RESTORE_ERASED && x->now[0] == LOOK_ERASED_EE &&
+        memcmp(x->now, x->now + 1, nand_block_size(geometry(x)) - 1) == 0)
+        x->all_ee = p->part->first_block + i;
+    return r;
 }
 
-static int begin_change(struct restore *x)
+/* On the disk before the first command of it: that something is changed. */
+static int begin_change(struct restore *x, struct error *e)
 {
+    static const struct journal_record intent = {.kind = JOURNAL_INTENT};
     worker_state(x->worker, true, false);
-    if (!x->destructive)
-        worker_tell(x->worker, KEY_DESTRUCTIVE, "1");
+    if (x->destructive)
+        return 0;
+    int r = x->worker->fd_journal < 0 ? 0 : journal_append(&x->journal, &intent, e);
+    if (r < 0)
+        return r;
+    worker_tell(x->worker, KEY_DESTRUCTIVE, "1");
     x->destructive = true;
     return 0;
 }
@@ -105,10 +155,16 @@ static int erase_block(struct restore *x, uint64_t block, struct error *e)
 {
     struct session *s = x->visits.session;
     struct firehose_range range = nand_range(geometry(x), block, 1);
-    begin_change(x);
-    int r = firehose_erase(s->firehose, &range, e);
+    int r = begin_change(x, e);
+    if (r == 0)
+        r = firehose_erase(s->firehose, &range, e);
+    if (r == 0)
+        r = session_probe_fill(s, range.start, e);
+    if (r < 0)
+        return r;
     /* How this programmer shows an erased page is known for sure now. */
-    return r < 0 ? r : session_probe_fill(s, range.start, e);
+    x->look.fill = s->erased_fill;
+    return 0;
 }
 
 struct pages {
@@ -137,10 +193,33 @@ static int program_block(struct restore *x, const struct restore_part *p, uint64
     return firehose_program(x->visits.session->firehose, &range, source, NULL, &pages, e);
 }
 
+/* Refused, or other than it shall be: has it gone bad? 0: it has. */
+static int explain_block(struct restore *x, const struct restore_part *p, uint64_t block, int r,
+                         const struct error *own, struct error *e)
+{
+    struct session *s = x->visits.session;
+    firehose_clear_errors(s->firehose);
+    int m = nand_read_map(s->firehose, geometry(x), &s->capabilities, block, 1, &x->map, e);
+    if (m < 0)
+        return m;
+    if (nand_map_is_bad(&x->map, block)) {
+        worker_log(x->worker, "WARN: block %llu of %s went bad", LLU(block), p->part->name);
+        x->recheck = true;
+        return check_new_bad(x, e);
+    }
+    if (r < 0) {
+        *e = *own;
+        return r;
+    }
+    r = error_set(e, ERROR_DIGEST_MISMATCH, "block %llu of %s does not hold what was written to it",
+                  LLU(block), p->part->name);
+    error_hint(e, HINT_RETRY);
+    return r;
+}
+
 /* 1: right; 0: it went bad meanwhile. */
 static int write_block(struct restore *x, struct restore_part *p, uint64_t i, struct error *e)
 {
-    struct session *s = x->visits.session;
     uint64_t block = p->part->first_block + i;
     struct error own = {0};
     int r = erase_block(x, block, &own);
@@ -149,33 +228,16 @@ static int write_block(struct restore *x, struct restore_part *p, uint64_t i, st
     if (r == 0)
         r = look(x, p, i, &own);
     if (r > 0) {
-        p->right[i] = true;
         x->written++;
         x->steps_done++;
-        firehose_clear_errors(s->firehose);
+        firehose_clear_errors(x->visits.session->firehose);
         return 1;
     }
     if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
         *e = own;
         return r;
     }
-    /* Refused, or other than it shall be: has it gone bad? */
-    firehose_clear_errors(s->firehose);
-    int m = nand_read_map(s->firehose, geometry(x), &s->capabilities, block, 1, &x->map, e);
-    if (m < 0)
-        return m;
-    if (nand_map_is_bad(&x->map, block)) {
-        worker_log(x->worker, "WARN: block %llu of %s went bad", LLU(block), p->part->name);
-        return check_new_bad(x, e);
-    }
-    if (r < 0) {
-        *e = own;
-        return r;
-    }
-    r = error_set(e, ERROR_DIGEST_MISMATCH, "block %llu of %s does not hold what was written to it",
-                  LLU(block), p->part->name);
-    error_hint(e, HINT_RETRY);
-    return r;
+    return explain_block(x, p, block, r, &own, e);
 }
 
 /* ---- all of them ---- */
@@ -188,49 +250,58 @@ static uint64_t blocks_of_all(const struct restore *x)
     return n;
 }
 
+static bool is_bad(const struct restore *x, const struct restore_part *p, uint64_t i)
+{
+    return nand_map_is_bad(&x->map, p->part->first_block + i);
+}
+
 static void show(const struct restore *x)
 {
     uint64_t done = 0, all = blocks_of_all(x);
     for (size_t i = 0; i < x->n_parts; i++)
         for (uint64_t k = 0; k < x->parts[i].part->n_blocks; k++)
-            done += x->parts[i].right[k];
+            done += x->parts[i].seen[k] == RESTORE_RIGHT;
     worker_progress(x->worker, done * PPM / all, done * nand_block_size(geometry(x)),
                     all * nand_block_size(geometry(x)));
 }
 
-/* No command is in hand: CANCEL counts as long as nothing was changed. */
-static int safe_point(struct restore *x, struct error *e)
+/* Looks at what was not seen yet. A block that turns out to be bad moves what lies behind it. */
+static int compare_part(struct restore *x, struct restore_part *p, uint64_t *wrong, struct error *e)
 {
-    struct worker *w = x->worker;
-    bool critical = w->critical;
-    w->critical = x->destructive;
-    int r = worker_check(w, e);
-    w->critical = critical;
-    return r;
+    worker_phase(x->worker, "check", p->part->name);
+    for (uint64_t i = 0; i < p->part->n_blocks; i++) {
+        if (is_bad(x, p, i) || p->seen[i] != RESTORE_UNSEEN)
+            continue;
+        int r = safe_point(x, e);
+        if (r == 0)
+            r = look(x, p, i, e);
+        if (r >= 0 && is_bad(x, p, i)) {
+            r = check_new_bad(x, e);
+            if (r == 0)
+                r = restore_target(x->backup, &x->map, p, e);
+            i = UINT64_MAX; /* from the beginning */
+        }
+        if (r < 0)
+            return r;
+        x->steps_done++;
+    }
+    for (uint64_t i = 0; i < p->part->n_blocks; i++) {
+        *wrong += !is_bad(x, p, i) && p->seen[i] != RESTORE_RIGHT;
+        x->already_right += !x->destructive && !is_bad(x, p, i) && p->seen[i] == RESTORE_RIGHT;
+    }
+    return 0;
 }
 
 int restore_compare(struct restore *x, uint64_t *ret, struct error *e)
 {
     uint64_t wrong = 0;
-    x->already_right = 0;
-    for (size_t k = 0; k < x->n_parts; k++) {
-        struct restore_part *p = &x->parts[k];
-        worker_phase(x->worker, "check", p->part->name);
-        for (uint64_t i = 0; i < p->part->n_blocks; i++) {
-            uint64_t block = p->part->first_block + i;
-            bool bad = nand_map_is_bad(&x->map, block);
-            int r = safe_point(x, e);
-            if (r == 0)
-                r = bad ? 1 : look(x, p, i, e);
-            if (r < 0)
-                return r;
-            p->right[i] = r > 0;
-            wrong += r == 0;
-            x->already_right += r > 0 && !bad;
-        }
-    }
+    int r = 0;
+    if (!x->destructive)
+        x->already_right = 0;
+    for (size_t k = 0; r == 0 && k < x->n_parts; k++)
+        r = compare_part(x, &x->parts[k], &wrong, e);
     *ret = wrong;
-    return 0;
+    return r;
 }
 
 /*
@@ -242,7 +313,7 @@ static int write_part(struct restore *x, struct restore_part *p, struct error *e
 {
     worker_phase(x->worker, "program", p->part->name);
     for (uint64_t i = p->part->n_blocks; i-- > 0;) {
-        if (p->right[i] || nand_map_is_bad(&x->map, p->part->first_block + i))
+        if (p->seen[i] == RESTORE_RIGHT || is_bad(x, p, i))
             continue;
         int r = worker_check(x->worker, e);
         if (r == 0)
@@ -252,14 +323,10 @@ static int write_part(struct restore *x, struct restore_part *p, struct error *e
             return r;
         if (r > 0)
             continue;
+        uint64_t wrong = 0;
         r = restore_target(x->backup, &x->map, p, e);
-        for (uint64_t k = 0; r == 0 && k < p->part->n_blocks; k++) {
-            if (nand_map_is_bad(&x->map, p->part->first_block + k))
-                continue;
-            r = look(x, p, k, e);
-            p->right[k] = r > 0;
-            r = MIN_OF(r, 0);
-        }
+        if (r == 0)
+            r = compare_part(x, p, &wrong, e);
         if (r < 0)
             return r;
         i = p->part->n_blocks;
@@ -273,9 +340,9 @@ static int erase_sbl(struct restore *x, struct restore_part *p, struct error *e)
     worker_phase(x->worker, "erase", p->part->name);
     for (uint64_t i = 0; i < p->part->n_blocks; i++) {
         uint64_t block = p->part->first_block + i;
-        if (nand_map_is_bad(&x->map, block))
+        if (is_bad(x, p, i))
             continue;
-        int r = read_block(x, block, e);
+        int r = read_block(x, p, i, e);
         if (r == 0)
             r = holds(x, p, RESTORE_ERASED, e);
         if (r == 0)
@@ -283,7 +350,7 @@ static int erase_sbl(struct restore *x, struct restore_part *p, struct error *e)
         else if (r > 0)
             r = 0;
         if (r == 0)
-            r = read_block(x, block, e);
+            r = read_block(x, p, i, e);
         if (r == 0)
             r = holds(x, p, RESTORE_ERASED, e);
         if (r < 0)
@@ -295,15 +362,17 @@ static int erase_sbl(struct restore *x, struct restore_part *p, struct error *e)
             error_hint(e, HINT_CONTACT_VENDOR);
             return r;
         }
-        p->right[i] = p->source[i] == RESTORE_ERASED;
+        p->seen[i] = p->source[i] == RESTORE_ERASED ? RESTORE_RIGHT : RESTORE_WRONG;
     }
+    x->sbl_erased = true;
+    x->steps_done++;
     return 0;
 }
 
 static bool is_right(const struct restore *x, const struct restore_part *p)
 {
     for (uint64_t i = 0; i < p->part->n_blocks; i++)
-        if (!p->right[i] && !nand_map_is_bad(&x->map, p->part->first_block + i))
+        if (p->seen[i] != RESTORE_RIGHT && !is_bad(x, p, i))
             return false;
     return true;
 }
@@ -316,7 +385,7 @@ static int drop_sbl(struct restore *x, struct restore_part *p, int error)
     if (error == -ENODEV)
         return error;
     for (uint64_t i = 0; i < p->part->n_blocks; i++)
-        if (!p->right[i] && !nand_map_is_bad(&x->map, p->part->first_block + i) &&
+        if (p->seen[i] != RESTORE_RIGHT && !is_bad(x, p, i) &&
             erase_block(x, p->part->first_block + i, &second) < 0) {
             worker_log(x->worker, "WARN: %s is not known to be right and could not be erased again: %s",
                        p->part->name, second.message);
@@ -325,28 +394,93 @@ static int drop_sbl(struct restore *x, struct restore_part *p, int error)
     return error;
 }
 
+/* ---- how an erased page looks ---- */
+
+/*
+ * A programmer that puts 0xEE there shows the same as a flash that somebody filled with it (reference/edl.md
+ * 2.8): only an erase of our own tells them apart. One that costs nothing is that of a block that shows
+ * nothing but 0xEE and shall be erased.
+ */
+static int prove_fill(struct restore *x, struct error *e)
+{
+    if (!x->fill_unproven || x->all_ee == UINT64_MAX)
+        return 0;
+    return erase_block(x, x->all_ee, e);
+}
+
+/* What did not count as erased may do so now. */
+static int look_again_at_wrong(struct restore *x, struct error *e)
+{
+    uint64_t wrong = 0;
+    if (!x->fill_unproven || x->look.fill != LOOK_ERASED_EE)
+        return 0;
+    x->fill_unproven = false;
+    for (size_t k = 0; k < x->n_parts; k++)
+        for (uint64_t i = 0; i < x->parts[k].part->n_blocks; i++)
+            if (x->parts[k].seen[i] == RESTORE_WRONG)
+                x->parts[k].seen[i] = RESTORE_UNSEEN;
+    return restore_compare(x, &wrong, e);
+}
+
+/* ---- the order ---- */
+
+static int write_others(struct restore *x, struct error *e)
+{
+    int r = 0;
+    for (int mibib = 1; mibib >= 0; mibib--)
+        for (size_t i = 0; r == 0 && i < x->n_parts; i++) {
+            if (x->parts[i].sbl || x->parts[i].mibib != mibib)
+                continue;
+            r = look_again_at_wrong(x, e);
+            if (r == 0)
+                r = write_part(x, &x->parts[i], e);
+        }
+    return r;
+}
+
+/* Where a block went bad a programmer may have gone on in the next one (reference/edl.md 2.6). */
+static int write_until_settled(struct restore *x, struct error *e)
+{
+    int r = write_others(x, e);
+    while (r == 0 && x->recheck) {
+        uint64_t wrong = 0;
+        for (size_t i = 0; i < x->n_parts; i++)
+            if (!x->parts[i].sbl)
+                memset(x->parts[i].seen, RESTORE_UNSEEN, x->parts[i].part->n_blocks);
+        r = restore_compare(x, &wrong, e);
+        if (r < 0)
+            return r;
+        x->recheck = false;
+        r = write_others(x, e);
+    }
+    return r;
+}
+
 int restore_write(struct restore *x, struct error *e)
 {
     struct restore_part *sbl = NULL;
     bool others = false;
-    int r = 0;
+    int r = prove_fill(x, e);
+    if (r == 0)
+        r = look_again_at_wrong(x, e);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < x->n_parts; i++) {
         if (x->parts[i].sbl)
             sbl = &x->parts[i];
         else
             others |= !is_right(x, &x->parts[i]);
     }
-    if (sbl && (others || !is_right(x, sbl)))
+    if (sbl && !x->sbl_erased && (others || !is_right(x, sbl)))
         r = erase_sbl(x, sbl, e);
-    else if (others)
+    else if (others && !sbl)
         worker_log(x->worker,
                    "WARN: no guarantee that an interrupted restore stays in 9008: SBL is not part of it");
-    for (int mibib = 1; mibib >= 0; mibib--)
-        for (size_t i = 0; r == 0 && i < x->n_parts; i++)
-            if (!x->parts[i].sbl && x->parts[i].mibib == mibib)
-                r = write_part(x, &x->parts[i], e);
+    if (r == 0)
+        r = write_until_settled(x, e);
     if (r == 0 && sbl) {
         r = write_part(x, sbl, e);
+        x->sbl_erased = x->sbl_erased && r < 0;
         if (r < 0)
             r = drop_sbl(x, sbl, r);
     }

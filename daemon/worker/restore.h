@@ -2,17 +2,21 @@
 #pragma once
 
 /*
- * A restore's state, shared by its parts: job-restore.c (the story), restore-judge.c (everything that refuses
- * before anything is erased), restore-target.c (which block shall hold what), restore-write.c (how it gets
+ * A restore's state, shared by its parts: job-restore.c (the story), restore-choose.c (what of the backup),
+ * restore-judge.c (everything that refuses before anything is erased), restore-target.c (which block shall hold what), restore-write.c (how it gets
  * there).
  */
 
+#include "worker/journal.h"
 #include "worker/protect.h"
 #include "worker/visits.h"
 
 enum { RESTORE_NEW_BAD_MAX = 3 /* as in a flash: more in one job, and the flash is dying */ };
 
 #define RESTORE_ERASED UINT64_MAX
+
+/* What is known of a block, in all appearances of the unit since it last ran its firmware. */
+enum restore_seen { RESTORE_UNSEEN, RESTORE_RIGHT, RESTORE_WRONG };
 
 /* A partition of the backup on its way back. */
 struct restore_part {
@@ -23,7 +27,7 @@ struct restore_part {
     bool sbl, mibib;
     uint64_t
         *source; /* for each block of its range: the backup's block that it shall hold, or RESTORE_ERASED */
-    bool *right; /* it was seen to hold that */
+    uint8_t *seen; /* enum restore_seen: does it hold that? */
 };
 
 struct restore {
@@ -37,22 +41,36 @@ struct restore {
     struct restore_part *parts;
     size_t n_parts;
     bool whole; /* all that a modem boots from is put back: it will run the backup's own firmware */
-    struct nand_map map, at_start;
-    bool map_read;
+    struct nand_map map, at_start; /* blocks 0: not read */
     struct protect protect;
-    uint8_t *now, *want; /* a block each */
+    uint8_t *now, *want, *states; /* a block each, and what its pages are now */
+    struct look look;
+    /* No erase of ours in this appearance has shown yet how the programmer fills an erased page: one of 0xEE
+     * does not count as erased. */
+    bool fill_unproven;
+    uint64_t all_ee; /* a block that shows nothing else and shall be erased; UINT64_MAX */
+    struct journal_key key;
+    struct journal journal; /* that the present state was saved, and that something was changed */
+    bool begun;     /* an earlier appearance was looked at */
+    bool continues; /* the present state was saved by the job that this one continues */
     bool destructive, complete;
+    bool sbl_erased;
+    bool recheck; /* a block went bad while it was written: whatever its neighbours held is looked at again */
     uint64_t written, already_right, interior; /* blocks, blocks, erased pages that became 0xFF */
     uint64_t steps_done;                       /* anything that counts as progress */
 };
 
-/* ---- restore-judge.c ---- */
+/* ---- restore-choose.c ---- */
 
 /* Pre-flight: picks the parts (option partitions). InvalidArgs, BackupDamaged, EraseCalibration. */
 int restore_choose(struct restore *x, struct error *e);
+/* ---- restore-judge.c ---- */
+
 /* With the programmer up, nothing changed: Unsupported, WrongUnit, GeometryDiffers, WrongFirmware,
  * EraseCalibration. */
 int restore_judge(struct restore *x, struct error *e);
+/* In every appearance, also after something was changed: Unsupported, GeometryDiffers. */
+int restore_judge_again(const struct restore *x, struct error *e);
 
 /* ---- restore-target.c ---- */
 
@@ -65,9 +83,13 @@ int restore_target(const struct backup *b, const struct nand_map *map, struct re
 
 /* ---- restore-write.c ---- */
 
-/* The map of all ranges, as it is now. FirehoseFailed with contact-vendor for too many new bad blocks. */
+/* Another appearance, of a modem that may be another one or may have run its firmware: nothing that was seen
+ * counts any more. */
+void restore_forget(struct restore *x);
+/* The map of all ranges, where it is not known yet. FirehoseFailed with contact-vendor for too many new bad
+ * blocks. */
 int restore_read_map(struct restore *x, struct error *e);
-/* Compares every block with what it shall hold; marks what is right. *ret: how many are not. */
+/* Compares every block that was not seen yet with what it shall hold. *ret: how many are not right. */
 int restore_compare(struct restore *x, uint64_t *ret, struct error *e);
 /* Everything that is not right yet: SBL erased first and written last, MIBIB directly after that erase. */
 int restore_write(struct restore *x, struct error *e);

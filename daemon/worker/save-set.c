@@ -21,28 +21,49 @@ bool save_is_always(const struct mibib_partition *p)
     return false;
 }
 
-/* Kept in order; what overlaps one that is there already is left to that one. */
-int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, struct error *e)
+static int insert(struct save *s, size_t at, const char *name, uint64_t first, uint64_t end, struct error *e)
 {
-    size_t at = 0;
-    while (at < s->n_ranges && s->ranges[at].first_block < first_block)
-        at++;
-    uint64_t end = first_block + n_blocks;
-    if (at > 0)
-        first_block = MAX_OF(first_block, s->ranges[at - 1].first_block + s->ranges[at - 1].n_blocks);
-    if (at < s->n_ranges)
-        end = MIN_OF(end, s->ranges[at].first_block);
-    if (first_block >= end)
-        return 0;
     struct save_range *grown = reallocarray(s->ranges, s->n_ranges + 1, sizeof(*grown));
     if (!grown || s->n_ranges == BACKUP_PARTS_MAX)
         return error_set(e, ERROR_FAILED, grown ? "too many ranges to save" : "out of memory");
     s->ranges = grown;
     memmove(&grown[at + 1], &grown[at], (s->n_ranges - at) * sizeof(*grown));
     s->n_ranges++;
-    grown[at] = (struct save_range){.first_block = first_block, .n_blocks = end - first_block};
-    snprintf(grown[at].name, sizeof(grown[at].name), "%s", name);
+    grown[at] = (struct save_range){.first_block = first, .n_blocks = end - first};
+    snprintf(grown[at].name, sizeof(grown[at].name), "%.*s", BACKUP_NAME_SIZE - 1, name);
     return 0;
+}
+
+static bool has_name(const struct save *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_ranges; i++)
+        if (text_equal_nocase(s->ranges[i].name, name))
+            return true;
+    return false;
+}
+
+/* Kept in order; what overlaps one that is there already is left to that one. What remains of it may be in
+ * several pieces: only one that is whole, and the first of that name, is called by it. */
+int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, struct error *e)
+{
+    uint64_t at = first_block, end = first_block + n_blocks;
+    char own[64];
+    int r = 0;
+    for (size_t i = 0; r == 0 && at < end; i++) {
+        bool last = i == s->n_ranges;
+        uint64_t next = last ? end : MIN_OF(end, s->ranges[i].first_block);
+        if (at < next) {
+            bool whole = at == first_block && next == end && !has_name(s, name);
+            snprintf(own, sizeof(own), "blocks-%llu-%llu", LLU(at), LLU(next - 1));
+            r = insert(s, i, whole ? name : own, at, next, e);
+            i++; /* the one that was there stands behind it */
+        }
+        if (last)
+            break;
+        if (r == 0)
+            at = MAX_OF(at, s->ranges[i].first_block + s->ranges[i].n_blocks);
+    }
+    return r;
 }
 
 static int add_partition(struct save *s, const struct mibib_partition *p, struct error *e)
@@ -60,10 +81,25 @@ int save_add_always(struct save *s, const struct mibib_table *t, struct error *e
     return r;
 }
 
+int save_add_unit_data(struct save *s, const struct mibib_table *t, struct error *e)
+{
+    char name[64];
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < t->n_partitions; i++) {
+        const struct mibib_partition *p = &t->partitions[i];
+        if (!mibib_is_unit_data(p->name))
+            continue;
+        snprintf(name, sizeof(name), "blocks-%llu-%llu", LLU(p->first_block),
+                 LLU(p->first_block + p->n_blocks - 1));
+        r = save_add(s, name, p->first_block, p->n_blocks, e);
+    }
+    return r;
+}
+
 static int add_gap(struct save *s, uint64_t first, uint64_t end, uint64_t piece, struct error *e)
 {
     int r = 0;
-    char name[BACKUP_NAME_SIZE];
+    char name[64];
     for (uint64_t n; r == 0 && first < end; first += n) {
         n = MIN_OF(piece, end - first);
         snprintf(name, sizeof(name), "blocks-%llu-%llu", LLU(first), LLU(first + n - 1));

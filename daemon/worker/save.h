@@ -7,8 +7,7 @@
  * erase (flash rules 4 and 5). save-set.c decides what, save.c reads it.
  */
 
-#include "backup/backup.h"
-#include "worker/session.h"
+#include "worker/look.h"
 
 struct save_range {
     char name[BACKUP_NAME_SIZE];
@@ -31,11 +30,8 @@ struct save {
     uint64_t block; /* its next */
     uint64_t blocks_done, blocks_total;
     uint64_t piece; /* blocks a command; fewer after each appearance that was too short for one */
-    uint64_t bad_without_map;
-    unsigned second_looks; /* at pages that could not be read */
-
-    bool fill_known;
     struct nand_map map; /* what was confirmed, or told */
+    struct look look;
 };
 
 void save_done(struct save *s);
@@ -47,6 +43,9 @@ bool save_is_always(const struct mibib_partition *p);
 /* All of these return -ENOMEM with Failed, or InvalidArgs. A growing partition ends with the chip. */
 int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, struct error *e);
 int save_add_always(struct save *s, const struct mibib_table *t, struct error *e);
+/* EFS2, RAWDATA, sys_rev, cust_info of a table that is not the modem's own: by their blocks, if they are not
+ * there yet. */
+int save_add_unit_data(struct save *s, const struct mibib_table *t, struct error *e);
 /* Every block of the chip: by partition where the table (may be NULL) names one, the rest in pieces. */
 int save_add_all(struct save *s, const struct mibib_table *t, uint64_t blocks, struct error *e);
 /* A comma list of names; one that the table does not have is InvalidArgs. */
@@ -54,6 +53,8 @@ int save_add_named(struct save *s, const struct mibib_table *t, const char *name
 
 /* ---- save.c ---- */
 
+/* How this programmer, in this appearance, lets bad blocks be known. */
+enum backup_map save_map_of(const struct session *s);
 /*
  * Begins in an empty file (which stays the caller's), from the beginning also if something was read before.
  * `facts` as for backup_writer_new(), without geometry and map, which are the session's. Ranges beyond the
@@ -66,6 +67,12 @@ int save_begin(struct save *s, int fd, const struct backup *facts, uint64_t mibi
  * STOP between two commands. -ENODEV with ModemGone: call again in the next appearance of the same unit.
  */
 int save_run(struct save *s, struct error *e);
+/*
+ * In the session's present appearance: is it surely the unit whose reading was begun, does its programmer
+ * show what it showed, and has it not run its firmware meanwhile, which writes to EFS2? If not,
+ * save_begin() again.
+ */
+bool save_goes_on(const struct save *s);
 /* An appearance that was too short for a piece: the next one gets a smaller. */
 void save_smaller_pieces(struct save *s);
 

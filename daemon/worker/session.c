@@ -81,17 +81,41 @@ static int explain(int r, const char *doing, struct error *e)
 
 /* ---- attach ---- */
 
+/* In 9008, and what it did before that. */
+static int wait_for_device(struct session *s, usec_t deadline, struct error *e)
+{
+    struct worker *w = s->worker;
+    bool hears = s->hears_of_normal && s->appearances > 0;
+    s->ran_firmware = false;
+    if (w->fd_device >= 0)
+        return 0;
+    worker_phase(w, "wait-device", NULL);
+    w->appeared[0] = '\0';
+    worker_tell(w, KEY_WAIT_DEVICE, "edl");
+    if (hears)
+        worker_tell(w, KEY_WAIT_DEVICE, "normal");
+    while (hears) {
+        int r = worker_wait_news(w, deadline, e);
+        if (r < 0 || w->fd_device >= 0)
+            return r;
+        if (strcmp(w->appeared, "normal") == 0) {
+            worker_log(w, "the modem runs its firmware; waiting for it in 9008");
+            s->ran_firmware = true;
+            hears = false;
+            worker_tell(w, KEY_WAIT_DEVICE, "edl"); /* what was asked is answered */
+        }
+        w->appeared[0] = '\0';
+    }
+    return worker_wait_device(w, deadline, e);
+}
+
 /* A device from the service, opened; *ret_fresh: nobody can have talked to it before us. */
 static int open_next(struct session *s, usec_t deadline, bool *ret_fresh, struct error *e)
 {
     struct worker *w = s->worker;
     usec_t asked = now_usec();
 
-    if (w->fd_device < 0) {
-        worker_phase(w, "wait-device", NULL);
-        worker_tell(w, KEY_WAIT_DEVICE, "edl");
-    }
-    int r = worker_wait_device(w, deadline, e);
+    int r = wait_for_device(s, deadline, e);
     if (r == -ETIMEDOUT && s->appearances > 0)
         return error_set(e, ERROR_MODEM_GONE,
                          "the modem went away and did not come back within the time allowed");

@@ -22,6 +22,9 @@ struct session {
                    tell */
     bool recognized; /* this appearance told a serial that names somebody, and it is the one of before (or of
                         the options). False in the first one of a job that names no unit. */
+    /* Before this appearance, and after the last one, it was seen in normal mode: it may have changed its
+     * flash. Only a job that sets `hears_of_normal` is told. */
+    bool hears_of_normal, ran_firmware;
     bool leaves_when_asked; /* it refused command mode and was gone on the way back: not asked any more */
     /* Options serial, hwid, pkhash: the unit that the job is for; empty if none was named. */
     struct sahara_identity expected;

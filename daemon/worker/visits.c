@@ -81,6 +81,7 @@ int visits_run(struct visits *v, struct error *e)
             return r;
         session_detach(v->session);
         again = true;
+        v->replaced = false; /* what runs in the next one may be another one's programmer again */
         bool useful = v->progress(v->userdata) > before;
         in_vain = useful ? 0 : in_vain + 1;
         if (!useful && v->in_vain)

@@ -322,6 +322,13 @@ static int wake_on_appeared(void *userdata)
     return w->appeared[0] || asked_to_end(w, NULL) < 0 ? WAIT_OVER : 0;
 }
 
+static int wake_on_either(void *userdata)
+{
+    struct worker *w = userdata;
+    int r = wake_on_device(w);
+    return w->appeared[0] ? WAIT_OVER : r;
+}
+
 static int wait_for(struct worker *w, transport_waker waker, usec_t deadline, const char *what,
                     struct error *e)
 {
@@ -341,6 +348,11 @@ static int wait_for(struct worker *w, transport_waker waker, usec_t deadline, co
 int worker_wait_device(struct worker *w, usec_t deadline, struct error *e)
 {
     return wait_for(w, wake_on_device, deadline, "no modem in emergency download mode appeared", e);
+}
+
+int worker_wait_news(struct worker *w, usec_t deadline, struct error *e)
+{
+    return wait_for(w, wake_on_either, deadline, "no modem in emergency download mode appeared", e);
 }
 
 int worker_wait_appeared(struct worker *w, usec_t deadline, struct error *e)

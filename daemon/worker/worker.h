@@ -96,6 +96,8 @@ int worker_check(struct worker *w, struct error *e);
  */
 int worker_wait_device(struct worker *w, usec_t deadline, struct error *e);
 int worker_wait_appeared(struct worker *w, usec_t deadline, struct error *e);
+/* Either of them. */
+int worker_wait_news(struct worker *w, usec_t deadline, struct error *e);
 
 /* Telling; failures of the link show at the next worker_check(). */
 void worker_phase(struct worker *w, const char *phase, const char *detail);

@@ -42,7 +42,7 @@ static int place(struct fixture *f, const char *then, const char *now, bool phys
 static void done(struct fixture *f)
 {
     free(f->target.source);
-    free(f->target.right);
+    free(f->target.seen);
     nand_map_done(&f->map);
 }
 

@@ -76,7 +76,29 @@ static void test_overlap(void **state _unused_)
     assert_int_equal(save_add(&s, "inside", 12, 3, NULL), 0);
     assert_int_equal(save_add(&s, "behind", 15, 10, NULL), 0);
     assert_int_equal(save_add(&s, "before", 5, 10, NULL), 0);
-    assert_string_equal(list(&s), "before@5+5 a@10+10 behind@20+5 ");
+    assert_string_equal(list(&s), "blocks-5-9@5+5 a@10+10 blocks-20-24@20+5 ");
+    /* Around what is there, and behind it. */
+    assert_int_equal(save_add(&s, "wide", 2, 30, NULL), 0);
+    assert_string_equal(list(&s),
+                        "blocks-2-4@2+3 blocks-5-9@5+5 a@10+10 blocks-20-24@20+5 blocks-25-31@25+7 ");
+    /* No name twice: a file of that name is there. */
+    assert_int_equal(save_add(&s, "A", 40, 2, NULL), 0);
+    assert_string_equal(list(&s), "blocks-2-4@2+3 blocks-5-9@5+5 a@10+10 blocks-20-24@20+5 blocks-25-31@25+7 "
+                                  "blocks-40-41@40+2 ");
+    save_done(&s);
+}
+
+/* Of another table: only what is the unit's own, and only where it is not saved already. */
+static void test_unit_data_elsewhere(void **state _unused_)
+{
+    const struct mibib_table other = {
+        .partitions = {{"SBL", 0, 12, false}, {"EFS2", 60, 20, false}, {"boot", 90, 5, false}},
+        .n_partitions = 3,
+    };
+    struct save s = {0};
+    assert_int_equal(save_add_always(&s, &table, NULL), 0);
+    assert_int_equal(save_add_unit_data(&s, &other, NULL), 0);
+    assert_string_equal(list(&s), "sbl@0+10 MIBIB@10+10 EFS2@20+44 blocks-64-79@64+16 devinfo@80+1 ");
     save_done(&s);
 }
 
@@ -87,6 +109,7 @@ int main(void)
         cmocka_unit_test(test_named),
         cmocka_unit_test(test_all),
         cmocka_unit_test(test_overlap),
+        cmocka_unit_test(test_unit_data_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
