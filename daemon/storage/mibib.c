@@ -221,19 +221,6 @@ int mibib_parse(const void *pages, size_t page_size, uint64_t chip_blocks, struc
 
 /* ---- finding the modem's own ---- */
 
-/*
- * The first pages of a block. A programmer that cannot show bad blocks slides on to the next good one
- * instead, so its reads may go on to the chip's end: a bad block with itself as last_sector would be a NAK,
- * after which some programmers hang.
- */
-static int read_first_pages(struct firehose *f, const struct nand_geometry *g, bool skip_bad_block,
-                            uint64_t block, uint64_t count, uint8_t *pages, struct error *e)
-{
-    struct firehose_range range = nand_range(g, block, skip_bad_block ? 1 : g->blocks - block);
-    range.count = count;
-    return firehose_read_pages(f, &range, skip_bad_block, pages, e);
-}
-
 /* A copy of the table in a block of the modem. */
 struct copy {
     struct mibib_table table;
@@ -242,18 +229,44 @@ struct copy {
     struct error why;
 };
 
-/* 1: this block holds a copy that counts, in *ret; 0: it does not. */
+/*
+ * A page of a block. A programmer that cannot show bad blocks slides on to the next good one instead, so its
+ * reads may go on to the chip's end: a bad block with itself as last_sector would be a NAK, after which some
+ * programmers hang. 1; 0: it is refused, and a copy that cannot be read is none.
+ */
+static int read_page(struct firehose *f, const struct nand_geometry *g, bool skip_bad_block, uint64_t block,
+                     uint32_t page, uint8_t *ret, struct error *e)
+{
+    struct firehose_range range = nand_range(g, block, skip_bad_block ? 1 : g->blocks - block);
+    struct error own = {0};
+    range.start += page;
+    range.count = 1;
+    int r = firehose_read_pages(f, &range, skip_bad_block, ret, &own);
+    if (r == 0)
+        return 1;
+    if (own.kind == ERROR_FIREHOSE_FAILED) {
+        firehose_clear_errors(f);
+        return 0;
+    }
+    if (e)
+        *e = own;
+    return r;
+}
+
+/* 1: this block holds a copy that counts, in *ret; 0: it does not. Page by page: a programmer may show the
+ * fill of an erased one in place of its neighbours. */
 static int read_copy(struct firehose *f, const struct nand_geometry *g, bool skip_bad_block, uint64_t block,
                      uint8_t *pages, struct copy *ret, struct error *e)
 {
-    int r = read_first_pages(f, g, skip_bad_block, block, 1, pages, e);
-    if (r < 0)
-        return r;
-    if (!has_magic(pages, HEADER_MAGIC))
-        return 0;
-    r = read_first_pages(f, g, skip_bad_block, block, MIBIB_PAGES, pages, e);
-    if (r < 0)
-        return r;
+    for (uint32_t i = 0; i < MIBIB_PAGES; i++) {
+        int r = read_page(f, g, skip_bad_block, block, i, pages + (size_t)i * g->page_size, e);
+        if (r == 0 && i == 0)
+            pages[0] = 0; /* nothing that was read before */
+        if (r <= 0)
+            return r;
+        if (i == 0 && !has_magic(pages, HEADER_MAGIC))
+            return 0;
+    }
     *ret = (struct copy){0};
     read_header(pages, g->page_size, &ret->table);
     /* A copy that is damaged is no copy; the modem's loaders pass it over too. */

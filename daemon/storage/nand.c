@@ -204,6 +204,23 @@ static int confirm_bad(struct firehose *f, const struct nand_geometry *g, uint64
     return 0;
 }
 
+/* A page with skip_bad_block. 1: it shows the bad fill; 0: it does not, or is refused: bad blocks are not. */
+static int shows_bad(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint32_t number,
+                     uint8_t *page, struct error *e)
+{
+    struct error own = {0};
+    int r = nand_read_page(f, g, block, number, true, page, &own);
+    if (r == 0)
+        return nand_page_state(page, g->page_size, FILL_ERASED) == NAND_PAGE_BAD;
+    if (own.kind == ERROR_FIREHOSE_FAILED) {
+        firehose_clear_errors(f);
+        return 0;
+    }
+    if (e)
+        *e = own;
+    return r;
+}
+
 /*
  * Bad is a block that reads as the bad fill from its first page to its last, and that a logical read does not
  * find either: whole blocks of an image may hold nothing but 0xBD.
@@ -211,18 +228,14 @@ static int confirm_bad(struct firehose *f, const struct nand_geometry *g, uint64
 static int look_at(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint8_t *page,
                    bool *ret, struct error *e)
 {
-    bool bad = true;
-    const uint32_t places[] = {0, g->pages_per_block - 1};
-    for (size_t i = 0; bad && i < ARRAY_SIZE(places); i++) {
-        int r = nand_read_page(f, g, block, places[i], true, page, e);
-        if (r < 0)
-            return r;
-        bad = nand_page_state(page, g->page_size, FILL_ERASED) == NAND_PAGE_BAD;
-    }
-    if (bad)
+    int r = shows_bad(f, g, block, 0, page, e);
+    if (r > 0)
+        r = shows_bad(f, g, block, g->pages_per_block - 1, page, e);
+    if (r > 0)
         return confirm_bad(f, g, block, page, ret, e);
-    *ret = false;
-    return 0;
+    if (r == 0)
+        *ret = false;
+    return r;
 }
 
 /*
@@ -232,9 +245,19 @@ static int look_at(struct firehose *f, const struct nand_geometry *g, uint64_t b
 static int look_at_two(struct firehose *f, const struct nand_geometry *g, uint64_t block, uint8_t *pages,
                        bool ret[2], struct error *e)
 {
-    bool bad[2];
-    int r = nand_read_seam(f, g, block, pages, e);
-    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(bad); i++)
+    bool bad[2] = {true, true};
+    struct error own = {0};
+    int r = nand_read_seam(f, g, block, pages, &own);
+    if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
+        if (e)
+            *e = own;
+        return r;
+    }
+    bool seen = r == 0;
+    if (!seen)
+        firehose_clear_errors(f); /* one of them cannot be read */
+    r = 0;
+    for (size_t i = 0; seen && i < ARRAY_SIZE(bad); i++)
         bad[i] = nand_page_state(pages + i * g->page_size, g->page_size, FILL_ERASED) == NAND_PAGE_BAD;
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(bad); i++)
         if (bad[i])

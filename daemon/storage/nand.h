@@ -68,8 +68,8 @@ uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t c
  * reads: the last page of one and the first of the next, with skip_bad_block. A block that shows the bad fill
  * there, or that has no neighbour, is looked at by itself: its first page, its last one too where the first
  * shows the bad fill; where both do, the first again without skip_bad_block, since an image may hold blocks
- * of nothing but 0xBD. The programmer's ERROR logs of that last read are dropped. -EOPNOTSUPP if the
- * programmer cannot show bad blocks (!caps->skip_bad_block).
+ * of nothing but 0xBD. A page that is refused is none of a bad block. The programmer's ERROR logs of that
+ * last read are dropped. -EOPNOTSUPP if the programmer cannot show bad blocks (!caps->skip_bad_block).
  */
 int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struct nand_capabilities *caps,
                   uint64_t first, uint64_t count, struct nand_map *m, struct error *e);

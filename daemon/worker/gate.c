@@ -384,8 +384,8 @@ static bool mibib_begun(const struct flash *f)
 }
 
 /*
- * Flash rule 5. Nothing is left that could refuse but the modem's own word on the package (rule 3), and the tag
- * that asks for it is not sent before all is safe.
+ * Flash rule 5. Nothing is left that could refuse but the modem's own word on the package (rule 3), and the
+ * tag that asks for it is not sent before all is safe.
  */
 static int save_first(struct flash *f, const struct mibib_table *modem, bool version_known, bool resumed,
                       struct error *e)

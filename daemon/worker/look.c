@@ -59,8 +59,8 @@ static int settle_fill(struct look *l, struct error *e)
     for (uint64_t i = 0; ee == 0 && i < SAMPLES; i++) {
         uint64_t block = (2 * i + 1) * g->blocks / (uint64_t)(2 * SAMPLES);
         struct error own = {0};
-        int r =
-            nand_read_page(l->session->firehose, g, block, g->pages_per_block - 1, is_physical(l), page, &own);
+        int r = nand_read_page(l->session->firehose, g, block, g->pages_per_block - 1, is_physical(l), page,
+                               &own);
         if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
             *e = own;
             return r;
@@ -133,23 +133,34 @@ static int look_again(struct look *l, struct look_piece *p, uint64_t page, bool 
 
 /*
  * Some programmers fill a whole buffer of several pages if one of them is erased: data would hide at both
- * ends of an erased stretch. So these are read alone, further in as long as there are data.
+ * ends of an erased stretch. From each end on pages are read alone, until so many in a row are really erased
+ * as a buffer holds; at the block's last page, behind which nothing is written, one is enough.
  */
 static int check_ends(struct look *l, struct look_piece *p, uint64_t begin, uint64_t end, struct error *e)
 {
+    uint32_t buffer = firehose_payload_size(l->session->firehose) / geometry(l)->page_size, left = 0;
+    uint32_t depth = look_hides_pages(l) ? buffer : 1;
     for (uint64_t i = begin; i < end; i++) {
-        if (p->states[i] != NAND_PAGE_ERASED || (i > begin && p->states[i - 1] == NAND_PAGE_ERASED))
+        bool data = p->states[i] != NAND_PAGE_ERASED;
+        if (data || i == begin)
+            left = depth;
+        if (data || left == 0)
             continue;
         int r = look_again(l, p, i, NULL, e);
         if (r < 0)
             return r;
+        left = p->states[i] == NAND_PAGE_ERASED ? left - 1 : depth;
     }
+    left = 1;
     for (uint64_t i = end; i-- > begin;) {
-        if (p->states[i] != NAND_PAGE_ERASED || i + 1 == end || p->states[i + 1] == NAND_PAGE_ERASED)
+        if (p->states[i] != NAND_PAGE_ERASED)
+            left = depth;
+        if (p->states[i] != NAND_PAGE_ERASED || left == 0)
             continue;
         int r = look_again(l, p, i, NULL, e);
         if (r < 0)
             return r;
+        left = p->states[i] == NAND_PAGE_ERASED ? left - 1 : depth;
     }
     return 0;
 }

@@ -3,8 +3,8 @@
 
 /*
  * A restore's state, shared by its parts: job-restore.c (the story), restore-choose.c (what of the backup),
- * restore-judge.c (everything that refuses before anything is erased), restore-target.c (which block shall hold what), restore-write.c (how it gets
- * there).
+ * restore-judge.c (everything that refuses before anything is erased), restore-target.c (which block shall
+ * hold what), restore-write.c (how it gets there).
  */
 
 #include "worker/journal.h"
@@ -26,7 +26,7 @@ struct restore_part {
     bool physical;
     bool sbl, mibib;
     uint64_t
-        *source; /* for each block of its range: the backup's block that it shall hold, or RESTORE_ERASED */
+        *source;   /* for each block of its range: the backup's block that it shall hold, or RESTORE_ERASED */
     uint8_t *seen; /* enum restore_seen: does it hold that? */
 };
 
@@ -51,8 +51,8 @@ struct restore {
     uint64_t all_ee; /* a block that shows nothing else and shall be erased; UINT64_MAX */
     struct journal_key key;
     struct journal journal; /* that the present state was saved, and that something was changed */
-    bool begun;     /* an earlier appearance was looked at */
-    bool continues; /* the present state was saved by the job that this one continues */
+    bool begun;             /* an earlier appearance was looked at */
+    bool continues;         /* the present state was saved by the job that this one continues */
     bool destructive, complete;
     bool sbl_erased;
     bool recheck; /* a block went bad while it was written: whatever its neighbours held is looked at again */

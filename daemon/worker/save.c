@@ -103,8 +103,8 @@ int save_begin(struct save *s, int fd, const struct backup *facts, uint64_t mibi
     s->piece = MAX_OF(PIECE_BYTES / nand_block_size(geometry(s)), (uint32_t)1);
     if (prepare_map(s) < 0)
         return error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(geometry(s)->blocks));
-    s->look = (struct look){
-        .session = s->session, .how = with_session.map, .map = &s->map, .fill = LOOK_ERASED_EE};
+    s->look =
+        (struct look){.session = s->session, .how = with_session.map, .map = &s->map, .fill = LOOK_ERASED_EE};
     int r = probe_fill(s, mibib_block, e);
     return r < 0 ? r : backup_writer_new(fd, &with_session, &s->writer, e);
 }
@@ -112,9 +112,9 @@ int save_begin(struct save *s, int fd, const struct backup *facts, uint64_t mibi
 bool save_goes_on(const struct save *s)
 {
     const struct nand_geometry *a = &s->geometry, *b = geometry(s);
-    return s->writer && s->session->recognized && !s->session->ran_firmware &&
-           a->page_size == b->page_size && a->pages_per_block == b->pages_per_block &&
-           a->blocks == b->blocks && s->look.how == save_map_of(s->session);
+    return s->writer && s->session->recognized && !s->session->ran_firmware && a->page_size == b->page_size &&
+           a->pages_per_block == b->pages_per_block && a->blocks == b->blocks &&
+           s->look.how == save_map_of(s->session);
 }
 
 void save_smaller_pieces(struct save *s)

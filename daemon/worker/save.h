@@ -29,7 +29,7 @@ struct save {
     bool in_range;
     uint64_t block; /* its next */
     uint64_t blocks_done, blocks_total;
-    uint64_t piece; /* blocks a command; fewer after each appearance that was too short for one */
+    uint64_t piece;      /* blocks a command; fewer after each appearance that was too short for one */
     struct nand_map map; /* what was confirmed, or told */
     struct look look;
 };

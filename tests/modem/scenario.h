@@ -65,6 +65,7 @@ enum family_kind { FAMILY_AUTO, FAMILY_DEVPRG, FAMILY_9X07 };
 enum configure_kind { CONFIGURE_ACK, CONFIGURE_NAK_ONCE, CONFIGURE_LARGER, CONFIGURE_SECOND_NAK };
 enum erase_kind { ERASE_PHYSICAL, ERASE_GOOD_ACK, ERASE_GOOD_NAK, ERASE_SPILL };
 enum fill_kind { FILL_FF, FILL_EE };
+enum read_error_kind { READ_ERROR_FILL, READ_ERROR_NAK };
 enum digest_kind { DIGEST_AUTO, DIGEST_ON, DIGEST_OFF, DIGEST_WRONG };
 enum digest_form {
     DIGEST_FORM_LOG,
@@ -129,8 +130,8 @@ struct scenario {
     int64_t stuck, command_mode, pkhash_command, unsupported_command, sahara_zlp;
 
     /* Firehose. */
-    int64_t family, payload_max, configure, storage, storage_info, erase_kind, fill, digest, digest_form,
-        vendor, auto_erase;
+    int64_t family, payload_max, configure, storage, storage_info, erase_kind, fill, fill_batch, read_error,
+        digest, digest_form, vendor, auto_erase;
     int64_t knows_skip_bad_block, knows_last_sector, knows_pages_per_block;
     int64_t chatty, logs_after_response, log_flood, big_log, split, glue, trailing_nuls, raw_glued,
         garbage_text;

@@ -199,6 +199,8 @@ static bool reader_next(struct reader *d, uint8_t *out)
     page = d->block * n->pages_per_block + d->index++;
     if (nand_block_bad(n, d->block))
         memset(out, FILL_BAD_BLOCK, n->page_size);
+    else if (nand_page_state(n, page) == PAGE_UNREADABLE && p->scenario->read_error == READ_ERROR_NAK)
+        return memset(out, 0, n->page_size), false;
     else if (nand_page_state(n, page) == PAGE_UNREADABLE)
         memset(out, FILL_UNREADABLE, n->page_size);
     else if (nand_page_state(n, page) == PAGE_ERASED)
@@ -208,12 +210,32 @@ static bool reader_next(struct reader *d, uint8_t *out)
     return true;
 }
 
+/*
+ * One storage call reads up to a payload of pages inside a block, and fills all of it if one of them is
+ * erased (reference/edl.md 2.6, [INF] of SDX62). `from` is the call's first page, of which `n` were read, up
+ * to the reader's present one.
+ */
+static void fill_batch(const struct reader *d, uint8_t *from, uint32_t n)
+{
+    struct programmer *p = d->programmer;
+    uint32_t size = p->nand->page_size, first = d->block * p->nand->pages_per_block + d->index - n;
+    bool erased = false;
+
+    if (!p->scenario->fill_batch || d->block == UINT32_MAX || nand_block_bad(p->nand, d->block))
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        erased |= nand_page_state(p->nand, first + i) == PAGE_ERASED;
+    if (erased)
+        memset(from, p->scenario->fill == FILL_EE ? FILL_EE_BYTE : FILL_FF_BYTE, (size_t)n * size);
+}
+
 int storage_read(struct programmer *p, const struct tag *t)
 {
     struct range range;
     struct reader reader;
     bool good = true;
     size_t room = p->payload / p->nand->page_size * p->nand->page_size, used = 0;
+    uint32_t batch = 0;
     int r;
 
     range_parse(p, t, &range);
@@ -228,6 +250,11 @@ int storage_read(struct programmer *p, const struct tag *t)
     for (uint32_t i = 0; r == 0 && i < range.count; i++) {
         good &= reader_next(&reader, p->buffer + used);
         used += p->nand->page_size;
+        batch++;
+        if (used == room || i + 1 == range.count || reader.index == p->nand->pages_per_block) {
+            fill_batch(&reader, p->buffer + used - (size_t)batch * p->nand->page_size, batch);
+            batch = 0;
+        }
         r = front_busy(p->front, p->scenario->read_us);
         if (r == 0 && (used == room || i + 1 == range.count)) {
             r = speak_raw(p, p->buffer, used, i + 1 == range.count);

@@ -146,6 +146,23 @@ def test_fills(modem, fill, byte):
     assert r["value"] == "ACK"
 
 
+def test_a_fill_for_a_whole_payload(modem):
+    """Two pages a payload: the last written one is hidden by the erased one behind it, unless it is read alone."""
+    _, host = started(modem, "fill=ee", "fill_batch=yes")
+    host.program(BOOT, image(3))
+    data, r = host.read(BOOT, 4)
+    assert data[:8192] == image(2) and data[8192:] == b"\xee" * 8192 and r["value"] == "ACK"
+    assert host.read(BOOT + 2, 1)[0] == image(3)[8192:]
+    assert host.read(BOOT + PPB - 1, 2)[0][:4096] == b"\xee" * 4096
+
+
+def test_a_page_that_is_refused(modem):
+    _, host = started(modem, "read_error=nak", f"unreadable={BOOT + 1}")
+    data, r = host.read(BOOT, 3)
+    assert data[4096:8192] == bytes(4096) and data[:4096] != bytes(4096) and r["value"] == "NAK"
+    assert host.read(BOOT, 1)[1]["value"] == "ACK"
+
+
 def test_a_bit_that_flips_once(modem):
     _, host = started(modem, f"flip={BOOT + 1}")
     data = image(3)

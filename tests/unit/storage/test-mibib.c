@@ -278,8 +278,15 @@ static void test_read(void **state)
     assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), 0);
     assert_int_equal(block, 32);
 
+    /* A page elsewhere that is refused hides no table; a copy with such a page is none. */
+    f->fail_at = (unsigned)f->n_commands + 1;
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), 0);
+    assert_int_equal(block, 32);
     f->fail_at = (unsigned)f->n_commands + 5;
-    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -EPROTO);
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -ENOENT);
+    f->fail_at = (unsigned)f->n_commands + 5;
+    f->fail_with = -ENODEV;
+    assert_int_equal(mibib_read(f, &f->g, &caps, NULL, &t, &block, &e), -ENODEV);
     fake_free(f);
 }
 

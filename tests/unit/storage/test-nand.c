@@ -129,8 +129,18 @@ static void test_read_map(void **state)
     caps.skip_bad_block = false;
     assert_int_equal(nand_read_map(f, &f->g, &caps, 0, 1, &m, &e), -EOPNOTSUPP);
     caps.skip_bad_block = true;
+    /* A page that is refused cannot be read; a bad block would show its fill. */
     f->fail_at = (unsigned)f->n_commands + 1;
-    assert_int_equal(nand_read_map(f, &f->g, &caps, 0, 1, &m, &e), -EPROTO);
+    assert_int_equal(nand_read_map(f, &f->g, &caps, 0, 1, &m, &e), 0);
+    assert_true(nand_map_is_known(&m, 0) && !nand_map_is_bad(&m, 0));
+    f->fail_at = (unsigned)f->n_commands + 1; /* of the two around block 5 */
+    assert_int_equal(nand_read_map(f, &f->g, &caps, 4, 2, &m, &e), 0);
+    assert_true(nand_map_is_bad(&m, 5) && !nand_map_is_bad(&m, 4));
+    f->fail_at = (unsigned)f->n_commands + 1;
+    f->fail_with = -ENODEV;
+    assert_int_equal(nand_read_map(f, &f->g, &caps, 0, 1, &m, &e), -ENODEV);
+    f->fail_at = (unsigned)f->n_commands + 1;
+    assert_int_equal(nand_read_map(f, &f->g, &caps, 4, 2, &m, &e), -ENODEV);
     assert_int_equal(firehose_error_count(f), 0);
     nand_map_done(&m);
     fake_free(f);
