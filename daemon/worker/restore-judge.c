@@ -187,8 +187,12 @@ static int check_new_table(const struct restore *x, struct error *e)
     int r = read_new_table(x, p, then, e);
     if (r < 0 && r != -ENOENT)
         return r;
-    for (size_t i = 0; i < x->table.n_partitions; i++) {
-        const struct mibib_partition *now = &x->table.partitions[i], *back = mibib_find(then, now->name);
+    for (size_t i = 0; i < 2 * x->table.n_partitions; i++) {
+        const struct mibib_partition *now = &x->table.partitions[i % x->table.n_partitions],
+                                     *back = mibib_find(then, now->name);
+        /* What nobody else has comes first. */
+        if (mibib_is_unit_data(now->name) != (i < x->table.n_partitions))
+            continue;
         bool same = back && back->first_block == now->first_block && back->n_blocks == now->n_blocks;
         if (same || (back && comes_back(x, back->name, back->first_block)))
             continue;

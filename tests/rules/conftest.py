@@ -372,7 +372,8 @@ class Bench:
         self.holder = job
         return job
 
-    def restore(self, path, package=(), on_message=None, known=VERSION, answer=None, backup=True, **options):
+    def restore(self, path, package=(), on_message=None, known=VERSION, answer=None, backup=True, journal=None,
+                **options):
         """A restore of this backup file to its end."""
         p = self.packages("--small", *package)
         given = {"created": 1790000000000001, **{k.replace("_", "-"): v for k, v in options.items()}}
@@ -381,6 +382,8 @@ class Bench:
         self.saved = os.path.join(self.directory, "saved.%d" % len(os.listdir(self.directory)))
         fds = [("source", os.open(path, os.O_RDONLY)), ("package", os.open(p.store, os.O_RDONLY)),
                ("backup", os.open(self.saved, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) if backup else None)]
+        if journal:
+            fds.append(("journal", os.open(journal, os.O_RDWR | os.O_CREAT, 0o600)))
         try:
             job = self.job("restore", given, fds)
             if answer:

@@ -7,6 +7,7 @@ import pytest
 import backupfile
 from conftest import GIVE_UP, PAGE, PAGES, blocks_of, file_job, flashfile, layout
 
+EFS2 = blocks_of("EFS2")[0] * PAGES
 ALWAYS = {"SBL", "MIBIB", "EFS2", "sys_rev", "RAWDATA", "sec", "cust_info", "misc"}
 
 
@@ -142,6 +143,39 @@ def test_in_windows(bench):
     bench.start("initial=working", "force_edl=yes", "loop=hard", "window_ms=400", "gap_ms=20", "read_us=40")
     b = saved(bench, bench.backup(kind="calibration"))
     assert set(b.parts) == ALWAYS
+
+
+def runs_its_firmware_once(bench):
+    """on_message: the modem comes back in normal mode, writes to EFS2 as firmware does, and is switched to 9008."""
+    state = {"job": None, "page": EFS2 + 1}
+
+    def on_message(job):
+        state["job"] = job
+        if bench.modem.normal and not state.get("switched"):
+            state["switched"] = True
+            bench.poke(state["page"], b"written by the firmware" * 8)
+            bench.modem.connection.send(b"P")
+            bench.modem.connection.send(b"D" + bytes.fromhex("4b650100540f7e"))
+    return on_message
+
+
+def test_firmware_runs_in_the_middle(bench):
+    """What was read before it ran is of another time: half of each would be no calibration at all."""
+    bench.start("initial=working", "start=sahara", "fault=unplug@done:%d" % late_read(bench), "replug_ms=20")
+    bench.before = None
+    job = bench.backup(kind="calibration", on_message=runs_its_firmware_once(bench))
+    assert job.result == "done" and job.log_has("runs its firmware"), job.words
+    b = backupfile.Backup(bench.saved)
+    with bench.flashed() as f:
+        assert b.difference(f) is None, b.difference(f)
+    bench.unit_data_may_change = True
+
+
+def late_read(bench):
+    """The number of the last but one read of a calibration backup of a fresh flash."""
+    bench.start("initial=working", "start=sahara")
+    assert bench.backup(kind="calibration").result == "done"
+    return [c.number for c in bench.trace().of("read")][-2]
 
 
 def test_another_unit_comes_back(bench):

@@ -414,6 +414,114 @@ def test_partition_that_moved(bench, taken):
     bench.assert_refused(bench.restore(taken, partitions="modem", allow="GeometryDiffers"), "EraseCalibration", "EFS2")
 
 
+def moved_table(bench, **places):
+    bench.wipe(10, 11)
+    bench.poke_table([(p.name,) + places.get(p.name, (p.first, p.blocks))
+                      for p in flashfile.default_layout(BLOCKS)])
+    bench.before = flashfile.Snapshot.load(bench.flash_path)
+
+
+def test_table_alone_would_take_the_calibration_from_its_place(bench, taken):
+    moved_table(bench, EFS2=(109, 24), modem=(20, 44))
+    bench.start("force_edl=yes")
+    bench.assert_refused(bench.restore(taken, partitions="MIBIB"), "EraseCalibration", "EFS2 at other blocks")
+    bench.start("force_edl=yes")
+    bench.assert_refused(bench.restore(taken, partitions="MIBIB", allow="EraseCalibration"), "GeometryDiffers", "modem")
+
+
+def test_table_alone_moves_another_partition(bench, taken):
+    moved_table(bench, boot=(103, 6), recovery=(97, 6))
+    bench.start("force_edl=yes")
+    bench.assert_refused(bench.restore(taken, partitions="MIBIB"), "GeometryDiffers", "recovery at other blocks")
+    bench.start("force_edl=yes")
+    assert bench.restore(taken, partitions="MIBIB,boot,recovery").result == "done"
+
+
+def test_same_table_alone(bench, taken):
+    bench.poke(11 * PAGES, b"stale")
+    bench.start("force_edl=yes")
+    job = bench.restore(taken, partitions="MIBIB")
+    assert job.result == "done", job.words
+
+
+def test_present_state_is_saved_around_what_is_saved_always(bench, taken):
+    """A partition of the backup lies around one that the modem's own table has now: none of it is lost."""
+    bench.poke(100 * PAGES, b"what lies behind it")
+    moved_table(bench, boot=(97, 2), sec=(99, 1), recovery=(100, 9))
+    bench.start("force_edl=yes")
+    job = bench.restore(taken, partitions="boot", allow="GeometryDiffers,EraseCalibration")
+    assert job.result == "done", job.words
+    saved = backupfile.Backup(bench.saved)
+    part = next(p for p in saved.parts.values() if p.first <= 100 < p.first + p.blocks)
+    assert part.page(100, 0)[1].startswith(b"what lies behind it")
+
+
+def test_over_many_short_windows(bench, taken):
+    """Each window goes on where the one before ended: in reading the map, saving, comparing and writing."""
+    for b in range(97, 120):
+        bench.poke(b * PAGES, b"other")
+    bench.poke(0, b"other")
+    bench.start("force_edl=yes", "loop=hard", "window_ms=300", "gap_ms=10", "read_us=60", "program_us=60")
+    job = bench.restore(taken)
+    assert job.result == "done" and job.backups == 1, job.words
+    windows = len(bench.trace().having("plug "))
+    assert windows > 4, windows
+    with bench.flashed() as f:
+        b = backupfile.Backup(taken)
+        assert expected_difference(b, f, b.parts) is None
+
+
+def test_continued_restore_does_not_save_again(bench, taken):
+    """Half of the old and half of the new is nothing to keep, least of all in place of what was there before."""
+    for b in (0, 78, 97):
+        bench.poke(b * PAGES, b"other")
+    journal = os.path.join(bench.directory, "restore.journal")
+    contents = open(bench.flash_path, "rb").read()
+    bench.start("force_edl=yes")
+    assert bench.restore(taken, journal=journal).result == "done"
+    assert not os.path.getsize(journal) == 0
+    change = bench.trace().changes[3]
+    bench.stop()
+    open(bench.flash_path, "wb").write(contents)
+    os.unlink(journal)
+    bench.start("force_edl=yes", "fault=unplug@done:%d" % change.number, "replug_ms=-1")
+    job = bench.restore(taken, journal=journal, wait_device_usec=30000)
+    assert job.result == "interrupted" and job.backups == 1, job.words
+    bench.start("force_edl=yes")
+    job = bench.restore(taken, journal=journal, partitions="EFS2")
+    assert job.result == "done" and not job.log_has("continuing"), "another call is another restore"
+    bench.start("force_edl=yes")
+    job = bench.restore(taken, journal=journal + ".none")
+    assert job.backups == 1, "without a journal nothing is known to be saved"
+
+
+def test_continued_restore(bench, taken):
+    for b in (0, 78, 97):
+        bench.poke(b * PAGES, b"other")
+    journal = os.path.join(bench.directory, "restore.journal")
+    contents = open(bench.flash_path, "rb").read()
+    bench.start("force_edl=yes")
+    assert bench.restore(taken, journal=journal).result == "done"
+    change = bench.trace().changes[3]
+    bench.stop()
+    open(bench.flash_path, "wb").write(contents)
+    bench.start("force_edl=yes", "fault=unplug@done:%d" % change.number, "replug_ms=-1")
+    job = bench.restore(taken, journal=journal, wait_device_usec=30000)
+    assert job.result == "interrupted" and job.backups == 1, job.words
+    bench.start("force_edl=yes")
+    job = bench.restore(taken, journal=journal)
+    assert job.result == "done" and job.backups == 0 and job.log_has("continuing"), job.words
+    assert "continues" in job.report["backup"]
+    bench.stop()
+    with bench.flashed() as f:
+        b = backupfile.Backup(taken)
+        assert expected_difference(b, f, b.parts) is None
+    bench.poke(97 * PAGES, b"other")
+    bench.start("force_edl=yes")
+    job = bench.restore(taken, journal=journal)
+    assert job.result == "done" and job.backups == 1, "one that came to its end is not continued"
+
+
 def test_programmer_that_hides_bad_blocks(bench, taken):
     bench.start("force_edl=yes")
     job = bench.restore(taken, package=("--literals", "last_sector,PAGES_PER_BLOCK"), partitions="EFS2")

@@ -239,3 +239,50 @@ def test_users_data_that_are_erased(bench, before):
     bench.assert_done(job)
     b = holds(bench, old)
     assert set(b.parts) == ALWAYS | {"usrdata"}
+
+
+# ---- found by a second reading ----
+
+def test_saved_before_the_vendor_tag(bench):
+    """To a programmer that takes the tag for what it looks like it is an erase."""
+    seen = []
+
+    def answer(job):
+        seen.append(Trace(bench.traces[-1]).vendors)
+        driver.Job.answer_backup(job)
+    bench.start("initial=working", "start=sahara")
+    job = bench.flash(("--vendor-tag",), answer=answer)
+    trace = bench.assert_done(job)
+    assert seen == [[]] and len(trace.vendors) == 1
+
+
+def test_refused_by_the_vendor_tag_after_all_is_saved(bench):
+    bench.start("initial=working", "start=sahara", "vendor=refuse")
+    job = bench.flash(("--vendor-tag",))
+    assert job.backups == 1
+    bench.assert_refused(job, "WrongFirmware")
+
+
+def test_of_a_unit_without_a_name(bench, rehearsal):
+    """What was stored of one is nothing to the next one that does not say who it is."""
+    settings = ("serial=0",)
+    trace = rehearsal("--vendor-tag", settings=settings)
+    bench.start(*settings, "fault=unplug@command:%d" % trace.vendors[0].number)
+    job = bench.flash(("--vendor-tag",))
+    assert job.backups == 1
+    bench.assert_refused(job, "Failed", "does not tell whether it is the same", hint="retry")
+
+
+def test_where_another_table_of_the_unit_has_it(bench, before):
+    """The modem's table is the package's, but the unit's own data lie where its recorded one says."""
+    table = "".join("NAME=%s\nFIRST=%d\nBLOCKS=%d\n\n" % p for p in
+                    [("SBL", 0, 10), ("MIBIB", 10, 10), ("EFS2", 154, 20), ("RAWDATA", 72, 5)])
+    bench.make_flash("initial=working")
+    bench.poke(154 * PAGES, b"the real calibration" * 9)
+    old = before()
+    bench.start("start=sahara")
+    job = bench.flash(recorded=table, allow="EraseCalibration", reset=0)
+    assert job.result == "done", job.words
+    b = holds(bench, old)
+    part = next(p for p in b.parts.values() if p.first <= 154 < p.first + p.blocks)
+    assert part.page(154, 0)[1].startswith(b"the real calibration")
