@@ -103,6 +103,15 @@ static int append_erased(struct backup_writer *w, uint64_t up_to, struct error *
     return r;
 }
 
+/* How many of these pages, at least one of them, are as the first. */
+static uint32_t run_of(const uint8_t *states, uint32_t n)
+{
+    uint32_t same = 1;
+    while (same < n && states[same] == states[0])
+        same++;
+    return same;
+}
+
 int backup_writer_block(struct backup_writer *w, const uint8_t *states, const void *data, struct error *e)
 {
     const struct nand_geometry *g = &w->made.geometry;
@@ -114,14 +123,15 @@ int backup_writer_block(struct backup_writer *w, const uint8_t *states, const vo
     if (states[0] == NAND_PAGE_BAD)
         return 0;
     int r = 0;
-    for (uint32_t i = 0; r == 0 && i < g->pages_per_block; i++, w->good_pages++) {
+    for (uint32_t i = 0, n; r == 0 && i < g->pages_per_block; i += n, w->good_pages += n) {
+        n = run_of(states + i, g->pages_per_block - i);
         if (states[i] == NAND_PAGE_ERASED)
             continue;
         r = append_erased(w, w->good_pages * g->page_size, e);
         if (r == 0 && states[i] == NAND_PAGE_UNREADABLE)
-            r = append_erased(w, (w->good_pages + 1) * g->page_size, e);
+            r = append_erased(w, (w->good_pages + n) * g->page_size, e);
         else if (r == 0)
-            r = append(w, bytes + (size_t)i * g->page_size, g->page_size, e);
+            r = append(w, bytes + (size_t)i * g->page_size, (size_t)n * g->page_size, e);
     }
     return r;
 }

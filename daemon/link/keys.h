@@ -104,7 +104,7 @@
 #define KEY_PLAN   "PLAN"
 #define KEY_BACKUP "BACKUP" /* 1: what is saved lies in "backup" and waits to be stored */
 #define KEY_BACKUP_FACT                                                                                      \
-    "BACKUP." /* kind state size sha256 (content) file-sha256 serial model version chip geometry partitions  \
+    "BACKUP." /* kind state size sha256 (content) serial model version chip geometry partitions              \
                  (comma list) created; verify and import: id besides */
 #define KEY_RESULT                                                                                           \
     "RESULT"                /* done not-returned wrong-version no-calibration failed cancelled interrupted   \

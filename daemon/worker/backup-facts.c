@@ -56,13 +56,9 @@ static void tell_partitions(struct worker *w, const struct backup *b)
     tell(w, "partitions", list);
 }
 
-int backup_tell(struct worker *w, const struct backup *b, struct error *e)
+void backup_tell(struct worker *w, const struct backup *b)
 {
-    uint8_t file[SHA256_SIZE];
     char hex[SHA256_HEX_SIZE], geometry[32], serial[16] = "";
-    int r = digest_sha256_fd(b->fd, 0, b->file_size, file);
-    if (r < 0)
-        return error_set(e, ERROR_FAILED, "the backup cannot be read back: %s", strerror(-r));
     nand_geometry_name(&b->geometry, geometry, sizeof(geometry));
     if (b->unit.have_serial)
         snprintf(serial, sizeof(serial), "%08x", b->unit.serial);
@@ -72,8 +68,6 @@ int backup_tell(struct worker *w, const struct backup *b, struct error *e)
     tell_number(w, "size", b->file_size);
     text_hex(b->content_sha256, SHA256_SIZE, hex);
     tell(w, "sha256", hex);
-    text_hex(file, SHA256_SIZE, hex);
-    tell(w, "file-sha256", hex);
     tell(w, "serial", serial);
     tell(w, "model", b->model);
     tell(w, "version", b->version);
@@ -81,5 +75,4 @@ int backup_tell(struct worker *w, const struct backup *b, struct error *e)
     tell(w, "geometry", geometry);
     tell_partitions(w, b);
     tell_number(w, "created", b->created);
-    return 0;
 }

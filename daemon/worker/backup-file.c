@@ -43,7 +43,9 @@ static int check(struct worker *w, uint64_t before, struct error *e)
         r = backup_check(b, on_progress, &c, e);
     if (r < 0 && e->kind == ERROR_BACKUP_DAMAGED)
         worker_problem(w, e->message);
-    return r < 0 ? r : backup_tell(w, b, e);
+    if (r == 0)
+        backup_tell(w, b);
+    return r;
 }
 
 /* 1: there is something to read, 0: only the link has something to say. */

@@ -175,10 +175,10 @@ static int run(struct backup_job *j, struct error *e)
     if (r < 0)
         return r;
     report(j, j->save.made);
-    r = backup_tell(j->worker, j->save.made, e);
+    backup_tell(j->worker, j->save.made);
     /* Who stores it has to know that nobody writes to it any more, a holder neither. */
     j->worker->fd_store = close_fd(j->worker->fd_store);
-    return r;
+    return 0;
 }
 
 int job_backup(struct worker *w, struct job_outcome *o)

@@ -161,19 +161,16 @@ static int without(struct protect *p, const struct protect_what *what, const cha
     return 0;
 }
 
-static int offer(struct protect *p, struct error *e)
+static void offer(struct protect *p)
 {
     struct worker *w = p->session->worker;
-    int r = backup_tell(w, p->save.made, e);
-    if (r < 0)
-        return r;
+    backup_tell(w, p->save.made);
     /* Who stores it has to know that nobody writes to it any more. */
     w->fd_backup = close_fd(w->fd_backup);
     worker_phase(w, "store-backup", NULL);
     w->backup_asked = true;
     worker_tell(w, KEY_BACKUP, "1");
     p->state = PROTECT_TOLD;
-    return 0;
 }
 
 static bool answered(const struct worker *w)
@@ -253,7 +250,7 @@ static int run(struct protect *p, const struct protect_what *what, bool again, s
     if (r == 0 && p->state == PROTECT_READING)
         r = judge(p, what, e);
     if (r == 0 && p->state == PROTECT_READING)
-        r = offer(p, e);
+        offer(p);
     if (r == 0)
         r = await_answer(p, e);
     return r < 0 ? r : take_answer(p, what, e);

@@ -10,7 +10,7 @@
 #define LLU(n) ((unsigned long long)(n))
 
 enum {
-    PIECE_BYTES = 4 * 1024 * 1024, /* of one read command; held in memory until its ACK */
+    PIECE_BYTES = 1024 * 1024, /* of one read command; the modem waits while it is judged and written */
     PPM = 1000000,
 };
 

@@ -80,8 +80,8 @@ void save_smaller_pieces(struct save *s);
 
 /* What the job knows of the unit, from its options and the session; borrowed `table`. */
 void backup_facts(const struct session *s, const char *table, struct backup *ret);
-/* Tells BACKUP.*; file-sha256 is read for it. */
-int backup_tell(struct worker *w, const struct backup *b, struct error *e);
+/* Tells BACKUP.*. */
+void backup_tell(struct worker *w, const struct backup *b);
 
 /* ---- backup-file.c: the jobs import and verify with type=backup ---- */
 

@@ -1,11 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""make bench: how fast and how small, as ratios within one run. Nothing here fails a build; the limits stand beside the figures.
+"""make bench: how fast and how small. Ends with 1 if a limit is missed, and says which.
 
-Rates and gaps are read from the trace of the virtual modem, whose clock is the same for all peers.
+Rates and waits are read from the trace of the virtual modem, whose clock is the same for all peers, and are compared within one
+run: a figure of one machine says nothing on another. What else runs on the machine only ever makes a round slower, and never the
+same place of each: so a rate is the best of its rounds, and a wait of the modem is ours if it comes back in every round at the
+same place. What is seen once is shown beside it.
+
+    SIZE=96M ROUNDS=5 make bench
 """
 import os
-import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,166 +21,179 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.path.abspath(os.environ.get("BUILD", os.path.join(TOP, "build")))
 os.environ["BUILD"] = BUILD
-sys.path.insert(0, os.path.join(TOP, "tests", "faults"))
+sys.dont_write_bytecode = True
+sys.path[:0] = [HERE, os.path.join(TOP, "tests", "faults"), os.path.join(TOP, "tests", "package")]
+import dictionary  # noqa: E402
 import driver  # noqa: E402
+import footprint  # noqa: E402
+import waits  # noqa: E402
 
 VERSION = "RM502QGLAAR05A03M4G_01.001.01.001"
 SIZE = os.environ.get("SIZE", "96M")
+LARGE = "4"  # a package so many times as large needs no more memory
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
-rows = []
+RATIO_MIN, WAIT_MAX_US, WORKER_MIB, SERVICE_MIB, UNPACKER_MIB = 0.80, 5000, 24, 12, 192
+STORE_RATIO_MAX = 10  # to store a backup is to start a process that reads, hashes and compares it, and to sync it
+missed = []
 
 
-def row(name, value, limit, good):
-    rows.append(good)
-    print("%-58s %14s   %s%s" % (name, value, limit, "" if good else "   <-- not met"))
+def row(name, value, limit="", good=True):
+    if not good:
+        missed.append("%s: %s, %s" % (name, value, limit))
+    print("%-58s %14s   %s%s" % (name, value, limit, "" if good else "   <-- MISSED"), flush=True)
 
 
-def events(path):
-    for line in open(path, errors="replace"):
-        stamp, _, rest = line.rstrip("\n").partition(" ")
-        if stamp.isdigit():
-            yield int(stamp), rest
+def make_package(out, size=SIZE):
+    subprocess.run([sys.executable, os.path.join(TOP, "tests/package/make-package.py"), "--version", VERSION, "--size", size,
+                    "--out", out], check=True)
+    return out
 
 
-def program_rate(path, least):
-    """Bytes a second over the program commands of at least so many bytes, from command to final response."""
-    moved = took = 0
-    start = pages = None
-    for stamp, what in events(path):
-        if re.match(r"command \d+ program ", what):
-            pages = int(re.search(r'num_partition_sectors="(\d+)"', what).group(1))
-            size = int(re.search(r'SECTOR_SIZE_IN_BYTES="(\d+)"', what).group(1))
-            start = stamp
-        elif start and what.startswith("response ACK rawmode=false"):
-            if pages * size >= least:
-                moved += pages * size
-                took += stamp - start
-            start = None
-    return moved / (took / 1e6)
+# ---- one flash, and the yardstick ----
 
-
-def host_gaps(path):
-    """Every pause in which the modem waited for us, in microseconds: from what it last sent to what we sent next."""
-    last_in, gaps = None, []
-    for stamp, what in events(path):
-        if what.startswith(("in transfer", "poll", "plug")):
-            last_in = (stamp, what)
-        elif what.startswith("out transfer") and last_in:
-            gaps.append((stamp - last_in[0], stamp, what))
-            last_in = None
-        elif what.startswith("state") and "reset" in what:
-            last_in = None
-    return sorted(gaps, reverse=True)
-
-
-def peak(pid):
-    for line in open("/proc/%d/status" % pid):
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-
-
-def bare_rate(directory, package):
+def bare(directory, package):
+    """The trace of a modem that a writer fills as fast as it can."""
     programmer = os.path.join(package, "update/firehose/prog_firehose_sdx55.mbn")
-    socket_path, trace = os.path.join(directory, "bare"), os.path.join(directory, "bare-trace")
-    writer = subprocess.Popen([os.path.join(BUILD, "bare-writer"), socket_path, programmer, str(217 * 64), "16384"])
-    while not os.path.exists(socket_path):
+    path, trace = os.path.join(directory, "bare"), os.path.join(directory, "bare-trace")
+    writer = subprocess.Popen([os.path.join(BUILD, "bare-writer"), path, programmer, str(217 * 64), "16384"])
+    while not os.path.exists(path):
         time.sleep(0.01)
-    modem = subprocess.Popen([os.path.join(BUILD, "virtual-modem"), "--socket", socket_path, "--flash",
+    modem = subprocess.Popen([os.path.join(BUILD, "virtual-modem"), "--socket", path, "--flash",
                               os.path.join(directory, "bare-flash"), "--new", "--trace", trace])
     assert writer.wait(120) == 0
     modem.terminate()
     modem.wait()
-    return program_rate(trace, 1 << 20)
+    return trace
 
 
-def flash(directory, store, firmware):
-    modem = driver.Modem(directory, os.path.join(directory, "flash"), ["version=" + VERSION[:19]])
-    journal = os.open(os.path.join(directory, "journal"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    package = os.open(store, os.O_RDONLY)
-    memory = [0]
+class Flash:
+    """One flash by a worker that is ready before the modem is plugged in."""
 
-    def watch(job):
-        memory[0] = max(memory[0], peak(job.process.pid) or 0)
+    def __init__(self, directory, store, firmware):
+        self.memory = 0
+        self.modem = driver.Modem(directory, os.path.join(directory, "flash"), ["version=" + VERSION[:19]], start=False)
+        self.trace = self.modem.trace
+        journal = os.open(os.path.join(directory, "journal"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        package = os.open(store, os.O_RDONLY)
+        start = time.monotonic()
+        job = driver.Job(self.modem, "flash", {"modem-version": VERSION, "firmware": firmware, "wait-device-usec": 5000000,
+                                               "boot-usec": 10000000, "reset": 1}, [("package", package), ("journal", journal)])
+        job.run(self.look)
+        self.took = time.monotonic() - start
+        assert job.result == "done", job.words
+        job.finish()
+        self.modem.close()
+        os.close(journal)
+        os.close(package)
 
-    start = time.monotonic()
-    job = driver.Job(modem, "flash", {"modem-version": VERSION, "firmware": firmware, "wait-device-usec": 5000000,
-                                      "boot-usec": 10000000, "reset": 1}, [("package", package), ("journal", journal)])
-    job.run(watch)
-    took = time.monotonic() - start
-    assert job.result == "done", job.words
-    job.finish()
-    modem.close()
-    os.close(journal)
-    os.close(package)
-    return modem.trace, took, memory[0]
+    def look(self, job):
+        if self.modem.process is None and "edl" in job.waits:
+            self.modem.start()
+        if {"RESULT", "BACKUP"} & job.latest_keys:
+            self.memory = max(self.memory, footprint.peak(job.process.pid) or 0)
+
+
+def rates_and_waits(directory, package, store, firmware):
+    rates, bares, rounds, times = [], [], [], []
+    for _ in range(ROUNDS):  # in turns
+        bares.append(waits.program_rate(bare(directory, package)))
+        one = Flash(directory, store, firmware)
+        rates.append(waits.program_rate(one.trace))
+        rounds.append(waits.host_waits(one.trace))
+        times.append(one.took)
+    ratio = max(rates) / max(bares)
+    row("flash: rate of its program commands / bare writer's", "%.2f" % ratio, "at least %.2f" % RATIO_MIN, ratio >= RATIO_MIN)
+    print("    MB/s by round: flash %s, bare %s" % tuple(" ".join("%.0f" % (r / 1e6) for r in of) for of in (rates, bares)))
+    print("    whole job: %.2f s with a package of %s" % (min(times), SIZE))
+    row("flash worker: peak memory", "%.1f MiB" % one.memory, "at most %d" % WORKER_MIB, 0 < one.memory <= WORKER_MIB)
+    report_waits(rounds)
+
+
+def report_waits(rounds):
+    if len({tuple(w.place for w in r) for r in rounds}) != 1:
+        row("flash: the same commands in every round", "no", "so that waits can be compared", False)
+        return
+    # The driver answers for the service: the wait for the store is measured with the service itself.
+    places = [[r[i] for r in rounds] for i in range(len(rounds[0])) if not rounds[0][i].store]
+    ours = sorted(places, key=lambda p: min(w.us for w in p), reverse=True)
+    longest = min(w.us for w in ours[0])
+    row("flash: longest wait of the modem for us, in every round", "%.1f ms" % (longest / 1e3), "at most %.0f" % (WAIT_MAX_US / 1e3),
+        longest <= WAIT_MAX_US)
+    single = sorted(w.us for p in places for w in p)
+    print("    of %d waits in each of %d rounds; seen once: 99.9 %% below %.1f ms, at most %.1f ms" % (
+        len(places), len(rounds), single[int(len(single) * 0.999)] / 1e3, single[-1] / 1e3))
+    for place in ours[:3]:
+        print("    %8.1f ms (%s) before %s" % (min(w.us for w in place) / 1e3, " ".join("%.1f" % (w.us / 1e3) for w in place),
+                                               place[0].before[:90]))
+
+
+# ---- with the service ----
+
+def with_the_service(directory, archive):
+    with footprint.Service(directory) as service:
+        for name, settings in (("alone", None), ("beside a modem in normal mode", ["initial=working"]),
+                               ("holding a modem in 9008", [])):
+            if settings is not None:
+                service.plug(settings, name)
+            woke, dogs = service.wake_ups(5)
+            row("idle service %s: wake-ups in 5 s" % name, str(woke), "the watchdog's %d" % dogs, woke <= dogs and dogs > 0)
+            holders = service.holder_wake_ups(2)
+            if settings == []:
+                row("holder: wake-ups in 2 s", str(holders), "0", holders == 0)
+            service.unplug()
+        trace = service.flash(archive, VERSION)
+        file = service.backup_file()
+        plain = footprint.read_and_sync(file)
+        store = next(w for w in waits.host_waits(trace) if w.store)
+        ratio = store.us / plain
+        row("flash rule 5: wait for the store / hashing and syncing it", "%.1f" % ratio, "at most %d (%.1f ms for %.1f MiB)" % (
+            STORE_RATIO_MAX, store.us / 1e3, os.path.getsize(file) / (1 << 20)), ratio <= STORE_RATIO_MAX)
+        memory = footprint.peak(service.process.pid)
+        row("service after an import and a flash: peak memory", "%.1f MiB" % memory, "at most %d" % SERVICE_MIB,
+            memory <= SERVICE_MIB)
+
+
+def import_peak(directory, archive):
+    memory = []
+    driver.import_package(directory, archive, lambda job: memory.append(footprint.peak(job.process.pid) or 0))
+    return max(memory)
 
 
 def imports(directory):
-    for ending, limit in (("zip", 24), ("tar", 24), ("tar.xz", 192), ("7z", 192)):
+    large = "%dM" % (int(LARGE) * int(SIZE.rstrip("M")))
+    for ending, size, limit in (("zip", SIZE, WORKER_MIB), ("zip", large, WORKER_MIB), ("tar", SIZE, WORKER_MIB),
+                                ("tar", large, WORKER_MIB), ("tar.xz", SIZE, UNPACKER_MIB), ("7z", SIZE, UNPACKER_MIB)):
+        archive = make_package(os.path.join(directory, "package." + ending), size)
+        peak = import_peak(directory, archive)
+        row("import worker, %s of %s: peak memory" % (ending, size), "%.1f MiB" % peak, "at most %d" % limit, peak <= limit)
+        os.unlink(archive)
+    # More of it than the dictionary holds, so that all of that is used. test_package_memory.py: one too large is TooLarge.
+    tree = make_package(os.path.join(directory, VERSION), "192M")
+    for ending in ("tar.xz", "7z"):
         archive = os.path.join(directory, "package." + ending)
-        subprocess.run([sys.executable, os.path.join(TOP, "tests/package/make-package.py"), "--version", VERSION, "--size",
-                        SIZE, "--out", archive], check=True)
-        memory = []
-        driver.import_package(directory, archive, lambda job: memory.append(peak(job.process.pid) or 0))
-        row("import worker, %s: peak memory" % ending, "%.1f MiB" % max(memory), "at most %d" % limit, max(memory) <= limit)
+        dictionary.pack(tree, archive, 128 << 20)
+        peak = import_peak(directory, archive)
+        row("import worker, %s, dictionary of 128 MiB: peak memory" % ending, "%.1f MiB" % peak, "at most %d" % UNPACKER_MIB,
+            peak <= UNPACKER_MIB)
         os.unlink(archive)
 
 
-def idle(directory):
-    """The service alone on a private bus: memory and wake-ups."""
-    bus = os.path.join(directory, "bus")
-    conf = open(os.path.join(TOP, "tests/private-bus.conf.in")).read().replace("@SOCKET@", bus)
-    open(bus + ".conf", "w").write(conf)
-    env = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS="unix:path=" + bus)
-    daemon = subprocess.Popen(["dbus-daemon", "--config-file=" + bus + ".conf", "--nofork", "--nopidfile"],
-                              stderr=subprocess.DEVNULL)
-    while not os.path.exists(bus):
-        time.sleep(0.01)
-    qdld = subprocess.Popen([os.path.join(BUILD, "qdld"), "--virtual=" + os.path.join(directory, "modems"), "--state=" +
-                             os.path.join(directory, "state"), "--worker=" + os.path.join(BUILD, "qdld-worker")],
-                            env=env, stderr=subprocess.DEVNULL)
-    time.sleep(2)
-
-    def switches():
-        return sum(int(line.split()[1]) for line in open("/proc/%d/status" % qdld.pid) if "ctxt_switches" in line)
-
-    before = switches()
-    time.sleep(5)
-    woke = switches() - before
-    row("idle service: wake-ups in 5 s", str(woke), "0 (no watchdog here)", woke == 0)
-    row("idle service: peak memory", "%.1f MiB" % peak(qdld.pid), "at most 12", peak(qdld.pid) <= 12)
-    for process in (qdld, daemon):
-        process.terminate()
-        process.wait()
-
-
 def main():
-    with tempfile.TemporaryDirectory(prefix="qdld-bench-") as directory:
-        package = os.path.join(directory, "package")
-        make = [sys.executable, os.path.join(TOP, "tests/package/make-package.py"), "--version", VERSION, "--size", SIZE]
-        subprocess.run(make + ["--out", package], check=True)
-        subprocess.run(make + ["--out", package + ".tar"], check=True)
-        store, firmware = driver.import_package(directory, package + ".tar")
-        # In turns, and the best of each: what else runs on the machine only ever makes a round slower.
-        bares, rates, times, waits = [], [], [], []
-        for _ in range(ROUNDS):
-            bares.append(bare_rate(directory, package))
-            trace, took, memory = flash(directory, store, firmware)
-            rates.append(program_rate(trace, 1 << 20))
-            waits.append(host_gaps(trace)[:3])
-            times.append(took)
-        ratio, bare = max(rates) / max(bares), max(bares)
-        row("flash: rate of its program commands / bare writer's", "%.2f" % ratio, "at least 0.80 (bare: %.0f MB/s)" % (bare / 1e6),
-            ratio >= 0.8)
-        print("%-58s %13.2fs   package of %s" % ("flash: whole job", min(times), SIZE))
-        gaps = min(waits)
-        row("flash: longest wait of the modem for us", "%.1f ms" % (gaps[0][0] / 1e3), "at most 5", gaps[0][0] <= 5000)
-        for gap, stamp, what in gaps:
-            print("    %8.1f ms before %s at %d" % (gap / 1e3, what, stamp))
-        row("flash worker: peak memory", "%.1f MiB" % memory, "at most 24", memory <= 24)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    directory = tempfile.mkdtemp(prefix="qdld-bench-", dir=place)
+    try:
+        package, archive = make_package(os.path.join(directory, "package")), make_package(os.path.join(directory, "package.tar"))
+        store, firmware = driver.import_package(directory, archive)
+        rates_and_waits(directory, package, store, firmware)
+        with_the_service(directory, archive)
+        os.unlink(archive)
         imports(directory)
-        idle(directory)
-    print("%d of %d limits met" % (sum(rows), len(rows)))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print("\n".join(["%d limits missed:" % len(missed)] + missed) if missed else "every limit met")
+    return 1 if missed else 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

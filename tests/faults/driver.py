@@ -95,9 +95,9 @@ class Clock:
 
 
 class Modem:
-    """One virtual modem and the socket that it plugs itself into."""
+    """One virtual modem and the socket that it plugs itself into, at once or when it is told to."""
 
-    def __init__(self, directory, flash, settings, new=True, trace=None, blocks=2048, clock=None):
+    def __init__(self, directory, flash, settings, new=True, trace=None, blocks=2048, clock=None, start=True):
         self.path = os.path.join(directory, "modem.socket")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if os.path.exists(self.path):
@@ -108,16 +108,21 @@ class Modem:
         self.plug = {}
         self.appearances = 0
         self.trace = trace or os.path.join(directory, "trace")
-        argv = [os.path.join(BUILD, "virtual-modem"), "--socket", self.path, "--flash", flash, "--trace", self.trace]
+        self.argv = [os.path.join(BUILD, "virtual-modem"), "--socket", self.path, "--flash", flash, "--trace", self.trace]
         if new:
-            argv += ["--new", "--blocks", str(blocks)]
+            self.argv += ["--new", "--blocks", str(blocks)]
         for setting in settings:
-            argv += ["--set", setting]
+            self.argv += ["--set", setting]
         self.clock = clock
-        own = clock.environment(Clock.MODEM) if clock else {}
-        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env={**os.environ, **own})
-        if clock:
-            clock.runs(Clock.MODEM, self.process)
+        self.process = None
+        if start:
+            self.start()
+
+    def start(self):
+        own = self.clock.environment(Clock.MODEM) if self.clock else {}
+        self.process = subprocess.Popen(self.argv, stderr=subprocess.DEVNULL, env={**os.environ, **own})
+        if self.clock:
+            self.clock.runs(Clock.MODEM, self.process)
 
     @property
     def stopped(self):
@@ -268,8 +273,10 @@ class Job:
 
     def take(self, data):
         self.messages.append(data)
+        self.latest_keys = set()
         for line in data.decode().splitlines():
             key, value = line.split("=", 1)
+            self.latest_keys.add(key)
             if key == "LOG":
                 self.log.append(value)
             elif key == "PHASE":

@@ -19,7 +19,7 @@ def saved(bench, job):
     bench.assert_unchanged()
     check = file_job("verify", bench.directory, bench.saved)
     assert check.result == "done", check.words
-    for key in ("sha256", "file-sha256", "state", "kind", "serial", "size", "partitions", "id"):
+    for key in ("sha256", "state", "kind", "serial", "size", "partitions", "id"):
         assert check.values["BACKUP." + key] == job.values["BACKUP." + key], key
     assert check.values["BACKUP.id"] == b.id and check.values["BACKUP.state"] == b.state
     assert check.values["BACKUP.sha256"] == b.manifest["content_sha256"]

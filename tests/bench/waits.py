@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a trace of the virtual modem says of the host: how fast it writes, and where it lets the modem wait."""
+import collections
+import re
+
+LEAST = 1 << 20  # bytes of a program command that tells a rate
+DESTRUCTIVE = ("erase", "program")
+
+# us: from what the modem last sent, or was first asked for, to what came next from the host. place: which transfer of the host ended
+# it. store: it ended with the first command that changes the flash, which waits until the backup is stored (flash rule 5).
+Wait = collections.namedtuple("Wait", "us place before store")
+
+
+def events(path):
+    with open(path, errors="replace") as f:
+        for line in f:
+            stamp, _, rest = line.rstrip("\n").partition(" ")
+            if stamp.isdigit():
+                yield int(stamp), rest
+
+
+def program_rate(path):
+    """Bytes a second over the large program commands, from command to final response."""
+    moved = took = 0
+    start = size = None
+    for stamp, what in events(path):
+        if re.match(r"command \d+ program ", what):
+            size = int(re.search(r'num_partition_sectors="(\d+)"', what).group(1))
+            size *= int(re.search(r'SECTOR_SIZE_IN_BYTES="(\d+)"', what).group(1))
+            start = stamp
+        elif start and what.startswith("response ACK rawmode=false"):
+            if size >= LEAST:
+                moved += size
+                took += stamp - start
+            start = None
+    return moved / (took / 1e6)
+
+
+def host_waits(path):
+    """Every wait of the modem for the host, in order."""
+    found, last, appearance, changed, pending = [], None, 0, False, None
+    for stamp, what in events(path):
+        word = what.split(" ", 1)[0]
+        if pending:
+            # The line behind a transfer says what it was.
+            command = re.match(r"command \d+ (\w+)", what)
+            first = bool(command) and command[1] in DESTRUCTIVE and not changed
+            changed |= first
+            found.append(Wait(*pending, what, first))
+            pending = None
+        if word == "plug":
+            appearance += 1
+            last = stamp
+        elif word == "poll":
+            # From the plug to the first question is the host's, too; later ones mean that it listens and the modem is at work.
+            if last is not None:
+                found.append(Wait(stamp - last, (appearance, what), what, False))
+            last = stamp
+        elif what.startswith("in transfer"):
+            last = stamp
+        elif what.startswith("out transfer") and last is not None:
+            pending = (stamp - last, (appearance, what.split(" ")[1]))
+            last = None
+        elif word in ("unplug", "boot") or word == "state" and "reset" in what:
+            last = None  # it is not there, or busy with itself
+    return found
