@@ -61,5 +61,5 @@ struct transport {
 };
 
 /* Each takes ownership of fd, also on failure. */
-int usb_open(int fd, struct transport **ret, struct error *e);
+int usb_open(int fd, enum transport_use use, struct transport **ret, struct error *e);
 int stream_open(int fd, struct transport **ret, struct error *e);

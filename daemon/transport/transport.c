@@ -13,14 +13,14 @@
  */
 #define SALVAGE_AFTER (20 * USEC_PER_MSEC)
 
-int transport_open(int fd, struct transport **ret, struct error *e)
+int transport_open(int fd, enum transport_use use, struct transport **ret, struct error *e)
 {
     _cleanup_close_ int owned = fd;
     struct stat st;
     if (fstat(owned, &st) < 0)
         return error_set(e, ERROR_FAILED, "the modem's descriptor cannot be looked at: %s", strerror(errno));
     if (S_ISCHR(st.st_mode))
-        return usb_open(steal_fd(&owned), ret, e);
+        return usb_open(steal_fd(&owned), use, ret, e);
     if (S_ISSOCK(st.st_mode))
         return stream_open(steal_fd(&owned), ret, e);
     return error_set(e, ERROR_INVALID_ARGS,

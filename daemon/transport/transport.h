@@ -38,6 +38,12 @@ enum transport_flags {
     TRANSPORT_ZLP = 1 << 0,
 };
 
+/* Which interface of the device is opened. */
+enum transport_use {
+    TRANSPORT_EDL,
+    TRANSPORT_DIAG, /* the DM interface of a modem in normal mode (transport/usb-interface.h) */
+};
+
 struct transport;
 
 /*
@@ -61,8 +67,10 @@ typedef int (*transport_waker)(void *userdata);
  * (-EPROTOTYPE) if the device has no such interface, InvalidArgs (-EINVAL) for any other kind of descriptor,
  * Failed (-EIO).
  */
-int transport_open(int fd, struct transport **ret, struct error *e);
-/* Cancels what is posted, releases the interface (the kernel driver is not given back), closes. Takes NULL.
+int transport_open(int fd, enum transport_use use, struct transport **ret, struct error *e);
+/*
+ * Cancels what is posted, releases the interface, closes. The kernel driver is not given back in EDL; in
+ * normal mode it is, if it was taken away: the modem's owner wants his ttyUSB again. Takes NULL.
  */
 struct transport *transport_free(struct transport *t);
 DEFINE_CLEANUP(struct transport *, transport_free)

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Which interface of a device speaks Sahara and Firehose: by its descriptors, never by a number. */
+/*
+ * Which interface of a device is ours: in EDL by its descriptors, never by a number; in normal mode by what
+ * the model is known to do, then by its descriptors.
+ */
 
 #include <libusb.h>
 #include <stddef.h>
@@ -19,3 +22,11 @@ struct usb_interface {
  * is none.
  */
 int usb_interface_choose(const struct libusb_config_descriptor *config, struct usb_interface *ret);
+
+/*
+ * The DIAG (DM) interface of a modem that runs its firmware (reference/diag.md 1.3, edl.md 3.1): where the
+ * table of exceptions says; else the first of class ff/ff/30, else the first of class ff/ff/ff, each with
+ * exactly two bulk endpoints and no other (ff/ff/ff with three is QMI). -ENOENT if there is none.
+ */
+int usb_interface_choose_diag(const struct libusb_config_descriptor *config, uint16_t vid, uint16_t pid,
+                              struct usb_interface *ret);

@@ -52,9 +52,11 @@ struct usb {
     libusb_context *context;
     libusb_device_handle *handle;
     struct usb_interface interface;
+    enum transport_use use;
     bool claimed;
-    bool stopping; /* everything is being cancelled: nothing is posted again */
-    int idle;      /* nothing is posted (an int for libusb) */
+    bool driver_taken; /* and to be given back */
+    bool stopping;     /* everything is being cancelled: nothing is posted again */
+    int idle;          /* nothing is posted (an int for libusb) */
     uint64_t sequence;
     struct pollfd fds[TRANSPORT_POLL_MAX];
     size_t n_fds;
@@ -359,6 +361,8 @@ static void usb_free(struct transport *t)
         cancel_all(u);
         if (u->claimed)
             libusb_release_interface(u->handle, u->interface.number);
+        if (u->driver_taken && !u->base.gone)
+            (void)libusb_attach_kernel_driver(u->handle, u->interface.number);
         libusb_close(u->handle);
     }
     for (unsigned i = 0; i < IN_TRANSFERS; i++)
@@ -416,8 +420,17 @@ static int choose_interface(struct usb *u, struct error *e)
         return fail_open(u, r, "configuration descriptor", e);
 
     unsigned interfaces = config->bNumInterfaces;
-    r = usb_interface_choose(config, &u->interface);
+    struct libusb_device_descriptor device = {0};
+    (void)libusb_get_device_descriptor(libusb_get_device(u->handle), &device);
+    r = u->use == TRANSPORT_DIAG
+            ? usb_interface_choose_diag(config, device.idVendor, device.idProduct, &u->interface)
+            : usb_interface_choose(config, &u->interface);
     libusb_free_config_descriptor(config);
+    if (r < 0 && u->use == TRANSPORT_DIAG)
+        return error_set(e, ERROR_WRONG_MODE,
+                         "none of the %u interfaces of %04x:%04x is a DIAG interface: this composition does "
+                         "not show it",
+                         interfaces, device.idVendor, device.idProduct);
     if (r < 0)
         return error_set(
             e, ERROR_WRONG_MODE,
@@ -434,7 +447,8 @@ static int claim_interface(struct usb *u, struct error *e)
     for (;;) {
         /* qcserial binds to 9008 before anybody else can (3.3), and again after a reset. Its absence is no
          * error. */
-        (void)libusb_detach_kernel_driver(u->handle, u->interface.number);
+        bool taken = libusb_detach_kernel_driver(u->handle, u->interface.number) == 0;
+        u->driver_taken = u->driver_taken || (taken && u->use == TRANSPORT_DIAG);
         int r = libusb_claim_interface(u->handle, u->interface.number);
         if (r == 0) {
             u->claimed = true;
@@ -505,13 +519,14 @@ static const struct transport_ops usb_ops = {
     .free = usb_free,
 };
 
-int usb_open(int fd, struct transport **ret, struct error *e)
+int usb_open(int fd, enum transport_use use, struct transport **ret, struct error *e)
 {
     _cleanup_close_ int owned = fd;
     _cleanup_(usb_releasep) struct usb *u = calloc(1, sizeof(*u));
     if (!u)
         return error_set(e, ERROR_FAILED, "no memory for the modem's transfers");
     u->fd = steal_fd(&owned);
+    u->use = use;
     u->base.ops = &usb_ops;
     u->base.waker_fd = -1;
 

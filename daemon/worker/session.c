@@ -122,7 +122,7 @@ static int open_next(struct session *s, usec_t deadline, bool *ret_fresh, struct
     if (r < 0)
         return r;
     *ret_fresh = s->appearances > 0 || now_usec() - asked > present_already;
-    r = transport_open(steal_fd(&w->fd_device), &s->transport, e);
+    r = transport_open(steal_fd(&w->fd_device), TRANSPORT_EDL, &s->transport, e);
     if (r < 0)
         return explain(r, "opening the modem", e);
     transport_set_waker(s->transport, w->link, worker_wake, w);

@@ -213,7 +213,7 @@ static inline void *peer_host_thread(void *userdata)
     struct transport *t = NULL;
     peer_clock_enter(&c->peer.clock);
     usec_t start = now_usec();
-    c->r = transport_open(c->host_fd, &t, &c->e);
+    c->r = transport_open(c->host_fd, TRANSPORT_EDL, &t, &c->e);
     if (c->r == 0)
         c->host(c, t);
     c->took = now_usec() - start;

@@ -36,7 +36,7 @@ static int setup(void **state)
     f.modem = sv[1];
     f.t = NULL;
     struct error e = {0};
-    assert_int_equal(transport_open(sv[0], &f.t, &e), 0);
+    assert_int_equal(transport_open(sv[0], TRANSPORT_EDL, &f.t, &e), 0);
     *state = &f;
     return 0;
 }
@@ -114,22 +114,22 @@ static void test_open_refuses_what_is_no_modem(void **state)
     int sv[2], p[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
-    assert_int_equal(transport_open(sv[0], &t, &e), -EINVAL);
+    assert_int_equal(transport_open(sv[0], TRANSPORT_EDL, &t, &e), -EINVAL);
     assert_int_equal(e.kind, ERROR_INVALID_ARGS);
     assert_non_null(strstr(e.message, "SOCK_SEQPACKET"));
     assert_int_equal(fcntl(sv[0], F_GETFD), -1); /* owned, also on failure */
     close(sv[1]);
 
     assert_int_equal(pipe(p), 0);
-    assert_int_equal(transport_open(p[0], &t, NULL), -EINVAL);
+    assert_int_equal(transport_open(p[0], TRANSPORT_EDL, &t, NULL), -EINVAL);
     assert_int_equal(fcntl(p[0], F_GETFD), -1);
     close(p[1]);
 
-    assert_int_equal(transport_open(-1, &t, &e), -EIO);
+    assert_int_equal(transport_open(-1, TRANSPORT_EDL, &t, &e), -EIO);
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv), 0);
     close(sv[1]);
-    assert_int_equal(transport_open(sv[0], &t, &e), -ENODEV);
+    assert_int_equal(transport_open(sv[0], TRANSPORT_EDL, &t, &e), -ENODEV);
     assert_int_equal(e.kind, ERROR_MODEM_GONE);
     assert_null(t);
 }

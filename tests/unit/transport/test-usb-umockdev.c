@@ -84,14 +84,19 @@ static int teardown(void **state)
     return 0;
 }
 
-static int open_modem(struct fixture *f, struct error *e)
+static int open_modem_as(struct fixture *f, enum transport_use use, struct error *e)
 {
     int fd = open(MOCK_NODE, O_RDWR | O_CLOEXEC | O_NOCTTY);
     assert_true(fd >= 0);
-    int r = transport_open(fd, &f->t, e);
+    int r = transport_open(fd, use, &f->t, e);
     if (r < 0)
         assert_int_equal(fcntl(fd, F_GETFD), -1); /* owned, also on failure */
     return r;
+}
+
+static int open_modem(struct fixture *f, struct error *e)
+{
+    return open_modem_as(f, TRANSPORT_EDL, e);
 }
 
 static int setup_open(void **state)
@@ -140,6 +145,27 @@ static void test_open_claims_and_posts(void **state)
     assert_int_equal(mock_pending(&f->m, MOCK_IN), 0);
     assert_int_equal(f->m.claimed, -1);
     assert_false(f->m.connected); /* the kernel driver is not given back in EDL */
+}
+
+/* In EDL the kernel driver is not given back; in normal mode it is, and only if it was there. */
+static void test_driver_is_given_back(void **state)
+{
+    struct fixture *f = *state;
+    static const struct interface diag = {0xff, 0xff, 0x30, MOCK_IN, MOCK_OUT, PACKET, 0, 0};
+    static const struct {
+        enum transport_use use;
+        bool bound, back;
+    } table[] = {{TRANSPORT_EDL, true, false}, {TRANSPORT_DIAG, true, true}, {TRANSPORT_DIAG, false, false}};
+    for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct error e = {0};
+        describe(&f->m, table[i].use == TRANSPORT_DIAG ? &diag : &edl_interface, 1);
+        f->m.driver_bound = table[i].bound;
+        f->m.connected = false;
+        if (open_modem_as(f, table[i].use, &e) < 0)
+            fail_msg("%u: %s", i, e.message);
+        f->t = transport_free(f->t);
+        assert_int_equal(f->m.connected, table[i].back);
+    }
 }
 
 static void test_interface_is_chosen_by_descriptors(void **state)
@@ -220,7 +246,7 @@ static void test_open_of_what_is_gone(void **state)
     int fd = open(MOCK_NODE, O_RDWR | O_CLOEXEC | O_NOCTTY);
     assert_true(fd >= 0);
     mock_unplug(&f->m, -ESHUTDOWN);
-    assert_int_equal(transport_open(fd, &f->t, &e), -ENODEV);
+    assert_int_equal(transport_open(fd, TRANSPORT_EDL, &f->t, &e), -ENODEV);
     assert_int_equal(e.kind, ERROR_MODEM_GONE);
 }
 
@@ -596,6 +622,7 @@ int main(void)
 #define MODEM_TEST(f) cmocka_unit_test_setup_teardown(f, setup_open, teardown)
     const struct CMUnitTest tests[] = {
         MOCK_TEST(test_open_claims_and_posts),
+        MOCK_TEST(test_driver_is_given_back),
         MOCK_TEST(test_interface_is_chosen_by_descriptors),
         MOCK_TEST(test_no_such_interface),
         MOCK_TEST(test_a_configuration_is_waited_for),

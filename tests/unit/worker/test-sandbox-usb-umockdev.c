@@ -48,7 +48,7 @@ static void *worker(void *userdata)
     in->open_errno = open("/dev/null", O_RDONLY | O_CLOEXEC) < 0 ? errno : 0;
 
     struct transport *t = NULL;
-    in->opened = transport_open(in->fd, &t, &in->error);
+    in->opened = transport_open(in->fd, TRANSPORT_EDL, &t, &in->error);
     if (in->opened < 0)
         return NULL;
     in->read = transport_read(t, in->buffer, sizeof(in->buffer), SOON, &in->size, NULL);

@@ -167,7 +167,7 @@ static int reaches_usbfs(void)
 {
     struct transport *t;
     struct error e = {0};
-    EXPECT(transport_open(dup(given_device), &t, &e) < 0);
+    EXPECT(transport_open(dup(given_device), TRANSPORT_EDL, &t, &e) < 0);
     EXPECT(strcmp(e.message, without_lock) == 0);
     return FINE;
 }
@@ -271,7 +271,7 @@ static void test_libraries(void **state)
     struct transport *t;
     struct error e = {0};
     given_device = open("/dev/null", O_RDWR);
-    assert_true(transport_open(dup(given_device), &t, &e) < 0);
+    assert_true(transport_open(dup(given_device), TRANSPORT_EDL, &t, &e) < 0);
     strcpy(without_lock, e.message);
     assert_non_null(strstr(without_lock, "descriptor"));
     assert_int_equal(in_child(reaches_usbfs, true), FINE);
