@@ -15,6 +15,8 @@ enum { BAR_WIDTH = 24, BAR_NARROW = 10, PLAIN_STEP_PERCENT = 5, LINE_BYTES = 768
 static const struct {
     const char *phase, *text;
 } phases[] = {
+    {"identify", "asking the modem who it is"},
+    {"enter-edl", "bringing the modem to emergency download mode"},
     {"", "starting"},
     {"preparing", "checking the package"},
     {"spool", "reading the archive"},

@@ -86,6 +86,7 @@ int verb_follow(sd_bus *bus, int argc, char **argv);
 int verb_cancel(sd_bus *bus, int argc, char **argv);
 int verb_log(sd_bus *bus, int argc, char **argv);
 int verb_identify(sd_bus *bus, int argc, char **argv);
+int verb_enter_edl(sd_bus *bus, int argc, char **argv);
 int verb_reset(sd_bus *bus, int argc, char **argv);
 int verb_inhibit(sd_bus *bus, int argc, char **argv);
 int verb_doctor(sd_bus *bus, int argc, char **argv);

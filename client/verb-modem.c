@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The single steps on a modem: identify and reset. */
+/* The single steps on a modem: identify, enter-edl and reset. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +40,11 @@ static int run_on_modem(sd_bus *bus, int argc, char **argv, const char *member,
 int verb_identify(sd_bus *bus, int argc, char **argv)
 {
     return run_on_modem(bus, argc, argv, "Identify", bus_append_queue_option);
+}
+
+int verb_enter_edl(sd_bus *bus, int argc, char **argv)
+{
+    return run_on_modem(bus, argc, argv, "EnterEdl", bus_append_queue_option);
 }
 
 int verb_reset(sd_bus *bus, int argc, char **argv)

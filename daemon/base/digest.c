@@ -2,6 +2,7 @@
 #include "base/digest.h"
 
 #include <errno.h>
+#include <string.h>
 #include <openssl/evp.h>
 
 #include "base/io.h"
@@ -100,4 +101,34 @@ int digest_sha256_fd(int fd, uint64_t offset, uint64_t size, uint8_t ret[SHA256_
     if (r == 0)
         digest_final(d, ret);
     return r;
+}
+
+/* ---- HMAC ---- */
+
+enum { HMAC_BLOCK = 64, HMAC_INNER = 0x36, HMAC_OUTER = 0x5c };
+
+static int hmac_pass(const uint8_t key[HMAC_BLOCK], uint8_t pad, const void *data, size_t size,
+                     uint8_t ret[SHA256_SIZE])
+{
+    _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256);
+    uint8_t block[HMAC_BLOCK];
+    if (!d)
+        return -ENOMEM;
+    for (size_t i = 0; i < sizeof(block); i++)
+        block[i] = key[i] ^ pad;
+    digest_update(d, block, sizeof(block));
+    digest_update(d, data, size);
+    digest_final(d, ret);
+    return 0;
+}
+
+int digest_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
+                       uint8_t ret[SHA256_SIZE])
+{
+    uint8_t block[HMAC_BLOCK] = {0}, inner[SHA256_SIZE];
+    if (key_size > sizeof(block))
+        return -EINVAL;
+    memcpy(block, key, key_size);
+    int r = hmac_pass(block, HMAC_INNER, data, size, inner);
+    return r < 0 ? r : hmac_pass(block, HMAC_OUTER, inner, sizeof(inner), ret);
 }

@@ -34,3 +34,7 @@ int digest_sha256(const void *data, size_t size, uint8_t ret[SHA256_SIZE]);
 
 /* One piece of a file; errors as digest_update_fd(), -ENOMEM. */
 int digest_sha256_fd(int fd, uint64_t offset, uint64_t size, uint8_t ret[SHA256_SIZE]);
+
+/* RFC 2104, of one buffer; a key of at most 64 bytes. -EINVAL, -ENOMEM. */
+int digest_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
+                       uint8_t ret[SHA256_SIZE]);

@@ -41,7 +41,7 @@
  */
 
 /* service -> worker */
-#define KEY_JOB         "JOB"     /* import verify plan identify flash reset backup restore */
+#define KEY_JOB         "JOB"     /* import verify plan identify flash reset backup restore enter-edl */
 #define KEY_OPTION      "OPTION." /* see below */
 #define KEY_FD          "FD"
 #define KEY_DEVICE      "DEVICE"
@@ -66,6 +66,8 @@
  * serial/hwid/pkhash (of the unit, if confirmed), reset 0|1, firmware (id), wait-device-usec (how long a lost
  * modem is waited for), boot-usec (rule 10, 180 s), came-from-normal 0|1 (rule 11) reset    mode
  * normal|edl|off
+ *   identify, enter-edl, flash, backup, restore   imei-key (64 hex digits), normal 0|1 (identify: it runs its
+ * firmware)
  *   import, verify   type firmware (if absent) | backup; verify only: content (of a stored package)
  *   backup   kind nand|calibration, partitions (comma list, "" all), firmware, known-version,
  * known-confirmed, serial/hwid/pkhash, created (us since 1970), wait-device-usec, came-from-normal restore
@@ -76,7 +78,7 @@
 #define KEY_BUILD "BUILD"
 #define KEY_READY "READY"
 #define KEY_PHASE                                                                                            \
-    "PHASE" /* preparing spool check wait-device sahara upload-programmer configure gate                     \
+    "PHASE" /* preparing spool check wait-device identify enter-edl sahara upload-programmer configure gate  \
                vendor-check backup store-backup erase program verify reset wait-normal hold */
 #define KEY_DETAIL      "DETAIL"   /* the partition or file in hand */
 #define KEY_PROGRESS    "PROGRESS" /* parts per million */
@@ -85,7 +87,9 @@
 #define KEY_UNSAFE      "UNSAFE"     /* 1: do not unplug now */
 #define KEY_CANCELABLE  "CANCELABLE" /* 0: Cancel is refused */
 #define KEY_LOG         "LOG" /* one line for the job's log; "WARN: " and "ERROR: " prefixes are kept apart */
-#define KEY_WAIT_DEVICE "WAIT_DEVICE" /* edl | normal */
+#define KEY_WAIT_DEVICE                                                                                      \
+    "WAIT_DEVICE" /* edl | normal (to be told of) | diag (in normal mode, to be opened)                      \
+                   */
 #define KEY_DEVICE_LOST "DEVICE_LOST"
 #define KEY_SERIAL      "SERIAL"  /* 8 hex digits, lower case */
 #define KEY_HWID        "HWID"    /* 16 hex digits */
@@ -94,7 +98,12 @@
 #define KEY_MODE        "MODE"    /* sahara firehose crash-dump (what the first bytes said) */
 #define KEY_STORAGE     "STORAGE" /* "nand 4096/256K x 2048" */
 #define KEY_PROJECT     "PROJECT" /* project name found in RAWDATA */
-#define KEY_TABLE       "TABLE"   /* "1" with a sealed memfd: the modem's partition table, to be recorded */
+#define KEY_VERSION     "VERSION" /* of the firmware that runs, by its own word */
+#define KEY_MODEL       "MODEL"
+#define KEY_OPERATING   "OPERATING" /* operating mode, a number of protocol/diag.h */
+#define KEY_IMEI_HASH   "IMEI_HASH" /* HMAC-SHA256 with the machine's key, 64 hex digits */
+#define KEY_IMEI        "IMEI"      /* masked */
+#define KEY_TABLE       "TABLE"     /* "1" with a sealed memfd: the modem's partition table, to be recorded */
 #define KEY_DESTRUCTIVE                                                                                      \
     "DESTRUCTIVE"             /* 1: from now on the flash is being changed (job record, journal void rules) */
 #define KEY_PROBLEM "PROBLEM" /* one finding of import or verify, many allowed */

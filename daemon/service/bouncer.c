@@ -27,6 +27,7 @@ static const struct row {
     {"org.qdld1.Modem", "Flash", "flash", NULL},
     {"org.qdld1.Modem", "Backup", "backup", NULL},
     {"org.qdld1.Modem", "Restore", "restore", NULL},
+    {"org.qdld1.Modem", "EnterEdl", "enter-edl", NULL},
     {"org.qdld1.Modem", "Reset", "enter-edl", "reset"},
     {"org.qdld1.Modem", "Inhibit", "inhibit", NULL},
     {"org.qdld1.Firmware", "Verify", "import", NULL},

@@ -13,7 +13,10 @@
 
 #define DEFAULT_PATH "/etc/qdld/qdld.conf"
 
-enum kind { BYTES, COUNT, SECONDS };
+enum kind { BYTES, COUNT, SECONDS, SWITCH };
+
+static const char *const kind_names[] = {
+    [BYTES] = "size", [COUNT] = "count", [SECONDS] = "time in seconds", [SWITCH] = "yes or no"};
 
 static const struct setting {
     const char *section, *name;
@@ -43,16 +46,18 @@ static const struct setting {
     SETTING("Limits", "JobLogMax", BYTES, log_bytes_max, 4 << 20, 4096, 64 << 20),
     SETTING("Limits", "JobsLinger", COUNT, jobs_linger, 64, 1, 1024),
     SETTING("Limits", "JobsLingerSec", SECONDS, jobs_linger_time, 7 * 86400, 1, 366 * 86400),
+    SETTING("Identify", "OnAppear", SWITCH, identify_on_appear, 1, 0, 1),
+    SETTING("Identify", "DelaySec", SECONDS, identify_delay, 5, 0, 600),
     SETTING("Flash", "WaitDeviceSec", SECONDS, wait_device, 120, 1, 86400),
     SETTING("Flash", "BootTimeoutSec", SECONDS, boot_timeout, 180, 1, 3600),
 #undef SETTING
 };
 
-/* COUNT fields are unsigned, the others 64 bits wide. */
+/* COUNT and SWITCH fields are unsigned, the others 64 bits wide. */
 static void store(struct config *c, const struct setting *s, uint64_t value)
 {
     void *field = (char *)c + s->offset;
-    if (s->kind == COUNT && s->offset != offsetof(struct config, package_entries_max))
+    if ((s->kind == COUNT || s->kind == SWITCH) && s->offset != offsetof(struct config, package_entries_max))
         *(unsigned *)field = (unsigned)value;
     else
         *(uint64_t *)field = s->kind == SECONDS ? value * USEC_PER_SEC : value;
@@ -66,6 +71,14 @@ static int parse_value(const char *text, enum kind kind, uint64_t *ret)
     char digits[32];
     if (n == 0 || n >= sizeof(digits))
         return -EINVAL;
+    if (kind == SWITCH) {
+        bool yes = strcmp(text, "yes") == 0 || strcmp(text, "true") == 0 || strcmp(text, "on") == 0 ||
+                   strcmp(text, "1") == 0;
+        bool no = strcmp(text, "no") == 0 || strcmp(text, "false") == 0 || strcmp(text, "off") == 0 ||
+                  strcmp(text, "0") == 0;
+        *ret = yes;
+        return yes || no ? 0 : -EINVAL;
+    }
     memcpy(digits, text, n + 1);
     if (kind == BYTES) {
         const char *at = strchr("KMGT", digits[n - 1]);
@@ -94,11 +107,8 @@ static int on_setting(void *userdata, const char *section, const char *name, con
         uint64_t number;
         if (parse_value(value, s->kind, &number) < 0 || number < s->min || number > s->max)
             log_message(LOG_WARNING, "%s: [%s] %s=%s ignored: expected a %s from %llu to %llu.", load->path,
-                        section, name, value,
-                        s->kind == BYTES   ? "size"
-                        : s->kind == COUNT ? "count"
-                                           : "time in seconds",
-                        (unsigned long long)s->min, (unsigned long long)s->max);
+                        section, name, value, kind_names[s->kind], (unsigned long long)s->min,
+                        (unsigned long long)s->max);
         else
             store(load->config, s, number);
         return 1;

@@ -22,6 +22,8 @@ struct config {
     unsigned import_workers_max;   /* ImportWorkersMax=4 */
     unsigned pending_auth_per_uid; /* PendingAuthorizationsPerUser=16 */
     usec_t input_timeout;          /* InputTimeoutSec=60 */
+    unsigned identify_on_appear;   /* [Identify] OnAppear=yes */
+    usec_t identify_delay;         /* DelaySec=5: after its appearance, for others to be through with it */
     usec_t
         wait_device; /* [Flash] WaitDeviceSec=120: how long a modem that went away in a job is waited for */
     usec_t boot_timeout;     /* BootTimeoutSec=180 (rule 10) */

@@ -17,7 +17,7 @@ enum {
     IMPORT = 1 << JOB_IMPORT | 1 << JOB_VERIFY,
     WRITING = 1 << JOB_FLASH | 1 << JOB_RESTORE,
     PACKAGE = IMPORT | 1 << JOB_PLAN | 1 << JOB_BACKUP | WRITING,
-    MODEM = 1 << JOB_IDENTIFY | 1 << JOB_RESET | 1 << JOB_BACKUP | WRITING,
+    MODEM = 1 << JOB_IDENTIFY | 1 << JOB_RESET | 1 << JOB_BACKUP | 1 << JOB_ENTER_EDL | WRITING,
     ALL = PACKAGE | MODEM,
 };
 
@@ -43,6 +43,11 @@ static const struct {
     {KEY_MODE, R, MODEM},
     {KEY_STORAGE, R, MODEM},
     {KEY_PROJECT, R, MODEM},
+    {KEY_VERSION, R, MODEM},
+    {KEY_MODEL, R, MODEM},
+    {KEY_OPERATING, R, MODEM},
+    {KEY_IMEI_HASH, R, MODEM},
+    {KEY_IMEI, R, MODEM},
     {KEY_TABLE, R, MODEM},
     {KEY_DESTRUCTIVE, R, WRITING},
     {KEY_PROBLEM, P | R, PACKAGE},
@@ -60,8 +65,9 @@ static const struct {
 };
 
 static const char *const kind_names[JOB_KIND_COUNT] = {
-    [JOB_IMPORT] = "import", [JOB_VERIFY] = "verify", [JOB_PLAN] = "plan",     [JOB_IDENTIFY] = "identify",
-    [JOB_FLASH] = "flash",   [JOB_RESET] = "reset",   [JOB_BACKUP] = "backup", [JOB_RESTORE] = "restore",
+    [JOB_IMPORT] = "import",     [JOB_VERIFY] = "verify",       [JOB_PLAN] = "plan",
+    [JOB_IDENTIFY] = "identify", [JOB_ENTER_EDL] = "enter-edl", [JOB_FLASH] = "flash",
+    [JOB_RESET] = "reset",       [JOB_BACKUP] = "backup",       [JOB_RESTORE] = "restore",
 };
 
 const char *job_kind_name(enum job_kind kind)

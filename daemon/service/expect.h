@@ -20,6 +20,7 @@ enum job_kind {
     JOB_RESET,
     JOB_BACKUP,
     JOB_RESTORE,
+    JOB_ENTER_EDL,
     JOB_KIND_COUNT
 };
 

@@ -13,6 +13,7 @@
 #include "service/neighbours.h"
 #include "service/notify.h"
 #include "service/options.h"
+#include "service/probe.h"
 #include "service/record.h"
 
 #define NAME_PREFIX "guard-"
@@ -167,7 +168,7 @@ static void answer(struct guard *g)
 void guard_serve(struct modem *m)
 {
     struct guard *g = m->guard;
-    if (g && g->call && !m->holder)
+    if (g && g->call && !m->holder && !m->probe)
         answer(g);
 }
 
@@ -232,6 +233,8 @@ static int take(struct modem *m, sd_bus_message *message, const char *reason, ui
     publish(m);
     neighbours_update(m->manager);
     modem_release_holder(m);
+    if (m->probe)
+        probe_stop(m->probe);
     guard_serve(m);
     manager_update(m->manager);
     return 1;

@@ -146,6 +146,8 @@ static int take_wait(struct job *j, const char *value)
         j->wants |= WANTS_EDL;
     else if (strcmp(value, "normal") == 0)
         j->wants |= WANTS_NORMAL;
+    else if (strcmp(value, "diag") == 0)
+        j->wants |= WANTS_DIAG;
     else
         return -EBADMSG;
     progress_pause(&j->progress);
@@ -257,7 +259,7 @@ static int take_key(struct job *j, struct link_message *m, const struct link_fie
     if (strcmp(key, KEY_ERROR) == 0 || strcmp(key, KEY_MESSAGE) == 0 || strcmp(key, KEY_WORDS) == 0 ||
         strcmp(key, KEY_HINT) == 0)
         return take_error(j, key, value);
-    /* What is left in the table: SERIAL HWID PKHASH CHIP MODE STORAGE PROJECT. */
+    /* What is left in the table: what a modem told of itself. */
     return take_identity(j, key, value);
 }
 

@@ -172,6 +172,14 @@ static void order_restore(struct job *j, struct order *o)
 
 static void order_identify(struct job *j, struct order *o)
 {
+    add_option(o, "normal", strcmp(modem_kind(j->modem), "normal") == 0 ? "1" : "0");
+    add_option(o, "imei-key", j->manager->imei_key);
+    add_number(o, "wait-device-usec", j->manager->config.wait_device);
+}
+
+static void order_enter_edl(struct job *j, struct order *o)
+{
+    add_option(o, "imei-key", j->manager->imei_key);
     add_number(o, "wait-device-usec", j->manager->config.wait_device);
 }
 
@@ -185,7 +193,7 @@ static void order_reset(struct job *j, struct order *o)
 static void (*const orders[JOB_KIND_COUNT])(struct job *j, struct order *o) = {
     [JOB_IMPORT] = order_import, [JOB_VERIFY] = order_verify,     [JOB_PLAN] = order_plan,
     [JOB_FLASH] = order_flash,   [JOB_IDENTIFY] = order_identify, [JOB_RESET] = order_reset,
-    [JOB_BACKUP] = order_backup, [JOB_RESTORE] = order_restore,
+    [JOB_BACKUP] = order_backup, [JOB_RESTORE] = order_restore,   [JOB_ENTER_EDL] = order_enter_edl,
 };
 
 /* ---- files ---- */

@@ -14,6 +14,7 @@
 #include "service/modem.h"
 #include "service/neighbours.h"
 #include "service/options.h"
+#include "service/probe.h"
 #include "service/second.h"
 #include "service/status.h"
 
@@ -78,6 +79,8 @@ static int export_objects(struct manager *m, struct error *e)
         r = firmware_load_all(m);
     if (r >= 0)
         r = job_load_all(m);
+    if (r >= 0)
+        r = modem_load_key(m);
     if (r >= 0)
         r = modem_load_all(m);
     if (r >= 0)
@@ -147,7 +150,7 @@ static bool is_busy(const struct manager *m)
 static bool has_holder(const struct manager *m)
 {
     for (const struct modem *i = m->modems; i; i = i->next)
-        if (i->holder)
+        if (i->holder || probe_has_worker(i->probe))
             return true;
     return false;
 }
@@ -265,6 +268,9 @@ void manager_stop(struct manager *m, int exit_status)
             process_tell(i->holder, KEY_STOP);
             process_stop(i->holder); /* it writes nothing */
         }
+    for (struct modem *i = m->modems; i; i = i->next)
+        if (i->probe)
+            probe_stop(i->probe);
     manager_update(m);
 }
 

@@ -37,6 +37,7 @@ struct manager {
     struct watch *watch;
     struct neighbours *neighbours;
     int worker_binary;
+    char imei_key[65]; /* of this machine, hex: an IMEI is known by its HMAC with it */
 
     struct object object;
     sd_bus_slot *object_manager, *log_control;

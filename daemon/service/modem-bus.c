@@ -170,9 +170,33 @@ static int method_identify(sd_bus_message *message, void *userdata, sd_bus_error
         r = modem_authorise(m, message, false, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = modem_check_mode(m, "identify", error);
+    r = strcmp(modem_kind(m), "normal") == 0 ? 0 : modem_check_mode(m, "identify", error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_IDENTIFY, &j, error);
+    return r < 0 ? r : job_begin(j, message, queue, error);
+}
+
+static int method_enter_edl(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    struct job *j = NULL;
+    bool queue = false;
+    const struct option known[] = {{"queue", "b", &queue}, {NULL}};
+    int r = options_read(message, known, error);
+    if (r >= 0)
+        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    const char *kind = modem_kind(m);
+    bool dump = strcmp(kind, "crash-dump") == 0 && m->vendor_id == QUECTEL_VID;
+    if (strcmp(kind, "normal") != 0 && !dump)
+        return errors_set(error, ERROR_WRONG_MODE,
+                          strcmp(kind, "edl") == 0
+                              ? "%s is in emergency download mode already (%s)."
+                              : "%s is in %s mode; only one that runs its firmware can be told to enter "
+                                "emergency download mode.",
+                          modem_title(m), strcmp(kind, "edl") == 0 ? m->mode : kind);
+    r = modem_new_job(m, message, JOB_ENTER_EDL, &j, error);
     return r < 0 ? r : job_begin(j, message, queue, error);
 }
 
@@ -276,6 +300,8 @@ const sd_bus_vtable modem_vtable[] = {
     SD_BUS_PROPERTY("WindowUSec", "t", NULL, FIELD(loop_window), CHANGES),
     SD_BUS_PROPERTY("NextWindowTime", "t", NULL, FIELD(next_window), CHANGES),
     SD_BUS_PROPERTY("Held", "b", NULL, FIELD(held), CHANGES),
+    SD_BUS_PROPERTY("FactoryTestMode", "b", NULL, FIELD(factory_test_mode), CHANGES),
+    SD_BUS_PROPERTY("Imei", "s", NULL, FIELD(imei), CHANGES),
     SD_BUS_PROPERTY("Job", "o", get_job, FIELD(job), CHANGES),
     SD_BUS_PROPERTY("Interrupted", "o", get_job, FIELD(interrupted), CHANGES),
     SD_BUS_PROPERTY("LastBackupTime", "t", NULL, FIELD(last_backup_time), CHANGES),
@@ -293,6 +319,8 @@ const sd_bus_vtable modem_vtable[] = {
                             modem_method_backup, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_ARGS("o", backup, "a{sv}", options), SD_BUS_RESULT("o", job),
                             modem_method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("EnterEdl", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+                            method_enter_edl, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reset", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_reset,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Inhibit", SD_BUS_ARGS("s", reason, "a{sv}", options), SD_BUS_RESULT("h", guard),

@@ -7,8 +7,7 @@
 #include "service/guard.h"
 #include "service/log-about.h"
 #include "service/neighbours.h"
-
-#define QUECTEL_VID 0x2c7c
+#include "service/probe.h"
 
 const char *modem_kind(const struct modem *m)
 {
@@ -126,6 +125,9 @@ static void leave(struct modem *m)
     object_set_u16(&m->object, "VendorId", &m->vendor_id, 0);
     object_set_u16(&m->object, "ProductId", &m->product_id, 0);
     object_set_string(&m->object, "Mode", &m->mode, "absent");
+    object_set_bool(&m->object, "FactoryTestMode", &m->factory_test_mode, 0);
+    if (m->probe)
+        probe_left(m->probe);
     if (j && j->process && j->given == m->number)
         process_tell(j->process, KEY_DEVICE_GONE);
     if (m->holder)
@@ -185,6 +187,7 @@ static void on_appeared(void *userdata, const struct appearance *a)
         object_add(&m->object);
     object_flush(&m->object);
     log_appearance(m);
+    probe_look(m);
     modem_serve(manager);
     manager_update(manager);
 }

@@ -33,6 +33,8 @@ static const struct {
     {"LAST_ERROR", "LastError", offsetof(struct modem, last_error)},
     {"FACTS_SERIAL", NULL, offsetof(struct modem, facts_serial)},
     {"FAMILY_VERSION", NULL, offsetof(struct modem, family_version)},
+    {"IMEI", "Imei", offsetof(struct modem, imei)},
+    {"IMEI_HASH", NULL, offsetof(struct modem, imei_hash)},
     {"PROJECT", NULL, offsetof(struct modem, project)},
 };
 

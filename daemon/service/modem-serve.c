@@ -3,6 +3,7 @@
 /* A job that waits for its modem gets it, or is told of it: service/serve.h says what when, this does it. */
 
 #include "service/modem.h"
+#include "service/probe.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -76,7 +77,7 @@ static void take_opened(struct modem *m, int fd)
 {
     struct job *j = m->job;
     fd = check_alive(fd);
-    if (!j || !is_served(j) || !(j->wants & WANTS_EDL))
+    if (!j || !is_served(j) || !(j->wants & (WANTS_EDL | WANTS_DIAG)))
         close_fd(fd);
     else if (fd < 0)
         cannot_open(j, m, fd);
@@ -117,6 +118,10 @@ static void give(struct job *j, struct modem *m)
         modem_release_holder(m);
         return;
     }
+    if (m->probe) {
+        probe_stop(m->probe);
+        return;
+    }
     if (m->opener || j->refused == m->number || neighbours_pending(m))
         return;
     int r = opener_start(m->manager->event, m->appearance, on_opened, m, &m->opener);
@@ -149,7 +154,7 @@ static bool may_be(const struct job *j, const struct modem *m)
 /* It had its modem, which is away, and may yet ask where it booted. */
 static bool has_lost(const struct job *j)
 {
-    return is_served(j) && j->given && !j->modem->appearance && j->wants != WANTS_EDL;
+    return is_served(j) && j->given && !j->modem->appearance && j->wants & WANTS_NORMAL;
 }
 
 /* The one modem in normal mode that can be this job's, and no other job's; NULL. */

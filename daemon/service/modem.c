@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "service/backup.h"
 #include "service/neighbours.h"
+#include "service/probe.h"
 
 #define MODEM_PREFIX MANAGER_PATH "/modem"
 #define SERIAL_UNSET "00000000" /* unfused: many chips have it, it tells nothing */
@@ -87,13 +88,15 @@ struct modem *modem_free(struct modem *m)
     sd_event_source_disable_unref(m->release_timer);
     sd_event_source_disable_unref(m->loop_timer);
     opener_free(m->opener);
+    probe_free(m->probe);
     process_free(m->holder);
     object_done(&m->object);
     char *strings[] = {m->id,          m->port,         m->kernel_name,      m->mode,
                        m->product,     m->model,        m->firmware_version, m->chip_serial,
                        m->chip,        m->hardware_id,  m->pk_hash,          m->storage,
                        m->last_error,  m->facts_serial, m->family_version,   m->project,
-                       m->seen_serial, m->device_path,  m->inhibited_by};
+                       m->seen_serial, m->device_path,  m->inhibited_by,     m->imei,
+                       m->imei_hash};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(m);
@@ -197,6 +200,8 @@ static int learn_mode(struct modem *m, const char *value)
 int modem_learn(struct modem *m, const char *key, const char *value)
 {
     enum { SERIAL_DIGITS = 8, HWID_DIGITS = 16, TEXT_MAX = 128 };
+    if (modem_is_running_fact(key))
+        return modem_learn_running(m, key, value);
     if (strcmp(key, KEY_SERIAL) == 0) {
         if (!is_hex(value, SERIAL_DIGITS))
             return -EBADMSG;
@@ -271,6 +276,8 @@ void modem_set_job(struct modem *m, struct job *j)
     struct job *next = m->manager->stopping ? NULL : next_queued(m);
     if (next)
         job_dequeue(next);
+    else
+        probe_look(m);
     object_flush(&m->object);
 }
 

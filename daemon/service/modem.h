@@ -3,8 +3,9 @@
 
 /*
  * A modem is a port with a memory (architecture). modem.c has the objects and what is learned of them,
- * modem-record.c what of it is remembered on disk, modem-device.c appearances and the holder, modem-loop.c
- * whether it loops, modem-serve.c the hand-over to workers, modem-bus.c org.qdld1.Modem.
+ * modem-running.c what it told in normal mode, modem-record.c what of it is remembered on disk,
+ * modem-device.c appearances and the holder, modem-loop.c whether it loops, modem-serve.c the hand-over to
+ * workers, modem-bus.c org.qdld1.Modem.
  *
  * What a port remembers is a hint; it is confirmed if the chip serial of what is there is the one that it was
  * learned with, or if we watched the modem go from normal mode to 9008 on this port just now. A different
@@ -18,6 +19,7 @@
 #include "service/opener.h"
 
 enum {
+    QUECTEL_VID = 0x2c7c,
     MODEMS_MAX = 256,
     MODEM_SWITCH_USEC =
         15 * 1000000, /* a mode switch takes 2 to 15 s (reference/dbus.md 1.1); longer may be a swap */
@@ -33,9 +35,9 @@ struct modem {
 
     /* properties */
     char *port, *kernel_name, *mode, *product, *model, *firmware_version, *chip_serial, *chip, *hardware_id,
-        *pk_hash, *storage, *last_error;
+        *pk_hash, *storage, *last_error, *imei; /* masked */
     uint16_t vendor_id, product_id;
-    int confirmed, held, inhibited;
+    int confirmed, held, inhibited, factory_test_mode;
     char *inhibited_by;
     uint32_t inhibited_uid;
 
@@ -43,6 +45,7 @@ struct modem {
     char *facts_serial;   /* serial that model and version were learned with; "" unknown */
     char *family_version; /* version that tells what the unit is (flash rule 2): never from a flash that was
                              forced */
+    char *imei_hash;      /* HMAC of the IMEI with the machine's key; "" unknown */
     char *project;        /* project name read from RAWDATA */
     char *seen_serial;    /* of the device that is there, "" until it is told */
     bool facts_watched;   /* learned from the device that was here last, in this run */
@@ -70,6 +73,8 @@ struct modem {
     struct guard *guard;     /* somebody else uses it (service/guard.h); NULL */
     struct process *holder;
     sd_event_source *release_timer; /* the holder was told RELEASE */
+    struct probe *probe;            /* it is being asked who it is, or soon will be */
+    uint64_t probed;                /* the appearance that was */
 };
 
 /* ---- modem.c ---- */
@@ -80,6 +85,8 @@ struct modem *modem_find_path(struct manager *m, const char *path);
 /* What a worker told: KEY_SERIAL KEY_HWID KEY_PKHASH KEY_CHIP KEY_MODE KEY_STORAGE KEY_PROJECT. -EBADMSG if
  * it is malformed. */
 int modem_learn(struct modem *m, const char *key, const char *value);
+/* KEY_VERSION KEY_MODEL KEY_OPERATING KEY_IMEI_HASH KEY_IMEI. modem_learn() takes them, too. */
+bool modem_is_running_fact(const char *key);
 /* The unit runs this version now; forced: allow had WrongFirmware, so that it tells nothing about the unit.
  */
 void modem_flashed(struct modem *m, const char *model, const char *version, bool forced);
@@ -97,6 +104,11 @@ void modem_update_interrupted(struct modem *m);
 void modem_free_unneeded(struct manager *manager);
 /* "RM502Q-GL at 1-2", for people. Static buffer. */
 const char *modem_title(const struct modem *m);
+
+/* ---- modem-running.c ---- */
+int modem_learn_running(struct modem *m, const char *key, const char *value);
+/* Reads, or makes, the key that IMEIs are known by. -errno. */
+int modem_load_key(struct manager *m);
 
 /* ---- modem-record.c ---- */
 int modem_load_all(struct manager *m);

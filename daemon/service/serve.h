@@ -6,11 +6,16 @@
  * Every event (a question, an appearance, an end, a holder that let go, a node that was opened) only changes
  * those facts; then the table is asked anew. So no order of events can lose an answer.
  *
- *      asked for \ there   nothing      9008, dump   normal mode   anything else
+ *      asked for \ there   nothing      9008         normal mode   anything else
  *      nothing             -            -            -             -
  *      edl                 -            give         -             -
  *      normal              elsewhere    news         tell          news
  *      both                elsewhere    give         tell          news
+ *      diag                -            -            give          -
+ *      diag and edl        -            give         give          -
+ *
+ * A crash dump is given like 9008 (it is at the same interface, and the worker's way out of it), and for diag
+ * as well: SDX55's answers DIAG still (reference/edl.md 3.1).
  *
  * give: the holder is told to let go, the node is opened, the descriptor handed over; each step is taken when
  * the one before it is done. tell: APPEARED=normal answers the question, whenever it booted. news: APPEARED=
@@ -20,9 +25,15 @@
  */
 
 /* What a worker waits for. Its requests stand together until one of them is answered: then none stands. */
-enum serve_wants { WANTS_NOTHING = 0, WANTS_EDL = 1 << 0, WANTS_NORMAL = 1 << 1, WANTS_COUNT = 1 << 2 };
+enum serve_wants {
+    WANTS_NOTHING = 0,
+    WANTS_EDL = 1 << 0,
+    WANTS_NORMAL = 1 << 1,
+    WANTS_DIAG = 1 << 2, /* in normal mode, but to be opened */
+    WANTS_COUNT = 1 << 3
+};
 
-enum serve_there { THERE_NOTHING, THERE_EDL, THERE_NORMAL, THERE_OTHER, THERE_COUNT };
+enum serve_there { THERE_NOTHING, THERE_EDL, THERE_DUMP, THERE_NORMAL, THERE_OTHER, THERE_COUNT };
 
 enum serve_action { SERVE_NOTHING, SERVE_GIVE, SERVE_TELL, SERVE_NEWS, SERVE_ELSEWHERE };
 

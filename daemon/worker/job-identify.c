@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Who is this modem in EDL? Nothing is written to it and no programmer uploaded. */
+/*
+ * Who is this modem? In EDL nothing is written to it and no programmer uploaded; one that runs its firmware
+ * is asked over DIAG in one short exchange.
+ */
 
 #include <errno.h>
 
 #include "base/text.h"
+#include "worker/running.h"
 #include "worker/session.h"
 
 /* A looping modem shows itself every 14 to 20 s; three rounds are enough to be asked. */
@@ -54,8 +58,33 @@ static int ask_programmer(struct session *s, const struct detect_result *found, 
     return 0;
 }
 
+static int identify_running(struct worker *w, struct error *e)
+{
+    struct running running = {.worker = w};
+    struct running_identity id;
+    char masked[DIAG_IMEI_DIGITS + 1];
+    worker_ready(w);
+    usec_t deadline = deadline_in(worker_option_u64(w, "wait-device-usec", wait_device));
+    int r = running_attach(&running, deadline, e);
+    if (r == 0)
+        r = running_identify(&running, &id, e);
+    running_detach(&running);
+    if (r < 0)
+        return r;
+    running_mask_imei(id.imei, masked);
+    worker_report(w, "mode", "normal");
+    worker_report(w, "version", "%s", id.version);
+    worker_report(w, "model", "%s", id.model);
+    worker_report(w, "imei", "%s", *masked ? masked : "none");
+    if (id.oper_mode_known)
+        worker_report(w, "operating-mode", "%u%s", id.oper_mode, id.factory_test ? " (factory test)" : "");
+    return 0;
+}
+
 int job_identify(struct worker *w, struct job_outcome *o)
 {
+    if (worker_option_u64(w, "normal", 0) == 1)
+        return identify_running(w, &o->error);
     _cleanup_(session_freep) struct session *s = session_new(w);
     struct detect_result found;
     if (!s)

@@ -136,3 +136,4 @@ int job_flash(struct worker *w, struct job_outcome *o);
 int job_reset(struct worker *w, struct job_outcome *o);
 int job_backup(struct worker *w, struct job_outcome *o);
 int job_restore(struct worker *w, struct job_outcome *o);
+int job_enter_edl(struct worker *w, struct job_outcome *o);

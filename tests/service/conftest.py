@@ -112,7 +112,8 @@ class Service:
 
     def start(self, worker=None, config="", environment=None):
         configuration = self.directory / "qdld.conf"
-        configuration.write_text("[Backup]\nReserveFree=0\n" + config)
+        # Nobody is asked unless the test is about that: a modem that is only plugged in does not answer.
+        configuration.write_text("[Identify]\nOnAppear=no\n[Backup]\nReserveFree=0\n" + config)
         self.stderr = open(self.directory / "qdld.stderr", "ab")
         environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address, **(environment or {}))
         self.process = subprocess.Popen(

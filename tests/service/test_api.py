@@ -163,7 +163,7 @@ def every_method(service, archive_fd, modem, firmware, backup, job):
         (modem, MODEM, "Backup", ()), (modem, MODEM, "Restore", (dbus.ObjectPath(backup),)),
         (backup, BACKUP, "Open", ()), (backup, BACKUP, "Verify", ()), (backup, BACKUP, "Remove", ()),
         (modem, MODEM, "Identify", ()), (modem, MODEM, "Plan", (dbus.ObjectPath(firmware),)),
-        (modem, MODEM, "Flash", (dbus.ObjectPath(firmware),)), (modem, MODEM, "Reset", ()),
+        (modem, MODEM, "Flash", (dbus.ObjectPath(firmware),)), (modem, MODEM, "EnterEdl", ()), (modem, MODEM, "Reset", ()),
         (modem, MODEM, "Inhibit", ("a test",)),
         (firmware, FIRMWARE, "Verify", ()), (firmware, FIRMWARE, "Remove", ()),
         (job, JOB, "Cancel", ()), (job, JOB, "Wait", ()), (job, JOB, "GetLog", ()), (job, JOB, "Release", ()),
@@ -385,7 +385,7 @@ def test_mode_by_what_appeared(honest, plug, vid, pid, interfaces, mode):
 def test_a_working_modem_is_not_flashed(honest, archive, plug):
     plug(honest, vid="2c7c", pid="0800", interfaces=5, product="RM502Q-GL")
     firmware = imported(honest, archive)
-    for method, arguments in (("Flash", [dbus.ObjectPath(firmware)]), ("Identify", []), ("Reset", [])):
+    for method, arguments in (("Flash", [dbus.ObjectPath(firmware)]), ("Reset", [])):
         with Refused("WrongMode") as e:
             honest.call(honest.modem(), MODEM, method, *arguments, honest.no_options())
         assert "normal mode" in e.message and "9008" in e.message

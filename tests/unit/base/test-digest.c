@@ -68,12 +68,38 @@ static void test_sealed_memfd(void **state)
     close(fd);
 }
 
+/* RFC 4231, test cases 1 and 2. */
+static void test_hmac(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *data, *mac;
+    } known[] = {
+        {"\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b", "Hi There",
+         "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"},
+        {"Jefe", "what do ya want for nothing?",
+         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+    };
+    uint8_t mac[SHA256_SIZE];
+    char hex[SHA256_HEX_SIZE];
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        assert_int_equal(
+            digest_hmac_sha256(known[i].key, strlen(known[i].key), known[i].data, strlen(known[i].data), mac),
+            0);
+        text_hex(mac, sizeof(mac), hex);
+        assert_string_equal(hex, known[i].mac);
+    }
+    static const uint8_t key[65];
+    assert_int_equal(digest_hmac_sha256(key, sizeof(key), "", 0, mac), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_answers),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_sealed_memfd),
+        cmocka_unit_test(test_hmac),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

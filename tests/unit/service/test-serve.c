@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
@@ -18,7 +19,18 @@ static void test_edl_is_given_and_nothing_else(void **state _unused_)
 {
     for (int there = 0; there < THERE_COUNT; there++)
         assert_int_equal(serve_action(WANTS_EDL, (enum serve_there)there),
-                         there == THERE_EDL ? SERVE_GIVE : SERVE_NOTHING);
+                         there == THERE_EDL || there == THERE_DUMP ? SERVE_GIVE : SERVE_NOTHING);
+}
+
+static void test_diag_is_given_in_normal_mode(void **state _unused_)
+{
+    for (int there = 0; there < THERE_COUNT; there++) {
+        bool running = there == THERE_NORMAL || there == THERE_DUMP;
+        assert_int_equal(serve_action(WANTS_DIAG, (enum serve_there)there),
+                         running ? SERVE_GIVE : SERVE_NOTHING);
+        assert_int_equal(serve_action(WANTS_DIAG | WANTS_EDL, (enum serve_there)there),
+                         running || there == THERE_EDL ? SERVE_GIVE : SERVE_NOTHING);
+    }
 }
 
 static void test_normal_is_told_wherever_it_is(void **state _unused_)
@@ -37,7 +49,7 @@ static void test_what_is_there(void **state _unused_)
 {
     assert_int_equal(serve_there("absent"), THERE_NOTHING);
     assert_int_equal(serve_there("edl"), THERE_EDL);
-    assert_int_equal(serve_there("crash-dump"), THERE_EDL);
+    assert_int_equal(serve_there("crash-dump"), THERE_DUMP);
     assert_int_equal(serve_there("normal"), THERE_NORMAL);
     assert_int_equal(serve_there("fastboot"), THERE_OTHER);
     assert_int_equal(serve_there("unknown"), THERE_OTHER);
@@ -50,6 +62,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_asks_for_nothing_gets_nothing),
         cmocka_unit_test(test_edl_is_given_and_nothing_else),
+        cmocka_unit_test(test_diag_is_given_in_normal_mode),
         cmocka_unit_test(test_normal_is_told_wherever_it_is),
         cmocka_unit_test(test_what_is_there),
     };

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What a modem told in normal mode: version, model, operating mode, IMEI. The IMEI itself is never here: its
+ * HMAC with a key of this machine tells whether it is the same unit, its masked form is for people.
+ */
+
+#include "service/modem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/io.h"
+#include "base/text.h"
+
+#define KEY_FILE "imei.key"
+
+enum {
+    KEY_BYTES = 32,
+    VERSION_MAX = 127,
+    IMEI_DIGITS = 15,
+    OPERATING_FACTORY_TEST = 1,
+};
+
+static const char *text(const char *s)
+{
+    return s ? s : "";
+}
+
+static void set_plain(char **field, const char *value)
+{
+    char *copy = strdup(value);
+    if (!copy)
+        return;
+    free(*field);
+    *field = copy;
+}
+
+bool modem_is_running_fact(const char *key)
+{
+    return strcmp(key, KEY_VERSION) == 0 || strcmp(key, KEY_MODEL) == 0 || strcmp(key, KEY_OPERATING) == 0 ||
+           strcmp(key, KEY_IMEI_HASH) == 0 || strcmp(key, KEY_IMEI) == 0;
+}
+
+/* Versions are the same up to the sub-edition (flash rule 10). */
+static bool same_version(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "_");
+    return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
+}
+
+static void learn_version(struct modem *m, const char *version)
+{
+    /* One that we did not put there is the unit's own, and says what family it is of (flash rule 2). */
+    if (!same_version(text(m->firmware_version), version))
+        set_plain(&m->family_version, version);
+    object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
+}
+
+/* Another IMEI is another unit, whatever else the port remembers. */
+static void learn_imei(struct modem *m, const char *hash)
+{
+    if (strcmp(text(m->imei_hash), hash) == 0)
+        return;
+    if (*text(m->imei_hash)) {
+        _cleanup_free_ char *version = strdup(text(m->firmware_version)), *model = strdup(text(m->model));
+        modem_shelve(m);
+        if (version && model) {
+            learn_version(m, version);
+            object_set_string(&m->object, "Model", &m->model, model);
+        }
+    }
+    set_plain(&m->imei_hash, hash);
+    modem_update_backup(m);
+}
+
+static int learn_operating(struct modem *m, const char *value)
+{
+    uint64_t mode;
+    if (text_parse_u64(value, 10, UINT32_MAX, &mode) < 0)
+        return -EBADMSG;
+    object_set_bool(&m->object, "FactoryTestMode", &m->factory_test_mode, mode == OPERATING_FACTORY_TEST);
+    return 0;
+}
+
+static bool is_masked(const char *imei)
+{
+    size_t stars = 0;
+    for (const char *c = imei; *c; c++)
+        stars += *c == '*';
+    return strlen(imei) == IMEI_DIGITS && strspn(imei, "0123456789*") == IMEI_DIGITS && stars >= 8;
+}
+
+int modem_learn_running(struct modem *m, const char *key, const char *value)
+{
+    size_t size = strlen(value);
+    if (size > VERSION_MAX || !text_is_clean(value, size))
+        return -EBADMSG;
+    /* Of the device that is there now, by its own word. */
+    if (strcmp(key, KEY_VERSION) == 0 && *value)
+        learn_version(m, value);
+    else if (strcmp(key, KEY_MODEL) == 0 && *value)
+        object_set_string(&m->object, "Model", &m->model, value);
+    else if (strcmp(key, KEY_OPERATING) == 0 && learn_operating(m, value) < 0)
+        return -EBADMSG;
+    else if (strcmp(key, KEY_IMEI) == 0) {
+        if (!is_masked(value))
+            return -EBADMSG;
+        object_set_string(&m->object, "Imei", &m->imei, value);
+    } else if (strcmp(key, KEY_IMEI_HASH) == 0) {
+        if (size != 2 * KEY_BYTES || strspn(value, "0123456789abcdef") != size)
+            return -EBADMSG;
+        learn_imei(m, value);
+    }
+    m->facts_watched = true;
+    /* In normal mode it tells no serial: what was learned under the last one is this unit's, or was shelved.
+     */
+    set_plain(&m->facts_serial, text(m->chip_serial));
+    modem_update_confirmed(m);
+    modem_save(m);
+    return 0;
+}
+
+/* ---- the key ---- */
+
+int modem_load_key(struct manager *m)
+{
+    uint8_t key[KEY_BYTES];
+    _cleanup_close_ int fd = store_open_file(m->store.fd_modems, KEY_FILE, O_RDONLY);
+    int r = fd < 0 ? fd : io_pread_full(fd, key, sizeof(key), 0);
+    /* A key that was lost costs no more than what was known by it. */
+    if (r < 0) {
+        if (getrandom(key, sizeof(key), 0) != sizeof(key))
+            return -EIO;
+        r = store_write(m->store.fd_modems, KEY_FILE, (const char *)key, sizeof(key));
+        if (r < 0)
+            return r;
+    }
+    text_hex(key, sizeof(key), m->imei_key);
+    return 0;
+}

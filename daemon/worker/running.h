@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A modem that runs its firmware, over its DIAG interface: who it is, what firmware it runs, and the way to
+ * 9008. Each use is one short exchange; the interface and its kernel driver are given back behind it.
+ */
+
+#include "base/digest.h"
+#include "protocol/diag.h"
+#include "worker/worker.h"
+
+struct running {
+    struct worker *worker;
+    struct transport *transport;
+    struct diag *diag;
+};
+
+/* What it told of itself; "" and false for what it did not. */
+struct running_identity {
+    char version[128], model[64];
+    uint32_t model_id;
+    char imei[DIAG_IMEI_DIGITS + 1];
+    bool oper_mode_known;
+    uint32_t oper_mode;
+    bool factory_test; /* by its operating mode */
+};
+
+/* Asks for the modem in normal mode (WAIT_DEVICE=diag), waits, opens it. Errors as diag_open(), Timeout. */
+int running_attach(struct running *r, usec_t deadline, struct error *e);
+/* Gives the interface back. Does nothing twice. */
+void running_detach(struct running *r);
+
+/*
+ * Version, model, IMEI, operating mode; what was told goes to the service, the IMEI masked and as an HMAC
+ * with the option "imei-key" only. DiagFailed if it does not even tell its version.
+ */
+int running_identify(struct running *r, struct running_identity *ret, struct error *e);
+/* HMAC-SHA256 of an IMEI with the option "imei-key", as hex; -EINVAL without a key or an IMEI. */
+int running_imei_hash(const struct worker *w, const char *imei, char ret[SHA256_HEX_SIZE]);
+/* First two and last two digits, the rest starred. */
+void running_mask_imei(const char *imei, char ret[DIAG_IMEI_DIGITS + 1]);
+
+/*
+ * Tells it to restart in 9008 and waits until it has left the bus, or 20 s: Timeout, and it is where it was.
+ * It is detached in any case.
+ */
+int running_enter_edl(struct running *r, struct error *e);
