@@ -16,7 +16,7 @@
 
 enum {
     CONNECT_RETRY_US = 20000,
-    FLUSH_US = 100000,
+    FLUSH_US = 500000,
     BUSY_GRAIN_US = 500,
     WAITING_MAX = 64,
     /* The kernel's least: a second small datagram waits until the host took the first (POLLOUT needs three
@@ -188,6 +188,9 @@ static int send_plug(struct front *f)
                      "PORT=%s\nKERNEL=%s\nVID=%04x\nPID=%04x\nPRODUCT=%s\nINTERFACES=%u\nMAX_PACKET=%u\n",
                      p->port, p->kernel, p->vid, p->pid, p->product, p->interfaces, p->max_packet);
 
+    if (f->usb && n > 0 && n < (int)sizeof(text))
+        n += snprintf(text + n, sizeof(text) - (size_t)n, "LIVE=%u\nPROTOCOL=%02x\n", p->live_interface,
+                      p->live_protocol);
     if (n < 0 || n >= (int)sizeof(text))
         return -EMSGSIZE;
     return send(f->fd, text, (size_t)n, MSG_NOSIGNAL) < 0 ? -errno : 0;

@@ -37,6 +37,7 @@ struct plug {
     const char *port, *kernel;
     char product[200];
     unsigned vid, pid, interfaces, max_packet;
+    unsigned live_interface, live_protocol; /* the one that has the pipes; only a USB port wants to know */
 };
 
 struct datagram {

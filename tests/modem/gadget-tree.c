@@ -14,77 +14,123 @@
 
 enum {
     INTERFACES_MAX = 5,
-    ENDPOINTS_PER_INTERFACE = 2,
+    DESCRIPTORS_SIZE = 1024,
     FULL_SPEED_PACKET = 64,
+    NOTIFY_PACKET = 10,
+    NOTIFY_INTERVAL = 9,
     INTERFACE_VENDOR = 0xFF,
-    PROTOCOL_EDL = 0xFF,
-    PROTOCOL_DIAG = 0x30,
 };
 
 #define LINK "configs/c.1/function"
 
 /* ---- descriptors ---- */
 
-struct interface_block {
-    struct usb_interface_descriptor interface;
-    struct usb_endpoint_descriptor_no_audio in, out;
-} __attribute__((packed));
-
+/* A list of them as FunctionFS wants it, for one speed after the other. */
 struct descriptors {
-    struct usb_functionfs_descs_head_v2 head;
-    uint32_t full_speed_count, high_speed_count;
-    struct interface_block blocks[2 * INTERFACES_MAX];
-} __attribute__((packed));
+    uint8_t bytes[DESCRIPTORS_SIZE];
+    size_t length;
+    uint32_t count;
+    unsigned in, out;
+};
 
-static struct usb_endpoint_descriptor_no_audio endpoint(unsigned address, unsigned packet)
+static void add(struct descriptors *d, const void *descriptor, size_t length)
 {
-    return (struct usb_endpoint_descriptor_no_audio){
-        .bLength = sizeof(struct usb_endpoint_descriptor_no_audio),
+    memcpy(d->bytes + d->length, descriptor, length);
+    d->length += length;
+    d->count++;
+}
+
+/* Their numbers only tell them apart; the controller gives them its own. */
+static void add_endpoint(struct descriptors *d, uint8_t direction, uint8_t type, unsigned packet)
+{
+    struct usb_endpoint_descriptor_no_audio e = {
+        .bLength = sizeof(e),
         .bDescriptorType = USB_DT_ENDPOINT,
-        .bEndpointAddress = (uint8_t)address,
-        .bmAttributes = USB_ENDPOINT_XFER_BULK,
-        .wMaxPacketSize = (uint16_t)packet,
+        .bEndpointAddress = (uint8_t)(direction | (direction == USB_DIR_IN ? ++d->in : ++d->out)),
+        .bmAttributes = type,
+        .wMaxPacketSize = (uint16_t)(type == USB_ENDPOINT_XFER_INT ? NOTIFY_PACKET : packet),
+        .bInterval = type == USB_ENDPOINT_XFER_INT ? NOTIFY_INTERVAL : 0,
     };
+    struct usb_ss_ep_comp_descriptor companion = {.bLength = sizeof(companion),
+                                                  .bDescriptorType = USB_DT_SS_ENDPOINT_COMP};
+
+    if (type == USB_ENDPOINT_XFER_INT && packet == GADGET_SUPER_SPEED_PACKET)
+        companion.wBytesPerInterval = NOTIFY_PACKET;
+    add(d, &e, sizeof(e));
+    if (packet == GADGET_SUPER_SPEED_PACKET)
+        add(d, &companion, sizeof(companion));
 }
 
-/* 9008 has one interface ff/ff/ff; of normal mode's only the first (DIAG, ff/ff/30) is alive, the others are
- * there to be seen: serial ports ff/00/00, then ff/ff/ff for the network (reference/edl.md 3.1). */
-static struct interface_block interface(unsigned number, unsigned count, unsigned packet)
+/* dummy_hcd has endpoints of fixed numbers, enough for all interfaces but the last, and then some that are
+   counted from 1 on, so that the first two of each direction have the numbers of others. Hosts pass over
+   these: they are in the last interface and nobody's. */
+static void add_spent_numbers(struct descriptors *d, unsigned packet)
 {
-    bool serial = number > 0 && number < count - 1, diag = number == 0 && count > 1;
-    struct interface_block b = {
-        .interface = {.bLength = sizeof(b.interface),
-                      .bDescriptorType = USB_DT_INTERFACE,
-                      .bInterfaceNumber = (uint8_t)number,
-                      .bNumEndpoints = ENDPOINTS_PER_INTERFACE,
-                      .bInterfaceClass = INTERFACE_VENDOR,
-                      .bInterfaceSubClass = serial ? 0 : INTERFACE_VENDOR,
-                      .bInterfaceProtocol = serial ? 0
-                                            : diag ? PROTOCOL_DIAG
-                                                   : PROTOCOL_EDL},
-        .in = endpoint(USB_DIR_IN | (2 * number + 1), packet),
-        .out = endpoint(USB_DIR_OUT | (2 * number + 2), packet),
-    };
-
-    return b;
+    for (unsigned i = 0; i < 2; i++) {
+        add_endpoint(d, USB_DIR_IN, USB_ENDPOINT_XFER_BULK, packet);
+        add_endpoint(d, USB_DIR_OUT, USB_ENDPOINT_XFER_BULK, packet);
+    }
 }
 
-static ssize_t write_descriptors(int control, unsigned interfaces)
+/* The live one (9008's only one, or DIAG) is ff/ff/protocol and has two endpoints. The others are there to be
+   seen: serial ports ff/00/00, and last ff/ff/ff for the network, with three each (reference/diag.md 1.3). */
+static void add_interface(struct descriptors *d, const struct gadget_identity *id, unsigned number,
+                          unsigned packet)
+{
+    bool live = number == id->live, serial = !live && number < id->interfaces - 1;
+    struct usb_interface_descriptor i = {
+        .bLength = sizeof(i),
+        .bDescriptorType = USB_DT_INTERFACE,
+        .bInterfaceNumber = (uint8_t)number,
+        .bNumEndpoints = live ? 2 : 3,
+        .bInterfaceClass = INTERFACE_VENDOR,
+        .bInterfaceSubClass = serial ? 0 : INTERFACE_VENDOR,
+        .bInterfaceProtocol = (uint8_t)(serial ? 0
+                                        : live ? id->protocol
+                                               : INTERFACE_VENDOR),
+    };
+
+    add(d, &i, sizeof(i));
+    if (!live && !serial)
+        add_spent_numbers(d, packet);
+    add_endpoint(d, USB_DIR_IN, USB_ENDPOINT_XFER_BULK, packet);
+    add_endpoint(d, USB_DIR_OUT, USB_ENDPOINT_XFER_BULK, packet);
+    /* Behind them: an interrupt endpoint also takes one that a later interface needs for bulk. */
+    if (!live)
+        add_endpoint(d, USB_DIR_IN, USB_ENDPOINT_XFER_INT, packet);
+}
+
+static void add_speed(struct descriptors *d, const struct gadget_identity *id, unsigned packet,
+                      uint32_t *ret_count)
+{
+    d->count = d->in = d->out = 0;
+    for (unsigned i = 0; i < id->interfaces; i++)
+        add_interface(d, id, i, packet);
+    *ret_count = d->count;
+}
+
+static ssize_t write_descriptors(int control, const struct gadget_identity *id)
 {
     static const struct usb_functionfs_strings_head strings = {.magic = FUNCTIONFS_STRINGS_MAGIC,
                                                                .length = sizeof(strings)};
-    struct descriptors d = {.head = {.magic = FUNCTIONFS_DESCRIPTORS_MAGIC_V2,
-                                     .flags = FUNCTIONFS_HAS_FS_DESC | FUNCTIONFS_HAS_HS_DESC}};
-    size_t length = offsetof(struct descriptors, blocks) + 2 * interfaces * sizeof(struct interface_block);
+    static const unsigned packets[] = {FULL_SPEED_PACKET, GADGET_MAX_PACKET, GADGET_SUPER_SPEED_PACKET};
+    struct usb_functionfs_descs_head_v2 head = {.magic = FUNCTIONFS_DESCRIPTORS_MAGIC_V2,
+                                                .flags = FUNCTIONFS_HAS_FS_DESC | FUNCTIONFS_HAS_HS_DESC};
+    unsigned speeds = id->super_speed ? 3 : 2;
+    struct descriptors d = {.length = sizeof(head) + speeds * sizeof(uint32_t)};
     ssize_t n;
 
-    d.head.length = (uint32_t)length;
-    d.full_speed_count = d.high_speed_count = interfaces * (1 + ENDPOINTS_PER_INTERFACE);
-    for (unsigned i = 0; i < interfaces; i++) {
-        d.blocks[i] = interface(i, interfaces, FULL_SPEED_PACKET);
-        d.blocks[interfaces + i] = interface(i, interfaces, GADGET_MAX_PACKET);
+    if (id->super_speed)
+        head.flags |= FUNCTIONFS_HAS_SS_DESC;
+    for (unsigned i = 0; i < speeds; i++) {
+        uint32_t count;
+
+        add_speed(&d, id, packets[i], &count);
+        memcpy(d.bytes + sizeof(head) + i * sizeof(count), &count, sizeof(count));
     }
-    n = write(control, &d, length);
+    head.length = (uint32_t)d.length;
+    memcpy(d.bytes, &head, sizeof(head));
+    n = write(control, d.bytes, d.length);
     return n < 0 ? n : write(control, &strings, sizeof(strings));
 }
 
@@ -158,6 +204,9 @@ static int make_tree(const struct gadget *g, const struct gadget_identity *id)
         r = put_number(g, "bcdUSB", 0x0200);
     if (r == 0)
         r = put_number(g, "bcdDevice", 0);
+    /* On a controller of both it is another bus, and another port of the same connector. */
+    if (r == 0)
+        r = put(g, "max_speed", id->super_speed ? "super-speed" : "high-speed");
     if (r == 0)
         r = make_directory(g, "strings/0x409");
     if (r == 0)
@@ -193,10 +242,11 @@ static int open_file(const struct gadget *g, const char *name)
 
 int gadget_plug(struct gadget *g, const struct gadget_identity *id)
 {
-    char function[GADGET_PATH_MAX], link[GADGET_PATH_MAX];
+    char function[GADGET_PATH_MAX], link[GADGET_PATH_MAX], in[16], out[16];
     int r;
 
-    if (id->interfaces == 0 || id->interfaces > INTERFACES_MAX)
+    if (id->interfaces == 0 || id->interfaces > INTERFACES_MAX ||
+        id->live >= (id->interfaces > 1 ? id->interfaces - 1 : 1))
         return complain(-EINVAL, g, "interfaces");
     r = make_tree(g, id);
     if (r < 0)
@@ -207,10 +257,13 @@ int gadget_plug(struct gadget *g, const struct gadget_identity *id)
     g->control = open_file(g, "ep0");
     if (g->control < 0)
         return complain(g->control, g, "ep0");
-    if (write_descriptors(g->control, id->interfaces) < 0)
+    if (write_descriptors(g->control, id) < 0)
         return complain(-errno, g, "descriptors");
-    g->in = open_file(g, "ep1");
-    g->out = open_file(g, "ep2");
+    /* Those before it have three each. */
+    snprintf(in, sizeof(in), "ep%u", 3 * id->live + 1);
+    snprintf(out, sizeof(out), "ep%u", 3 * id->live + 2);
+    g->in = open_file(g, in);
+    g->out = open_file(g, out);
     if (g->in < 0 || g->out < 0)
         return complain(g->in < 0 ? g->in : g->out, g, "endpoints");
     path_of(function, g, g->function);

@@ -33,6 +33,12 @@ static bool parse_plug(char *text, struct gadget_identity *id)
             id->pid = (unsigned)strtoul(value, NULL, 16);
         else if (strcmp(line, "INTERFACES") == 0)
             id->interfaces = (unsigned)strtoul(value, NULL, 10);
+        else if (strcmp(line, "LIVE") == 0)
+            id->live = (unsigned)strtoul(value, NULL, 10);
+        else if (strcmp(line, "PROTOCOL") == 0)
+            id->protocol = (unsigned)strtoul(value, NULL, 16);
+        else if (strcmp(line, "MAX_PACKET") == 0)
+            id->super_speed = strtoul(value, NULL, 10) == GADGET_SUPER_SPEED_PACKET;
         else if (strcmp(line, "PRODUCT") == 0)
             snprintf(id->product, sizeof(id->product), "%s", value);
     }

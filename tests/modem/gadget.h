@@ -37,17 +37,19 @@ int gadget_port_stop(struct gadget_port *p);
 
 /* ---- gadget-tree.c ---- */
 
-enum { GADGET_PATH_MAX = 256, GADGET_MAX_PACKET = 512 };
+enum { GADGET_PATH_MAX = 256, GADGET_MAX_PACKET = 512, GADGET_SUPER_SPEED_PACKET = 1024 };
 
 struct gadget_identity {
     unsigned vid, pid, interfaces;
+    unsigned live, protocol; /* the interface with the pipes, and its bInterfaceProtocol */
+    bool super_speed;
     char product[200];
 };
 
 struct gadget {
     char name[64], udc[64], function[80];
     char tree[GADGET_PATH_MAX], mount[GADGET_PATH_MAX];
-    int control, in, out; /* ep0 and the pipes of interface 0 */
+    int control, in, out; /* ep0 and the pipes of the live interface */
 };
 
 /* Takes away what a port that was killed left on this UDC. */

@@ -19,7 +19,7 @@ enum {
     PID_EDL = 0x9008,
     PID_CRASH = 0x900E,
     VID_QUECTEL = 0x2C7C,
-    PID_NORMAL = 0x0800,
+    PID_NORMAL = 0x0800, /* and of a crash */
     INTERFACES_NORMAL = 5,
 };
 
@@ -110,11 +110,16 @@ static struct plug plug_for(const struct modem *m, enum mode mode)
                      .vid = VID_QUALCOMM,
                      .pid = PID_EDL,
                      .interfaces = 1,
+                     .live_protocol = (unsigned)s->edl_protocol,
                      .max_packet = (unsigned)(normal ? s->max_packet_normal : s->max_packet)};
 
     if (normal || (crash && s->crash_id == CRASH_ID_QUECTEL)) {
         p.vid = VID_QUECTEL;
-        p.pid = PID_NORMAL;
+        p.pid = normal ? (unsigned)s->pid_normal : (unsigned)PID_NORMAL;
+        if (normal) {
+            p.live_interface = (unsigned)s->diag_interface;
+            p.live_protocol = (unsigned)s->diag_protocol;
+        }
         p.interfaces = normal ? INTERFACES_NORMAL : 1;
         snprintf(p.product, sizeof(p.product), "%s", s->product);
         return p;

@@ -60,7 +60,11 @@ static const struct setting settings[] = {
     TEXT(port_normal, "", "connector in normal mode; empty: as port"),
     TEXT(kernel_normal, "", "kernel name in normal mode (SuperSpeed side); empty: as kernel"),
     NUMBER(max_packet, "512", "wMaxPacketSize in 9008"),
-    NUMBER(max_packet_normal, "512", "wMaxPacketSize in normal mode"),
+    NUMBER(max_packet_normal, "512", "wMaxPacketSize in normal mode; 1024 is SuperSpeed, on USB another bus"),
+    HEX(pid_normal, "800", "product id in normal mode"),
+    NUMBER(diag_interface, "0", "which of the five interfaces is DIAG, 0 to 3 (on USB)"),
+    HEX(diag_protocol, "30", "bInterfaceProtocol of DIAG (on USB); ff on older modems"),
+    HEX(edl_protocol, "ff", "bInterfaceProtocol in 9008 (on USB); 11 on newer modems"),
     NUMBER(swap_at, "0", "another unit sits there from the Nth appearance on; 0 never"),
     HEX(swap_serial, "5eed0001", "the other unit's serial"),
 

@@ -104,7 +104,7 @@ struct scenario {
     char version[SCENARIO_TEXT_MAX], product[SCENARIO_TEXT_MAX], product_edl[SCENARIO_TEXT_MAX];
     char port[SCENARIO_TEXT_MAX], kernel[SCENARIO_TEXT_MAX];
     char port_normal[SCENARIO_TEXT_MAX], kernel_normal[SCENARIO_TEXT_MAX];
-    int64_t max_packet, max_packet_normal;
+    int64_t max_packet, max_packet_normal, pid_normal, diag_interface, diag_protocol, edl_protocol;
     int64_t swap_at, swap_serial;
 
     /* Its chip. */
