@@ -33,7 +33,7 @@ struct out_request {
     struct iocb block; /* first */
     enum request_state state;
     ssize_t result;
-    uint8_t data[GADGET_MAX_PACKET];
+    uint8_t data[GADGET_SUPER_SPEED_PACKET];
 };
 
 struct in_request {
@@ -46,6 +46,7 @@ struct in_request {
 struct gadget_pipes {
     int connection, event;
     int in, out;
+    ssize_t packet;
     aio_context_t context;
     bool enabled;
     bool last; /* the modem sends nothing more: what lies ready is to be collected before it leaves */
@@ -83,8 +84,11 @@ struct gadget_pipes *gadget_pipes_new(const struct gadget *g, int connection)
 
     if (!p)
         return NULL;
-    *p =
-        (struct gadget_pipes){.connection = connection, .in = g->in, .out = g->out, .out_data = {FRONT_DATA}};
+    *p = (struct gadget_pipes){.connection = connection,
+                               .in = g->in,
+                               .out = g->out,
+                               .packet = (ssize_t)g->packet,
+                               .out_data = {FRONT_DATA}};
     setsockopt(connection, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     p->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (p->event < 0 || syscall(SYS_io_setup, EVENTS, &p->context) < 0) {
@@ -141,7 +145,7 @@ static void post_out(struct gadget_pipes *p)
 
         if (q->state != REQUEST_FREE)
             continue;
-        q->block = block_for(p, p->out, IOCB_CMD_PREAD, q->data, sizeof(q->data));
+        q->block = block_for(p, p->out, IOCB_CMD_PREAD, q->data, (size_t)p->packet);
         if (aio_submit(p, &q->block) < 0)
             return;
         q->state = REQUEST_POSTED;
@@ -176,7 +180,7 @@ static int forward_out(struct gadget_pipes *p)
         if (q->result >= 0) {
             memcpy(p->out_data + 1 + p->out_length, q->data, (size_t)q->result);
             p->out_length += (size_t)q->result;
-            p->out_full = q->result < GADGET_MAX_PACKET || p->out_length == OUT_BUFFER;
+            p->out_full = q->result < p->packet || p->out_length == OUT_BUFFER;
         }
         q->state = REQUEST_FREE;
         p->next_out = (p->next_out + 1) % OUT_REQUESTS;

@@ -259,6 +259,7 @@ int gadget_plug(struct gadget *g, const struct gadget_identity *id)
         return complain(g->control, g, "ep0");
     if (write_descriptors(g->control, id) < 0)
         return complain(-errno, g, "descriptors");
+    g->packet = id->super_speed ? GADGET_SUPER_SPEED_PACKET : GADGET_MAX_PACKET;
     /* Those before it have three each. */
     snprintf(in, sizeof(in), "ep%u", 3 * id->live + 1);
     snprintf(out, sizeof(out), "ep%u", 3 * id->live + 2);

@@ -50,6 +50,7 @@ struct gadget {
     char name[64], udc[64], function[80];
     char tree[GADGET_PATH_MAX], mount[GADGET_PATH_MAX];
     int control, in, out; /* ep0 and the pipes of the live interface */
+    unsigned packet;      /* wMaxPacketSize of the pipes */
 };
 
 /* Takes away what a port that was killed left on this UDC. */
