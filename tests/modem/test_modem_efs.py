@@ -338,16 +338,17 @@ def test_an_erased_efs2_is_a_lost_calibration_and_putting_it_back_ends_it(diag, 
     assert not d.modem.violations()
 
 
-def test_a_page_of_it_in_another_place_is_none(diag):
+def test_pages_in_another_place_are_none(diag):
+    """Everything is there, but two blocks have changed places."""
     d = diag()
     with Flash(d.modem.flash) as f:
-        moved = f.raw(21)[1]
+        first, second = f.raw(21)[1], f.raw(22)[1]
     d.ask(bytes.fromhex("4b650100"))
     d.host.wait_gone()
     host = d.modem.appear().start_programmer()
-    host.erase(21 * 64, 64)
-    host.erase(22 * 64, 64)
-    host.program(22 * 64, moved)
+    host.erase(21 * 64, 128)
+    host.program(21 * 64, second)
+    host.program(22 * 64, first)
     host.command("power", value="reset")
     host.wait_gone()
     assert Diag(d.modem.appear()).mode() == FTM
