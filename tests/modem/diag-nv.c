@@ -78,7 +78,7 @@ static enum nv_status write_item(struct diag *d, uint16_t item, uint16_t index, 
         return status;
     if (item == NV_ESN)
         return NV_READ_ONLY;
-    if (item == NV_IMEI && nv && memcmp(nv->data, data, EFS_NV_SIZE) != 0)
+    if (item == NV_IMEI && nv && nv->data[0] && memcmp(nv->data, data, EFS_NV_SIZE) != 0)
         violation("another IMEI is written");
     if (item == NV_IMEI && (d->scenario->nv_imei == NV_IMEI_READ_ONLY ||
                             (d->scenario->nv_imei == NV_IMEI_ONCE && nv && nv->data[0])))
@@ -91,6 +91,7 @@ static int serve(struct diag *d, bool write, uint16_t index, size_t item_at, siz
 {
     uint16_t item = diag_u16(d, item_at);
     enum nv_status status;
+    bool busy;
 
     if (d->request_length > data_at + EFS_NV_SIZE + sizeof(uint16_t))
         return diag_refuse(d, DIAG_BAD_LENGTH);
@@ -103,11 +104,13 @@ static int serve(struct diag *d, bool write, uint16_t index, size_t item_at, siz
     }
     if (!diag_may(d, write))
         return 0;
+    busy = d->scenario->nv_busy > 0 && ++d->nv_accesses % (uint64_t)d->scenario->nv_busy == 0;
     diag_answer(d, data_at, data_at + EFS_NV_SIZE + sizeof(uint16_t));
     if (write)
         memcpy(d->answer + data_at, d->request + data_at, EFS_NV_SIZE);
-    status = write ? write_item(d, item, index, d->request + data_at)
-                   : read_item(d, item, index, d->answer + data_at);
+    status = busy    ? NV_BUSY
+             : write ? write_item(d, item, index, d->request + data_at)
+                     : read_item(d, item, index, d->answer + data_at);
     diag_put16(d, data_at + EFS_NV_SIZE, status);
     trace("diag nv %s item=%u index=%u status=%d", write ? "write" : "read", item, index, (int)status);
     return 0;

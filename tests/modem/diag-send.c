@@ -131,6 +131,8 @@ static int add_spoiled(struct diag *d, enum fault_kind how)
         memset(d->answer + length, 0x7E, LONG_SURPLUS);
         length += LONG_SURPLUS;
     }
+    if (how == FAULT_FLIP)
+        d->answer[length - 1] ^= 1;
     if (how == FAULT_OTHER || how == FAULT_STALE)
         r = add_frame(d, d->last, d->last_length);
     else
@@ -148,7 +150,9 @@ int diag_send_answer(struct diag *d, enum fault_kind how, uint64_t milliseconds)
 {
     int r = 0;
 
-    if (how == FAULT_SLOW)
+    if (d->scenario->diag_us > 0)
+        r = front_wait_off(d->front, d->scenario->diag_us);
+    if (r == 0 && how == FAULT_SLOW)
         r = front_wait_off(d->front, (int64_t)(milliseconds ? milliseconds : SLOW_MS) * 1000);
     for (int64_t i = 0; r == 0 && i < d->scenario->diag_logs; i++) {
         r = add_log(d, (unsigned)i % UNASKED);

@@ -12,6 +12,8 @@
 
 enum { SUBSYSTEM_HEAD = 4, WRONG_CODES_MAX = 3, SPC_DIGITS = 6, PASSWORD_SIZE = 8 };
 
+#define COUNTERS "/data/counters"
+
 /* ---- for handlers ---- */
 
 int diag_refuse(struct diag *d, enum diag_refusal why)
@@ -279,9 +281,23 @@ static int silence(struct diag *d)
 
 /* ---- one request ---- */
 
+/* The firmware has its own business with the file system as long as it is online. */
+static void work(struct diag *d)
+{
+    uint64_t every = d->scenario->efs_activity > 0 ? (uint64_t)d->scenario->efs_activity : 0;
+
+    d->served++;
+    if (!every || d->served % every || d->oper_mode != OPER_ONLINE)
+        return;
+    efs_create(&d->efs, COUNTERS, EFS_FILE | 0644, true);
+    efs_write(&d->efs, COUNTERS, 0, &d->served, sizeof(d->served));
+}
+
 int diag_serve(struct diag *d)
 {
     uint8_t command = d->request[0];
+
+    work(d);
 
     switch (command) {
     case DIAG_VERNO:
@@ -329,6 +345,8 @@ void diag_start(struct diag *d, struct modem *m, const char *version)
     *d = (struct diag){.modem = m, .front = &m->front, .scenario = m->scenario};
     snprintf(d->version, sizeof(d->version), "%s", version);
     efs_mount(&d->efs, m->nand, m->scenario, m->serial);
+    if (!d->efs.mounted && m->scenario->efs_lost == EFS_LOST_FORMAT)
+        efs_log_format(&d->efs);
     d->calibrated = factory_calibrated(&d->efs);
     d->oper_mode = d->calibrated ? OPER_ONLINE : OPER_FTM;
     trace("diag mode %d%s", (int)d->oper_mode, d->calibrated ? "" : " no calibration");

@@ -104,6 +104,7 @@ struct diag {
     enum oper_mode oper_mode;
     bool spc_open, security_open;
     unsigned wrong_codes;
+    uint64_t nv_accesses, served;
 
     struct diag_file files[DIAG_FILES_MAX];
     struct diag_directory directories[DIAG_DIRECTORIES_MAX];

@@ -402,8 +402,10 @@ static void compact(struct efs *e)
     }
 }
 
-static void format(struct efs *e)
+void efs_log_format(struct efs *e)
 {
+    if (!e->log.page)
+        return;
     trace("efs formats");
     for (uint32_t i = 0; i < e->log.blocks; i++) {
         uint32_t block = e->log.first_block + i;
@@ -415,6 +417,7 @@ static void format(struct efs *e)
     e->log.sequence = e->log.base = SEQUENCE_FIRST;
     e->log.block = e->log.first_block;
     e->mounted = true;
+    write_page(e);
 }
 
 int efs_log_reserve(struct efs *e, size_t bytes)
@@ -426,7 +429,7 @@ int efs_log_reserve(struct efs *e, size_t bytes)
     if (e->log.blocks == 0)
         return EFS_ENOSPC;
     if (!e->mounted)
-        format(e);
+        efs_log_format(e);
     if (e->scenario->efs_journal && e->log.unsynced >= (uint64_t)e->scenario->efs_journal)
         return EFS_ENOSPC;
     if (free_pages(e) < pages + snapshot_bound(e))

@@ -133,6 +133,9 @@ enum efs_record {
 /* Finds the partition and replays its log into e. False: there is no whole one. */
 bool efs_log_read(struct efs *e);
 
+/* Erases the partition and begins a log with nothing in it; it is mounted. */
+void efs_log_format(struct efs *e);
+
 /* Room for so many bytes of records before the next sync; makes some where it can. 0 or EFS_ENOSPC. The first
    change of a file system that did not mount formats it. */
 int efs_log_reserve(struct efs *e, size_t bytes);

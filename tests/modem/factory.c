@@ -129,7 +129,7 @@ static void put_item(struct efs *e, uint16_t item, uint16_t index)
         memset(data, 0, sizeof(data));
     if (item == NV_IMEI) {
         factory_imei(e->scenario, index, imei);
-        factory_imei_item(imei, data);
+        factory_imei_item(e->scenario->calibration == CALIBRATION_BLANK_IMEI ? "" : imei, data);
     }
     efs_nv_put(e, item, index, data);
 }

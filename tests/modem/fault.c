@@ -8,7 +8,7 @@
 #include "trace.h"
 
 static const char *const kinds[] = {"none", "unplug", "hang",  "nak",  "garbage", "stop",  "silent", "slow",
-                                    "crc",  "cut",    "short", "long", "twice",   "other", "stale"};
+                                    "crc",  "cut",    "short", "long", "twice",   "other", "stale",  "flip"};
 static const char *const points[] = {"command", "done", "byte", "out", "in", "diag", "answered", "every"};
 
 const char *fault_kind_name(enum fault_kind k)

@@ -36,6 +36,7 @@ enum fault_kind {
     FAULT_TWICE,
     FAULT_OTHER, /* the answer before it in its place */
     FAULT_STALE, /* the answer before it, then the right one */
+    FAULT_FLIP,  /* one bit of the payload is another, in a right frame */
 };
 enum fault_point {
     POINT_COMMAND,

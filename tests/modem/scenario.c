@@ -84,14 +84,18 @@ static const struct setting settings[] = {
     SWITCH(program_ff, "yes", "no: a page of nothing but 0xFF is passed over when it is programmed"),
     SWITCH(torn, "yes", "power loss while programming or erasing ruins the page or block at hand"),
 
-    CHOICE(calibration, "factory", "factory|erased|none|no-imei|partial",
+    CHOICE(calibration, "factory", "factory|erased|none|no-imei|blank-imei|partial",
            "EFS2 of a fresh flash: all that the factory wrote, erased, an empty file system, without NV 550, "
-           "half of rfnv"),
+           "NV 550 all zero, half of rfnv"),
     TEXT(imei, "", "IMEI in NV 550 of a fresh flash; empty: made of the serial"),
     NUMBER(nv_items, "238", "numbered NV items of a fresh flash"),
     NUMBER(nv_contexts, "3", "subscriptions with numbered items of their own; 0: the modem has no 4b 30"),
     NUMBER(rfnv_items, "150", "items in /nv/item_files/rfnv of a fresh flash, and that the radio wants"),
     NUMBER(efs_large_kib, "0", "so many KiB of large files in EFS2 of a fresh flash"),
+    CHOICE(efs_lost, "keep", "keep|format",
+           "a file system that is not whole: formatted by the first write, or when the modem boots"),
+    NUMBER(efs_activity, "0",
+           "while it is online the firmware writes /data/counters at every Nth request; 0 never"),
     NUMBER(efs_journal, "0", "so many changes of EFS2 without a sync, then ENOSPC; 0 no limit"),
 
     NUMBER(program_us, "0", "programming of one page"),
@@ -194,6 +198,8 @@ static const struct setting settings[] = {
     NUMBER(efs_chunk, "1024", "bytes that one read gives at most, and one write may have"),
     NUMBER(efs_sync_ms, "20", "how long a sync takes"),
 
+    NUMBER(diag_us, "0", "latency of every answer (2000 to 4000 are a modem's)"),
+    NUMBER(nv_busy, "0", "every Nth access to a numbered item ends with status 1, busy; 0 never"),
     NUMBER(diag_logs, "0", "so many unasked frames before each answer"),
     CHOICE(diag_flood, "off", "off|until-silenced|always",
            "unasked frames at any time: until 73, 7d 05 and 60 switched them off, or whatever they say"),
@@ -204,7 +210,8 @@ static const struct setting settings[] = {
 
     {"fault", TYPE_FAULTS, AT(fault), "", NULL,
      "KIND@POINT: unplug|hang|nak|garbage|stop @ command:N|done:N|byte:N|out:N[+OFFSET]|in:N[+OFFSET]|diag:N|"
-     "answered:N|every:N, and there only silent|slow|crc|cut|short|long|twice|other|stale; may be repeated"},
+     "answered:N|every:N, and there only silent|slow|crc|cut|short|long|twice|other|stale|flip; may be "
+     "repeated"},
     SWITCH(fault_always, "no", "faults happen again in every appearance (counts restart)"),
 };
 

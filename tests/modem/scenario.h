@@ -51,8 +51,10 @@ enum calibration_kind {
     CALIBRATION_ERASED,
     CALIBRATION_NONE,
     CALIBRATION_NO_IMEI,
+    CALIBRATION_BLANK_IMEI,
     CALIBRATION_PARTIAL
 };
+enum efs_lost_kind { EFS_LOST_KEEP, EFS_LOST_FORMAT };
 enum lock_kind { LOCK_NONE, LOCK_WRITES, LOCK_ALL };
 enum nv_imei_kind { NV_IMEI_ONCE, NV_IMEI_WRITABLE, NV_IMEI_READ_ONLY };
 enum efs_subsystem_kind { EFS_SUBSYSTEM_BOTH, EFS_SUBSYSTEM_STANDARD, EFS_SUBSYSTEM_ALTERNATE };
@@ -114,7 +116,8 @@ struct scenario {
     int64_t flip_always, erase_skips_always, program_ff, torn;
 
     /* What its factory left in EFS2. */
-    int64_t calibration, nv_items, nv_contexts, rfnv_items, efs_large_kib, efs_journal;
+    int64_t calibration, nv_items, nv_contexts, rfnv_items, efs_large_kib, efs_journal, efs_lost,
+        efs_activity;
     char imei[SCENARIO_TEXT_MAX];
 
     /* Time. */
@@ -141,7 +144,7 @@ struct scenario {
     int64_t mobile_model, diag_spc, diag_password, diag_offline, nv_imei;
     char spc[SCENARIO_TEXT_MAX];
     int64_t efs_subsystem, efs_hidden, efs_open_autodir, efs_get, efs_md5, efs_chunk, efs_sync_ms;
-    int64_t diag_logs, diag_flood, diag_flood_us, diag_split, diag_glue, diag_tail;
+    int64_t diag_us, nv_busy, diag_logs, diag_flood, diag_flood_us, diag_split, diag_glue, diag_tail;
 
     /* Faults. */
     struct text_list fault;

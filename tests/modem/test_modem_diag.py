@@ -132,6 +132,11 @@ def test_short_read_request(diag):
         d.ask(struct.pack("<BH140x", 0x26, 550))
 
 
+def test_busy_now_and_then(diag):
+    d = diag("nv_busy=3")
+    assert [d.nv_read(550)[0] for _ in range(6)] == [0, 0, 1] * 2
+
+
 def test_item_that_breaks_the_protocol(diag):
     d = diag()
     assert is_silent(d, struct.pack("<BH130x", 0x26, 3252))
@@ -162,6 +167,7 @@ def test_imei_may_be_written_where_there_is_none(diag):
     d = diag("calibration=no-imei").offline()
     assert d.imei() is None
     assert d.nv_write(550, imei_item("490154203237518")) == 0
+    assert not d.modem.violations()
     assert d.imei() == "490154203237518"
     assert not d.modem.violations()
 
@@ -222,14 +228,17 @@ def test_a_host_that_crashes_it(diag):
 
 
 @pytest.mark.parametrize("settings", [["calibration=erased"], ["calibration=none"], ["calibration=partial"],
-                                      ["calibration=no-imei"]])
+                                      ["calibration=no-imei"], ["calibration=blank-imei"]])
 def test_without_calibration_it_is_in_factory_test_mode(diag, settings):
     d = diag(*settings)
     assert d.version() == "RM502QGLAAR05A03M4G"
     assert d.mode() == FTM
     d.control(4)
     assert d.mode() == FTM
-    assert d.nv_read(550)[0] == (0 if settings == ["calibration=partial"] else 5)
+    assert d.nv_read(550)[0] == (0 if settings[0] in ("calibration=partial", "calibration=blank-imei") else 5)
+    if settings == ["calibration=blank-imei"]:
+        assert d.nv_read(550)[1] == bytes(128) and d.offline().nv_write(550, imei_item("490154203237518")) == 0
+    assert not d.modem.violations()
 
 
 # ---- the flash behind it ----

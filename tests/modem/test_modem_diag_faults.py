@@ -127,6 +127,22 @@ def test_short_and_long(diag):
     assert short == whole[:(len(whole) + 1) // 2] and long == whole + b"\x7e" * 3
 
 
+def test_a_flipped_bit_in_a_right_frame(diag):
+    d = diag("fault=flip@diag:3")
+    path = "/policyman/carrier_policy.xml"
+    fd = d.open(path)
+    whole, flipped, again = d.read(fd, 1024, 0), d.read(fd, 1024, 0), d.read(fd, 1024, 0)
+    assert whole == again and [i for i in range(1024) if whole[i] != flipped[i]] == [1023]
+
+
+def test_latency(diag):
+    d = diag("diag_us=20000")
+    start = time.monotonic()
+    for _ in range(5):
+        d.mode()
+    assert time.monotonic() - start >= 0.1
+
+
 def test_twice_other_and_stale(diag):
     d = diag("fault=twice@diag:2", "fault=other@diag:3", "fault=stale@diag:4")
     first = d.nv_read(10)

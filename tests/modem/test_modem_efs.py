@@ -354,6 +354,28 @@ def test_pages_in_another_place_are_none(diag):
     assert Diag(d.modem.appear()).mode() == FTM
 
 
+def test_an_altered_byte_is_a_lost_calibration(diag):
+    d = diag()
+    with Flash(d.modem.flash) as f:
+        data = bytearray(f.raw(30)[1])
+    data[5 * 4096 + 2000] ^= 4
+    d.ask(bytes.fromhex("4b650100"))
+    d.host.wait_gone()
+    host = d.modem.appear().start_programmer()
+    host.erase(30 * 64, 64)
+    host.program(30 * 64, bytes(data))
+    host.command("power", value="reset")
+    host.wait_gone()
+    assert Diag(d.modem.appear()).mode() == FTM
+
+
+def test_a_lost_file_system_is_formatted_when_it_boots(diag):
+    d = diag("efs_lost=format")
+    assert erase_and_reset(d.modem, d, [20]).mode() == FTM
+    with Flash(d.modem.flash) as f:
+        assert [f.states(b).count(WRITTEN) for b in EFS2] == [1] + [0] * 43
+
+
 def test_restore_by_diag_ends_factory_test_mode(diag):
     d = diag("efs_sync_ms=0")
     m = d.modem
@@ -464,3 +486,18 @@ def test_erased_pages_stay_erased(diag):
     d = diag()
     with Flash(d.modem.flash) as f:
         assert all(f.states(b)[40:] == bytes([ERASED]) * 24 for b in EFS2)
+
+
+def test_a_firmware_that_writes_while_it_is_online(diag):
+    d = diag("efs_activity=3")
+    for _ in range(3):
+        d.mode()
+    first = d.read_file("/data/counters")
+    for _ in range(3):
+        d.mode()
+    assert d.read_file("/data/counters") != first
+    d.control(5)
+    kept = d.read_file("/data/counters")
+    for _ in range(6):
+        d.mode()
+    assert d.read_file("/data/counters") == kept
