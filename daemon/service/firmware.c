@@ -181,13 +181,44 @@ int firmware_load_all(struct manager *m)
 
 /* ---- import ---- */
 
-/* The same package anew, in place of a file that a Verify found damaged. Who reads the old one keeps it. */
-static int mend(struct firmware *f, int store_fd, const char *tar, struct firmware **ret, struct error *e)
+/* What the worker found in it, from the record of a package of the same content. */
+static void take_facts(struct firmware *f, const struct record *facts)
 {
-    store_remove(f->manager->store.fd_firmware, tar);
-    int r = store_link(f->manager->store.fd_firmware, store_fd, tar);
+    static const char *const properties[] = {"Name",     "Model",      "Prefix",  "Baseline",
+                                             "Release",  "Memory",     "Edition", "Chip",
+                                             "Geometry", "Programmer", "Factory"};
+    for (size_t i = 0; i < ARRAY_SIZE(facts_table); i++) {
+        const char *value = record_get(facts, facts_table[i].key);
+        char *copy = *value ? strdup(value) : NULL;
+        if (!copy)
+            continue;
+        free(*string_at(f, i));
+        *string_at(f, i) = copy;
+    }
+    f->factory = record_get_u64(facts, "factory", 0) != 0;
+    for (size_t i = 0; i < ARRAY_SIZE(properties); i++)
+        object_changed(&f->object, properties[i]);
+}
+
+/*
+ * The name of a package is the name of its directory or archive: the content does not tell which version it
+ * is, and under a name that says nothing no modem gets it (flash rule 2). So one that says something goes
+ * before one that does not; between two that do, the first stays.
+ */
+static bool is_named_better(const struct firmware *f, const struct record *facts)
+{
+    return !*f->prefix && *record_get(facts, "prefix");
+}
+
+/* The same content anew, in place of a file that a Verify found damaged, or that has no name. */
+static int replace(struct firmware *f, const struct record *facts, int store_fd, const char *tar,
+                   struct firmware **ret, struct error *e)
+{
+    int r = store_replace(f->manager->store.fd_firmware, store_fd, tar);
     if (r < 0)
         return error_set(e, ERROR_NO_SPACE, "The package cannot be kept in the library: %s.", strerror(-r));
+    if (is_named_better(f, facts))
+        take_facts(f, facts);
     firmware_verified(f, true, NULL);
     *ret = f;
     return 0;
@@ -204,13 +235,13 @@ int firmware_add(struct manager *m, const struct record *facts, int store_fd, co
         return error_set(e, ERROR_FAILED, "The worker gave the package no valid id: \"%s\", SHA-256 \"%s\".",
                          id, sha256);
     f = find_id(m, id);
-    if (f && strcmp(f->state, "ready") == 0) {
+    if (f && strcmp(f->state, "ready") == 0 && !is_named_better(f, facts)) {
         *ret = f;
         return 0;
     }
     file_name(tar, id, "tar");
     if (f)
-        return mend(f, store_fd, tar, ret, e);
+        return replace(f, facts, store_fd, tar, ret, e);
     int r = store_link(m->store.fd_firmware, store_fd, tar);
     if (r < 0)
         return error_set(e, ERROR_NO_SPACE, "The package cannot be kept in the library: %s.", strerror(-r));
@@ -356,19 +387,19 @@ static int get_problems(sd_bus *bus _unused_, const char *path _unused_, const c
 
 static const sd_bus_vtable firmware_vtable[] = {
     SD_BUS_VTABLE_START(0),
-    SD_BUS_PROPERTY("Name", "s", NULL, FIELD(name), CONST),
+    SD_BUS_PROPERTY("Name", "s", NULL, FIELD(name), CHANGES),
     SD_BUS_PROPERTY("Label", "s", NULL, FIELD(label), CONST),
     SD_BUS_PROPERTY("State", "s", NULL, FIELD(state), CHANGES),
-    SD_BUS_PROPERTY("Model", "s", NULL, FIELD(model), CONST),
-    SD_BUS_PROPERTY("Prefix", "s", NULL, FIELD(prefix), CONST),
-    SD_BUS_PROPERTY("Baseline", "s", NULL, FIELD(baseline), CONST),
-    SD_BUS_PROPERTY("Release", "s", NULL, FIELD(release), CONST),
-    SD_BUS_PROPERTY("Memory", "s", NULL, FIELD(memory), CONST),
-    SD_BUS_PROPERTY("Edition", "s", NULL, FIELD(edition), CONST),
-    SD_BUS_PROPERTY("Chip", "s", NULL, FIELD(chip), CONST),
-    SD_BUS_PROPERTY("Geometry", "s", NULL, FIELD(geometry), CONST),
-    SD_BUS_PROPERTY("Programmer", "s", NULL, FIELD(programmer), CONST),
-    SD_BUS_PROPERTY("Factory", "b", NULL, FIELD(factory), CONST),
+    SD_BUS_PROPERTY("Model", "s", NULL, FIELD(model), CHANGES),
+    SD_BUS_PROPERTY("Prefix", "s", NULL, FIELD(prefix), CHANGES),
+    SD_BUS_PROPERTY("Baseline", "s", NULL, FIELD(baseline), CHANGES),
+    SD_BUS_PROPERTY("Release", "s", NULL, FIELD(release), CHANGES),
+    SD_BUS_PROPERTY("Memory", "s", NULL, FIELD(memory), CHANGES),
+    SD_BUS_PROPERTY("Edition", "s", NULL, FIELD(edition), CHANGES),
+    SD_BUS_PROPERTY("Chip", "s", NULL, FIELD(chip), CHANGES),
+    SD_BUS_PROPERTY("Geometry", "s", NULL, FIELD(geometry), CHANGES),
+    SD_BUS_PROPERTY("Programmer", "s", NULL, FIELD(programmer), CHANGES),
+    SD_BUS_PROPERTY("Factory", "b", NULL, FIELD(factory), CHANGES),
     SD_BUS_PROPERTY("Size", "t", NULL, FIELD(size), CONST),
     SD_BUS_PROPERTY("Sha256", "s", NULL, FIELD(sha256), CONST),
     SD_BUS_PROPERTY("ImportedTime", "t", NULL, FIELD(imported_time), CONST),

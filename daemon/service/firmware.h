@@ -32,8 +32,8 @@ struct firmware {
 int firmware_load_all(struct manager *m);
 /*
  * Takes the package that an import filled into the library: `facts` are the worker's FIRMWARE.* (without the
- * prefix); its id was found by another one. The same content again gives the entry that is there. *e as the
- * import's own error.
+ * prefix); its id was found by another one. The same content again gives the entry that is there; if that one
+ * has no version name and this one has, it takes name and file of this one. *e as the import's own error.
  */
 int firmware_add(struct manager *m, const struct record *facts, int store_fd, const char *label, uid_t owner,
                  struct firmware **ret, struct error *e);

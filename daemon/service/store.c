@@ -80,6 +80,21 @@ int store_link(int dirfd, int fd, const char *name)
     return linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
+int store_replace(int dirfd, int fd, const char *name)
+{
+    /* With the suffix of the name, so that a stray one is swept away as any other. */
+    _cleanup_free_ char *temporary = text_printf("new-%s", name);
+    if (!temporary)
+        return -ENOMEM;
+    (void)unlinkat(dirfd, temporary, 0);
+    int r = store_link(dirfd, fd, temporary);
+    if (r == 0 && renameat(dirfd, temporary, dirfd, name) < 0) {
+        r = -errno;
+        unlinkat(dirfd, temporary, 0);
+    }
+    return r;
+}
+
 int store_open_file(int dirfd, const char *name, int flags)
 {
     int fd = openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);

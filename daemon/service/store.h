@@ -25,6 +25,8 @@ int store_tmpfile(int dirfd);
 /* Links it in as `name`, replacing nothing (-EEXIST). The data were fdatasynced by the worker; the directory
  * is synced lazily. */
 int store_link(int dirfd, int fd, const char *name);
+/* The same in place of a file of that name, which whoever has it open keeps. Never neither. */
+int store_replace(int dirfd, int fd, const char *name);
 int store_open_file(int dirfd, const char *name, int flags);
 /* Writes a small file in one go: tmp + rename (a record; never torn). */
 int store_write(int dirfd, const char *name, const char *data, size_t size);

@@ -54,6 +54,35 @@ def test_every_form_of_a_package_is_the_same_firmware(service, make_package):
     assert len(firmware) == 1 and service.paths(FIRMWARE) == list(firmware)
 
 
+def test_a_better_name_wins(service, make_package, new_modem, tmp_path):
+    """The content has no name: under one that is no version it fits no modem, until it comes under a good one."""
+    good = make_package("--small")
+    subprocess.run(["tar", "-xf", good, "-C", tmp_path], check=True)
+    (tmp_path / VERSION).rename(tmp_path / "from the forum")
+    bad = tmp_path / "some.tar"
+    subprocess.run(["tar", "-cf", bad, "-C", tmp_path, "from the forum"], check=True)
+    firmware = import_package(service, bad)
+    assert service.get(firmware, FIRMWARE, "Name") == "from the forum" and service.get(firmware, FIRMWARE, "Prefix") == ""
+    new_modem(service)
+    assert flash_failure(service, firmware) == error("WrongFirmware")
+    assert import_package(service, good) == firmware
+    service.restart()
+    found = service.all(firmware, FIRMWARE)
+    assert found["Name"] == VERSION and found["Prefix"] == "RM502QGLAA" and found["State"] == "ready"
+    assert service.paths(FIRMWARE) == [firmware] and len(os.listdir(service.state / "firmware")) == 2
+    # One that is there stays.
+    assert import_package(service, bad) == firmware and service.get(firmware, FIRMWARE, "Name") == VERSION
+    assert service.wait_job(flash(service, firmware)) == "done"
+
+
+def flash_failure(service, firmware):
+    name, job = finished_or_refused(lambda: flash(service, firmware))
+    if job:
+        assert service.wait_job(job) == "failed"
+        name = service.get(job, JOB, "ErrorName")
+    return name
+
+
 def test_a_package_from_a_pipe(service, make_package):
     read_end, write_end = os.pipe()
 
