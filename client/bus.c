@@ -324,22 +324,43 @@ int bus_list(sd_bus *bus, const char *member, json_object **ret)
     return EXIT_OK;
 }
 
+static int new_get_all(sd_bus *bus, const char *path, const char *interface, sd_bus_message **ret)
+{
+    int r = bus_new_call(bus, ret, path, "org.freedesktop.DBus.Properties", "GetAll");
+    return r < 0 ? r : sd_bus_message_append(*ret, "s", interface);
+}
+
+int bus_take_all(sd_bus_message *reply, const char *path, json_object **ret)
+{
+    if (sd_bus_message_is_method_error(reply, NULL))
+        return bus_report(sd_bus_message_get_error(reply), 0);
+    json_object *dict = bus_read_dict(reply);
+    if (!dict)
+        return bus_report(NULL, -EBADMSG);
+    *ret = with_path(path, dict);
+    return EXIT_OK;
+}
+
 int bus_get_all(sd_bus *bus, const char *path, const char *interface, json_object **ret)
 {
     sd_bus_message *m = NULL, *reply = NULL;
-    int r = bus_new_call(bus, &m, path, "org.freedesktop.DBus.Properties", "GetAll");
-    if (r >= 0)
-        r = sd_bus_message_append(m, "s", interface);
+    int r = new_get_all(bus, path, interface, &m);
     int code = call(bus, r, m, 0, &reply);
-    if (code == EXIT_OK) {
-        json_object *dict = bus_read_dict(reply);
-        if (dict)
-            *ret = with_path(path, dict);
-        else
-            code = bus_report(NULL, -EBADMSG);
-    }
+    if (code == EXIT_OK)
+        code = bus_take_all(reply, path, ret);
     sd_bus_message_unref(reply);
     return code;
+}
+
+int bus_ask_all(sd_bus *bus, const char *path, const char *interface, sd_bus_message_handler_t handler,
+                void *userdata)
+{
+    sd_bus_message *m = NULL;
+    int r = new_get_all(bus, path, interface, &m);
+    if (r >= 0)
+        r = sd_bus_call_async(bus, NULL, m, handler, userdata, 0);
+    sd_bus_message_unref(m);
+    return r < 0 ? bus_report(NULL, r) : EXIT_OK;
 }
 
 const char *dict_string(json_object *d, const char *key)

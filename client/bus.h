@@ -46,6 +46,14 @@ int bus_list(sd_bus *bus, const char *member, json_object **ret);
 /* All properties of one object, with "path" first. An exit code. */
 int bus_get_all(sd_bus *bus, const char *path, const char *interface, json_object **ret);
 
+/*
+ * The same in two steps, for who listens to changes besides: bus_get_all() takes the answer before the
+ * signals that came before it, which would then set everything back for a moment.
+ */
+int bus_ask_all(sd_bus *bus, const char *path, const char *interface, sd_bus_message_handler_t handler,
+                void *userdata);
+int bus_take_all(sd_bus_message *reply, const char *path, json_object **ret);
+
 /* Members of such a dictionary; "", 0 or false if absent. */
 const char *dict_string(json_object *d, const char *key);
 uint64_t dict_u64(json_object *d, const char *key);

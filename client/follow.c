@@ -59,6 +59,18 @@ static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *error)
     return finished(f->job) ? stop(f, report_exit_code(f->job)) : 0;
 }
 
+/* Where it stands now; what was told before is older. */
+static int on_state(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    struct follow *f = userdata;
+    (void)error;
+    int code = bus_take_all(m, f->path, &f->job);
+    if (code != EXIT_OK)
+        return stop(f, code);
+    progress_show(&f->progress, f->job);
+    return finished(f->job) ? stop(f, report_exit_code(f->job)) : 0;
+}
+
 static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     struct follow *f = userdata;
@@ -184,7 +196,7 @@ static int run(struct follow *f)
     return r < 0 ? EXIT_OTHER : f->code;
 }
 
-/* Before the state is read: no change falls between the two. */
+/* Before the state is asked for: no change falls between the two. */
 static int subscribe(struct follow *f, sd_bus_slot **slots)
 {
     int r = sd_bus_match_signal(f->bus, &slots[0], BUS_NAME, f->path, "org.freedesktop.DBus.Properties",
@@ -209,15 +221,14 @@ int follow_job(sd_bus *bus, const char *path, bool result_text, json_object **re
     int r = sd_event_new(&f.event);
     int code = r < 0 ? bus_report(NULL, r) : subscribe(&f, slots);
     if (code == EXIT_OK)
-        code = bus_get_all(bus, path, "org.qdld1.Job", &f.job);
+        code = bus_ask_all(bus, path, "org.qdld1.Job", on_state, &f);
     if (code == EXIT_OK) {
         /* From the first line on Ctrl-C means "detach". */
         hold_interrupt(SIG_BLOCK);
-        progress_show(&f.progress, f.job);
-        code = finished(f.job) ? report_exit_code(f.job) : run(&f);
+        code = run(&f);
         progress_clear(&f.progress);
         hold_interrupt(SIG_UNBLOCK);
-        if (finished(f.job) && (result_text || code != EXIT_OK))
+        if (f.job && finished(f.job) && (result_text || code != EXIT_OK))
             report_result(f.job);
     }
     for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)

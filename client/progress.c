@@ -46,7 +46,8 @@ static const char *phase_text(json_object *job)
 {
     const char *state = dict_string(job, "State"), *phase = dict_string(job, "Phase");
     if (strcmp(state, "queued") == 0)
-        return "waiting for the job that has the modem";
+        return strcmp(dict_string(job, "Kind"), "import") == 0 ? "waiting for other imports"
+                                                               : "waiting for the job that has the modem";
     if (strcmp(state, "cancelling") == 0)
         return "cancelling";
     for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)

@@ -112,9 +112,11 @@ static int start_firmware(sd_bus *bus, const char *path, int fd, char **ret_job)
     int r = bus_new_call(bus, &m, BUS_MANAGER, "org.qdld1.Manager", "ImportFirmware");
     if (r >= 0)
         r = sd_bus_message_append(m, "hs", fd, options.label ? options.label : label);
+    /* Somebody flashes a shelf of modems: each command brings the package, and all get it. */
     if (r >= 0)
-        r = options.sha256 ? sd_bus_message_append(m, "a{sv}", 1, "sha256", "s", options.sha256)
-                           : bus_append_no_options(m);
+        r = options.sha256
+                ? sd_bus_message_append(m, "a{sv}", 2, "queue", "b", 1, "sha256", "s", options.sha256)
+                : sd_bus_message_append(m, "a{sv}", 1, "queue", "b", 1);
     return bus_call_job(bus, r, m, ret_job);
 }
 
@@ -127,7 +129,7 @@ static int start_backup(sd_bus *bus, const char *path, int fd, char **ret_job)
     if (r >= 0)
         r = sd_bus_message_append(m, "h", fd);
     if (r >= 0)
-        r = bus_append_no_options(m);
+        r = sd_bus_message_append(m, "a{sv}", 1, "queue", "b", 1);
     return bus_call_job(bus, r, m, ret_job);
 }
 

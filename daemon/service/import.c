@@ -19,7 +19,8 @@ enum { LABEL_BYTES_MAX = 255, SHA256_DIGITS = 64, STAT_BLOCK = 512 };
 static int look_at(int fd, struct statx *ret)
 {
     int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
-    return statx(fd, "", flags, STATX_TYPE | STATX_SIZE, ret) < 0 ? -errno : 0;
+    unsigned mask = STATX_TYPE | STATX_SIZE | STATX_INO | STATX_MTIME | STATX_CTIME;
+    return statx(fd, "", flags, mask, ret) < 0 ? -errno : 0;
 }
 
 /*
@@ -27,7 +28,7 @@ static int look_at(int fd, struct statx *ret)
  * no proof of access, a directory would let us open names with our own rights, a socket or a device can do
  * anything.
  */
-static int check_archive(int fd, uint64_t *ret_size, sd_bus_error *error)
+static int check_archive(int fd, struct job_archive *ret, sd_bus_error *error)
 {
     struct statx st;
     int flags = fcntl(fd, F_GETFL);
@@ -45,7 +46,15 @@ static int check_archive(int fd, uint64_t *ret_size, sd_bus_error *error)
     if ((flags & O_ACCMODE) == O_WRONLY)
         return errors_set(error, ERROR_INVALID_ARGS,
                           "The archive is open for writing only; it must be open for reading.");
-    *ret_size = S_ISREG(st.stx_mode) ? st.stx_size : 0;
+    *ret = (struct job_archive){.size = 0};
+    if (S_ISREG(st.stx_mode))
+        *ret = (struct job_archive){
+            .device = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor,
+            .inode = st.stx_ino,
+            .size = st.stx_size,
+            .modified = {.tv_sec = st.stx_mtime.tv_sec, .tv_nsec = st.stx_mtime.tv_nsec},
+            .changed = {.tv_sec = st.stx_ctime.tv_sec, .tv_nsec = st.stx_ctime.tv_nsec},
+        };
     return 0;
 }
 
@@ -73,15 +82,40 @@ static char *lower(const char *text)
     return copy;
 }
 
+static bool is_same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool is_same_file(const struct job_archive *a, const struct job_archive *b)
+{
+    return a->inode != 0 && a->inode == b->inode && a->device == b->device && a->size == b->size &&
+           is_same_time(&a->modified, &b->modified) && is_same_time(&a->changed, &b->changed);
+}
+
+/*
+ * The import of this very file that this user has under way: eight modems that are flashed from one file need
+ * it once. Only a user's own: what the file's owner says of it is believed by nobody else.
+ */
+static const struct job *find_same(const struct manager *m, uid_t uid, const struct job_archive *archive,
+                                   const char *label, const char *sha256)
+{
+    for (const struct job *j = m->jobs; j; j = j->next) {
+        bool runs = j->job_kind == JOB_IMPORT && !j->imports_backup && j->object.slot && !job_finished(j) &&
+                    j->job_state != JOB_CANCELLING;
+        if (runs && j->owner_uid == uid && is_same_file(&j->archive, archive) &&
+            strcmp(j->label, label) == 0 && text_equal_nocase(j->sha256, sha256))
+            return j;
+    }
+    return NULL;
+}
+
 /* The job of an import, told where to read. */
-static int new_import(struct manager *manager, sd_bus_message *m, int archive, struct job **ret,
+static int new_import(struct manager *manager, uid_t uid, int archive, bool *wait, struct job **ret,
                       sd_bus_error *error)
 {
     struct job *j = NULL;
-    uid_t uid;
-    int r = senders_uid(manager->senders, m, &uid);
-    if (r >= 0)
-        r = job_new(manager, JOB_IMPORT, uid, &j, error);
+    int r = job_new_waiting(manager, JOB_IMPORT, uid, wait, &j, error);
     if (r < 0)
         return r;
     j->fd_archive = fcntl(archive, F_DUPFD_CLOEXEC, 0);
@@ -120,17 +154,19 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     struct manager *manager = userdata;
     const char *label = NULL, *sha256 = "";
-    const struct option known[] = {{"sha256", "s", &sha256}, {NULL}};
+    bool queue = false, wait = false;
+    const struct option known[] = {{"sha256", "s", &sha256}, {"queue", "b", &queue}, {NULL}};
     struct error e = {0};
     struct job *j = NULL;
-    uint64_t size = 0;
+    struct job_archive file;
     int archive;
+    uid_t uid;
 
     int r = sd_bus_message_read(m, "hs", &archive, &label);
     if (r >= 0)
         r = options_read(m, known, error);
     if (r >= 0)
-        r = check_archive(archive, &size, error);
+        r = check_archive(archive, &file, error);
     if (r >= 0)
         r = check_text(label, sha256, error);
     if (r >= 0)
@@ -138,21 +174,27 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (r <= 0)
         return r < 0 ? r : 1;
 
-    r = check_size(manager, size, error);
+    r = check_size(manager, file.size, error);
+    if (r >= 0)
+        r = senders_uid(manager->senders, m, &uid);
     if (r < 0)
         return r;
-    if (store_check_space(&manager->store, &manager->config, size, unnamed_bytes(manager), &e) < 0)
+    const struct job *same = find_same(manager, uid, &file, label, sha256);
+    if (same)
+        return sd_bus_reply_method_return(m, "o", same->object.path);
+    if (store_check_space(&manager->store, &manager->config, file.size, unnamed_bytes(manager), &e) < 0)
         return errors_to_bus(&e, error);
-    r = new_import(manager, m, archive, &j, error);
+    r = new_import(manager, uid, archive, queue ? &wait : NULL, &j, error);
     if (r < 0)
         return r;
+    j->archive = file;
     j->label = strdup(label);
     j->sha256 = lower(sha256);
     if (!j->label || !j->sha256) {
         job_free(j);
         return -ENOMEM;
     }
-    return job_begin(j, m, false, error);
+    return job_begin(j, m, wait, error);
 }
 
 /* What somebody brings must leave room for what has to be saved. */
@@ -167,30 +209,35 @@ static int check_backup_space(const struct manager *manager, uint64_t size, stru
 int import_backup(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     struct manager *manager = userdata;
+    bool queue = false, wait = false;
+    const struct option known[] = {{"queue", "b", &queue}, {NULL}};
     struct error e = {0};
     struct job *j = NULL;
-    uint64_t size = 0;
+    struct job_archive file;
     int archive;
+    uid_t uid;
 
     int r = sd_bus_message_read(m, "h", &archive);
     if (r >= 0)
-        r = options_read(m, NULL, error);
+        r = options_read(m, known, error);
     if (r >= 0)
-        r = check_archive(archive, &size, error);
+        r = check_archive(archive, &file, error);
     if (r >= 0)
         r = manager_authorise(manager, m, false, false, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = check_size(manager, size, error);
+    r = check_size(manager, file.size, error);
+    if (r >= 0)
+        r = senders_uid(manager->senders, m, &uid);
     if (r < 0)
         return r;
-    if (check_backup_space(manager, size, &e) < 0)
+    if (check_backup_space(manager, file.size, &e) < 0)
         return errors_to_bus(&e, error);
-    r = new_import(manager, m, archive, &j, error);
+    r = new_import(manager, uid, archive, queue ? &wait : NULL, &j, error);
     if (r < 0)
         return r;
     j->imports_backup = true;
-    return job_begin(j, m, false, error);
+    return job_begin(j, m, wait, error);
 }
 
 static int check_library(const struct manager *m, uint64_t bytes, struct error *e)

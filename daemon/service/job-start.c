@@ -245,6 +245,25 @@ static int open_files(struct job *j, struct error *e)
     return 0;
 }
 
+/*
+ * The worker has the only descriptor that writes; ours is for linking the file in. A process that is being
+ * started holds copies of all of ours for a moment, and a file is believed only once nobody can write to it
+ * (second_reopen()).
+ */
+static int give_up_writing(struct job *j)
+{
+    char path[64];
+    if (j->fd_store < 0)
+        return 0;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", j->fd_store);
+    int reader = open(path, O_RDONLY | O_CLOEXEC);
+    if (reader < 0)
+        return -errno;
+    close_fd(j->fd_store);
+    j->fd_store = reader;
+    return 0;
+}
+
 int job_start_worker(struct job *j, struct error *e)
 {
     if (j->firmware_id[0] && !find_firmware(j))
@@ -257,6 +276,8 @@ int job_start_worker(struct job *j, struct error *e)
     struct order order = {.result = 0};
     order.result = link_add(&order.message, KEY_JOB, j->kind);
     orders[j->job_kind](j, &order);
+    if (order.result == 0)
+        order.result = give_up_writing(j);
     if (order.result < 0) {
         link_message_done(&order.message);
         return error_set(e, ERROR_FAILED, "The worker of this %s cannot be told what to do: %s.", j->kind,

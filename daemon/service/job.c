@@ -25,49 +25,6 @@ bool job_finished(const struct job *j)
     return j->job_state == JOB_FINISHED;
 }
 
-static bool reads_archives(enum job_kind kind)
-{
-    return kind == JOB_IMPORT || kind == JOB_VERIFY;
-}
-
-static int check_limits(const struct manager *m, enum job_kind kind, uid_t owner, sd_bus_error *error)
-{
-    /* A worker that its archive does not let die is still one. */
-    unsigned all = 0, own = 0, own_imports = process_count_ghosts(&owner), readers = 0;
-    for (const struct job *j = m->jobs; j; j = j->next) {
-        if (job_finished(j))
-            continue;
-        all++;
-        own += j->owner_uid == owner;
-        own_imports += j->owner_uid == owner && j->job_kind == JOB_IMPORT;
-        readers += reads_archives(j->job_kind);
-    }
-    const struct config *c = &m->config;
-    if (own >= c->jobs_per_uid)
-        return errors_set(error, ERROR_LIMIT_EXCEEDED,
-                          "User %u has %u unfinished jobs; at most %u are allowed.", owner, own,
-                          c->jobs_per_uid);
-    if (kind == JOB_IMPORT && process_count_ghosts(NULL) >= JOB_GHOSTS_MAX)
-        return errors_set(
-            error, ERROR_LIMIT_EXCEEDED,
-            "%u workers of earlier imports cannot be ended, because the files that they read do "
-            "not answer.",
-            process_count_ghosts(NULL));
-    if (kind == JOB_IMPORT && own_imports >= c->imports_per_uid)
-        return errors_set(error, ERROR_LIMIT_EXCEEDED,
-                          "User %u has %u imports running; at most %u are allowed.", owner, own_imports,
-                          c->imports_per_uid);
-    if (all >= c->jobs_max)
-        return errors_set(error, ERROR_LIMIT_EXCEEDED,
-                          "There are %u unfinished jobs; at most %u are allowed.", all, c->jobs_max);
-    if (reads_archives(kind) && readers >= c->import_workers_max)
-        return errors_set(error, ERROR_LIMIT_EXCEEDED,
-                          "%u packages and backups are being imported or verified; at most %u are at once. "
-                          "Try again later.",
-                          readers, c->import_workers_max);
-    return 0;
-}
-
 struct job *job_alloc(struct manager *m, enum job_kind kind, uid_t owner)
 {
     struct job *j = calloc(1, sizeof(*j));
@@ -97,9 +54,15 @@ struct job *job_alloc(struct manager *m, enum job_kind kind, uid_t owner)
 
 int job_new(struct manager *m, enum job_kind kind, uid_t owner, struct job **ret, sd_bus_error *error)
 {
+    return job_new_waiting(m, kind, owner, NULL, ret, error);
+}
+
+int job_new_waiting(struct manager *m, enum job_kind kind, uid_t owner, bool *wait, struct job **ret,
+                    sd_bus_error *error)
+{
     int r = manager_check_running(m, error);
     if (r == 0)
-        r = check_limits(m, kind, owner, error);
+        r = job_check_limits(m, kind, owner, wait, error);
     if (r < 0)
         return r;
     struct job *j = job_alloc(m, kind, owner);
@@ -274,7 +237,7 @@ int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *err
         job_free(j);
         return allowed;
     }
-    if (m && m->job && queue)
+    if (queue && (!m || m->job))
         return enqueue(j, call, error);
     if (m && m->job) {
         int r = errors_set(error, ERROR_MODEM_BUSY, "%s is busy with %s; use queue=true to wait for its end.",
@@ -398,7 +361,8 @@ void job_stop(struct job *j)
 void job_dequeue(struct job *j)
 {
     struct error e = {0};
-    modem_set_job(j->modem, j);
+    if (j->modem)
+        modem_set_job(j->modem, j);
     if (start(j, &e) < 0) {
         job_fail(j, &e);
         job_finish(j);

@@ -14,8 +14,9 @@
  *                                   '------------> FINISHED <----------'
  *
  * job.c: the life above. job-end.c: its end. job-link.c: what its worker says. job-start.c: what its worker
- * is given. job-stall.c: one that says nothing. job-backup.c: what it saved. job-bus.c: org.qdld1.Job.
- * job-record.c: record, log and journal on disk; jobs of earlier runs; lingering.
+ * is given. job-limits.c: how many there may be. job-stall.c: one that says nothing. job-backup.c: what it
+ * saved. job-bus.c: org.qdld1.Job. job-record.c: record, log and journal on disk; jobs of earlier runs;
+ * lingering.
  */
 
 #include <sys/types.h>
@@ -76,6 +77,10 @@ struct job {
     bool imports_backup;  /* an import is of a package otherwise */
     bool reset;
     int fd_archive;
+    struct job_archive { /* which file that is, of a regular one (inode not 0) */
+        uint64_t device, inode, size;
+        struct timespec modified, changed;
+    } archive;
 
     /* what runs */
     struct process *process;
@@ -123,13 +128,17 @@ struct job {
 /* ---- job.c ---- */
 /* Not on the bus yet, but counted. LimitExceeded, Interrupted (the service stops). */
 int job_new(struct manager *m, enum job_kind kind, uid_t owner, struct job **ret, sd_bus_error *error);
+/* The same; wait: what is beyond the number of imports at once is no error but *wait, for job_begin(). */
+int job_new_waiting(struct manager *m, enum job_kind kind, uid_t owner, bool *wait, struct job **ret,
+                    sd_bus_error *error);
 /* The same without the limits, for jobs of earlier runs; NULL without memory. */
 struct job *job_alloc(struct manager *m, enum job_kind kind, uid_t owner);
 /* Prepares the object of a job that has its number. */
 int job_init_object(struct job *j);
 /*
- * Starts the pre-flight, or queues; `call` is answered when it is over. Takes the job: with an error it is
- * freed, otherwise it frees itself. Returns what a method handler returns.
+ * Starts the pre-flight, or queues (if the modem is busy; a job without one always); `call` is answered when
+ * it is over. Takes the job: with an error it is freed, otherwise it frees itself. Returns what a method
+ * handler returns.
  */
 int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *error);
 /* The worker told READY=1. */
@@ -153,6 +162,12 @@ struct job *job_find_path(struct manager *m, const char *path);
 bool job_finished(const struct job *j);
 /* "flash 17", for logs. Static buffer. */
 const char *job_title(const struct job *j);
+
+/* ---- job-limits.c ---- */
+int job_check_limits(const struct manager *m, enum job_kind kind, uid_t owner, bool *wait,
+                     sd_bus_error *error);
+/* Imports that waited for the end of another one and need not any more. */
+void job_start_waiting(struct manager *m);
 
 /* ---- job-end.c ---- */
 /* The worker broke the rules: it is killed, the job fails with this text. */

@@ -192,6 +192,8 @@ static void leave_bus(struct manager *m)
 static int on_update(sd_event_source *source _unused_, void *userdata)
 {
     struct manager *m = userdata;
+    if (!m->stopping)
+        job_start_waiting(m);
     bool busy = is_busy(m);
     modem_free_unneeded(m);
     object_set_bool(&m->object, "Busy", &m->busy, busy);

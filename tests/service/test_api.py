@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """org.qdld1 as clients see it: what is there, what is refused, and how."""
 
+import contextlib
 import json
 import os
 import re
@@ -476,20 +477,75 @@ def test_limit_of_all_jobs_and_many_calls(new_service, forge, plug):
     assert accepted == 3 and len(service.workers()) == 1
 
 
+def another(archive, n):
+    """A file of its own."""
+    path = archive.with_name(f"archive-{n}")
+    path.write_bytes(b"content %d" % n)
+    return path
+
+
 def test_limit_of_imports(new_service, forge, archive):
     service = new_service().start(worker=forge(LASTING), config="[Limits]\nImportWorkersMax=3\nImportsPerUser=2\n")
-    service.import_file(archive)
-    service.import_file(archive)
+    for n in range(2):
+        service.import_file(another(archive, n))
     with Refused("LimitExceeded") as e:
         service.import_file(archive)
-    assert "2" in e.message
+    assert "2" in e.message and "queue=true" in e.message
 
 
 def test_limit_of_import_workers(new_service, forge, archive):
     service = new_service().start(worker=forge(LASTING), config="[Limits]\nImportWorkersMax=1\n")
     service.import_file(archive)
     with Refused("LimitExceeded"):
+        service.import_file(another(archive, 1))
+
+
+def test_imports_wait_for_their_turn(new_service, forge, archive):
+    service = new_service().start(worker=forge(LASTING))
+    jobs = [service.import_file(another(archive, n), queue=True) for n in range(8)]
+    assert len(service.workers()) == 2
+    assert [str(service.get(j, JOB, "State")) for j in jobs] == ["running"] * 2 + ["queued"] * 6
+    with Refused("LimitExceeded") as e:  # the other limits hold
+        service.import_file(archive, queue=True)
+    assert "8 unfinished jobs" in e.message
+    service.call(jobs[3], JOB, "Cancel", service.no_options())
+    assert service.get(jobs[3], JOB, "Result") == "cancelled"
+    for job in jobs[:2]:
+        service.call(job, JOB, "Cancel", service.no_options())
+        service.wait_job(job)
+    for job in (jobs[2], jobs[4]):
+        wait_until(lambda: service.get(job, JOB, "State") == "running")
+    assert len(service.workers()) == 2 and service.get(jobs[5], JOB, "State") == "queued"
+    service.restart(worker=forge(LASTING))
+    assert {str(service.get(j, JOB, "Result")) for j in jobs[4:]} == {"interrupted"}
+
+
+def test_a_waiting_backup_has_its_turn(new_service, forge, archive):
+    service = new_service().start(worker=forge(LASTING), config="[Limits]\nImportsPerUser=1\n")
+    first = service.import_file(archive)
+    with Refused("LimitExceeded"):
+        service.import_backup(archive)
+    second = service.import_backup(archive, queue=True)
+    assert service.get(second, JOB, "State") == "queued"
+    service.call(first, JOB, "Cancel", service.no_options())
+    wait_until(lambda: service.get(second, JOB, "State") == "running")
+
+
+def test_a_file_is_imported_once_at_a_time(new_service, forge, archive):
+    service = new_service().start(worker=forge(LASTING))
+    job = service.import_file(archive)
+    assert service.import_file(archive) == job and service.import_file(archive, sha256="") == job
+    assert len(service.workers()) == 1
+    # Not for another label, another expectation, or another content.
+    assert service.import_file(archive, label="other") != job
+    with Refused("LimitExceeded"):
+        service.import_file(archive, sha256="ab" * 32)
+    os.utime(archive, ns=(1, 1))
+    with Refused("LimitExceeded"):
         service.import_file(archive)
+    service.call(job, JOB, "Cancel", service.no_options())
+    assert service.wait_job(job) == "cancelled"
+    assert service.import_file(archive) != job
 
 
 def test_jobs_linger_and_numbers_are_never_used_again(new_service, forge, archive):
@@ -707,39 +763,61 @@ def test_without_polkit_only_free_methods_for_others(lasting, archive, plug, bus
     assert lasting.get(job, JOB, "State") == "running"
 
 
+@contextlib.contextmanager
+def polkit_allows(service, address, *actions):
+    mock = subprocess.Popen(["/usr/bin/python3", "-m", "dbusmock", "--system", "--template", "polkitd"],
+                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=address), stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: service.bus.name_has_owner("org.freedesktop.PolicyKit1"))
+        policy = service.bus.get_object("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority")
+        policy.SetAllowed(dbus.Array(actions, signature="s"), dbus_interface="org.freedesktop.DBus.Mock")
+        yield
+    finally:
+        mock.terminate()
+        mock.wait(PATIENCE)
+
+
+def import_as_nobody(address, archive, label):
+    """The path of the job, as nobody is told it."""
+    archive.chmod(0o644)
+    script = ("import dbus, dbus.bus, sys\n"
+              f"bus = dbus.bus.BusConnection({address!r})\n"
+              "o = bus.get_object('org.qdld1', '/org/qdld1', introspect=False)\n"
+              f"print(o.ImportFirmware(dbus.types.UnixFd(0), {label!r}, dbus.Dictionary({{}}, signature='sv'),"
+              " dbus_interface='org.qdld1.Manager'))\n")
+    with open(archive) as f:
+        result = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script],
+                                stdin=f, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
 @needs_root
 def test_polkit_is_asked_and_the_call_goes_on(new_service, forge, plug, archive, bus_address):
     """The answer comes later: the same call, descriptor included, is taken up again."""
     service = new_service().start(worker=forge(HONEST))
-    mock = subprocess.Popen(["/usr/bin/python3", "-m", "dbusmock", "--system", "--template", "polkitd"],
-                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=bus_address), stdout=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: service.bus.name_has_owner("org.freedesktop.PolicyKit1"))
-        policy = service.bus.get_object("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority")
-        policy.SetAllowed(dbus.Array(["org.qdld1.import"], signature="s"), dbus_interface="org.freedesktop.DBus.Mock")
+    with polkit_allows(service, bus_address, "org.qdld1.import"):
         plug(service)
         denied = as_nobody(bus_address, "call", "org.qdld1", service.modem(), MODEM, "Identify", "a{sv}", "0")
         assert "Access denied" in denied.stderr
-        archive.chmod(0o644)
-        script = ("import dbus, dbus.bus, sys\n"
-                  "f = open('/proc/self/fd/0', 'rb')\n"
-                  f"bus = dbus.bus.BusConnection({bus_address!r})\n"
-                  "o = bus.get_object('org.qdld1', '/org/qdld1', introspect=False)\n"
-                  "print(o.ImportFirmware(dbus.types.UnixFd(f.fileno()), 'mine', dbus.Dictionary({}, signature='sv'),"
-                  " dbus_interface='org.qdld1.Manager'))\n")
-        with open(archive) as f:
-            result = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script],
-                                    stdin=f, capture_output=True, text=True)
-        job = result.stdout.strip()
-        assert service.wait_job(job) == "done", result.stderr
+        job = import_as_nobody(bus_address, archive, "mine")
+        assert service.wait_job(job) == "done"
         assert service.get(job, JOB, "OwnerUid") == 65534
         firmware = service.get(job, JOB, "Object")
         assert service.get(firmware, FIRMWARE, "OwnerUid") == 65534 and service.get(firmware, FIRMWARE, "Label") == "mine"
         # The owner's own job is free, without polkit's word.
         assert as_nobody(bus_address, "call", "org.qdld1", job, JOB, "Release", "a{sv}", "0").returncode == 0
-    finally:
-        mock.terminate()
-        mock.wait(PATIENCE)
+
+
+@needs_root
+def test_an_import_of_somebody_else_is_not_shared(new_service, forge, archive, bus_address):
+    """What the owner of a file answers may differ from reader to reader."""
+    service = new_service().start(worker=forge(LASTING))
+    job = service.import_file(archive, label="the same")
+    with polkit_allows(service, bus_address, "org.qdld1.import"):
+        archive.chmod(0o644)
+        other = import_as_nobody(bus_address, archive, "the same")
+    assert other != job and service.get(other, JOB, "OwnerUid") == 65534 and len(service.workers()) == 2
 
 
 # ---- life of the service ----

@@ -166,7 +166,7 @@ def test_status_names_every_running_job(systemd, start, archive, plug, tmp_path)
         assert systemd.hear("STATUS=identify 1 on the modem at 1-1.2: program 0 %")
         f.write("PROGRESS=437000\n")
         assert systemd.hear("STATUS=identify 1 on the modem at 1-1.2: program 43 %")
-        second = service.import_file(archive)
+        second = service.import_file(archive, "second")
         assert systemd.hear("import 2") == "STATUS=identify 1 on the modem at 1-1.2: program 43 %; import 2: running 0 %"
     for j in (job, second):
         service.call(j, JOB, "Cancel", options())
@@ -215,7 +215,7 @@ def test_reload_waits_for_the_job_and_takes_new_ones(systemd, start, archive):
     first = service.import_file(archive)
     reload(service)
     assert systemd.hear("starts anew") == "STATUS=import 1: running 0 %; starts anew when idle"
-    second = service.import_file(archive)
+    second = service.import_file(archive, "second")
     service.call(first, JOB, "Cancel", options())
     assert service.wait_job(first) == "cancelled"
     # Not while the second one runs.

@@ -170,6 +170,23 @@ def job_path(number):
 
 # ---- the whole way, with the real worker ----
 
+@pytest.mark.parametrize("form", ["zip", "directory"])
+def test_a_shelf_of_modems_is_flashed_from_a_path(service, new_modem, make_package, bus_address, tmp_path, form):
+    """One command for each, all at once: more than a user may import at a time."""
+    path = make_package("--small", ending=".zip" if form == "zip" else ".tar")
+    if form == "directory":
+        subprocess.run(["tar", "-xf", path, "-C", tmp_path], check=True)
+        path = tmp_path / VERSION
+    for i in range(8):
+        new_modem(service, f"port=virtual-usb-0:{i}", f"kernel=1-{i}", f"serial=0000000{i + 1}", name=f"modem{i}")
+    wait_until(lambda: len(service.paths(MODEM)) == 8)
+    commands = [subprocess.Popen([BUILD / "qdlctl", "flash", f"1-{i}", path, LABEL_SAYS], env=settings(bus_address), stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for i in range(8)]
+    said = [c.communicate(timeout=4 * PATIENCE)[0] for c in commands]
+    assert [c.returncode for c in commands] == [OK] * 8, [s for c, s in zip(commands, said) if c.returncode]
+    assert len(service.paths(FIRMWARE)) == 1 and all("(flash) is done" in s for s in said)
+
+
 def test_a_package_and_a_modem_from_list_to_flash(service, new_modem, make_package, qdlctl):
     package = make_package("--size", "4M", ending=".zip")
     assert "library is empty" in qdlctl("firmware").out and "No job" in qdlctl("jobs").out

@@ -114,6 +114,6 @@ hear()
 """), config="[Limits]\nLibrarySizeMax=1M\n")
     first = service.import_file(archive)
     wait_until(lambda: service.get(first, JOB, "BytesDone") > 0)
-    second = service.import_file(archive)
+    second = service.import_file(archive, "second")
     assert service.wait_job(second) == "failed" and service.get(second, JOB, "ErrorName") == error("NoSpace")
     assert service.get(first, JOB, "State") == "running"
