@@ -205,6 +205,7 @@ check:
 	+$(MAKE) -s check-san
 	+$(MAKE) -s check-service
 	+$(MAKE) -s check-rules
+	+$(MAKE) -s check-faults
 	+$(MAKE) -s fuzz SECONDS=3
 	+$(MAKE) -s check-system
 

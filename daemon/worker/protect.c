@@ -193,7 +193,8 @@ static int await_answer(struct protect *p, struct error *e)
     bool critical = w->critical;
     usec_t deadline = deadline_in(answer_time);
     w->critical = p->locked;
-    int r = answered(w) ? -EALREADY : 0;
+    /* What came during the last read wakes nobody any more. */
+    int r = wake_on_answer(w);
     while (r == 0)
         r = transport_wait(p->session->transport, w->link, wake_on_answer, w, deadline);
     int asked = worker_check(w, e);

@@ -406,21 +406,33 @@ def bad_blocks():
     return points
 
 
+def one_of_a_kind(transfers):
+    """Of raw data that come in a row the first two, the middle and the last, and no logs."""
+    kept, row = [], []
+    for transfer in [*transfers, None]:
+        if transfer and transfer[2] == "raw":
+            row.append(transfer)
+            continue
+        kept += [row[i] for i in sorted({0, 1, len(row) // 2, len(row) - 1}) if i < len(row)] if row else []
+        row = []
+        kept += [transfer] if transfer and transfer[2] != "log" else []
+    return kept
+
+
 def enumerate_points(trace, trace_with_bad):
     """class -> points"""
     commands = list(trace.commands())
     every = ["command:%d" % n for n, _, _ in commands]
     done = ["done:%d" % n for n, _, _ in commands]
     out = list(trace.transfers("out"))
-    inward = list(trace.transfers("in"))
+    inward = one_of_a_kind(trace.transfers("in"))
     # Of a document half arrives; nothing of it is the transfer before, all of it is the command. Of raw data more places.
     broken = ["out:%d+%d" % (n, k) for n, length, what in out
               for k in (sorted({0, length // 2, max(length - 1, 0)}) if what == "raw" else [length // 2])]
     sahara = ["out:%d" % n for n, _, what in out if what in ("sahara", "raw")]
-    # Logs are told apart by their command, a ZLP by what follows it; everything else is broken off in its middle.
     hello = ["in:%d" % n for n, _, what in inward if what == "sahara"]
-    answers = ["in:%d+%d" % (n, length // 2) for n, length, what in inward if what != "log" and length]
-    whole = ["in:%d" % n for n, _, what in inward if what != "log"]
+    some = ["in:%d" % n for n, _, _ in inward]
+    answers = some + ["in:%d+%d" % (n, length // 2) for n, length, _ in inward if length]
     changes = ["done:%d" % n for n, tag, _ in commands if tag in DESTRUCTIVE]
     bad_commands = list(trace_with_bad.commands())
     with_bad = ["command:%d" % n for n, _, _ in bad_commands]
@@ -429,13 +441,13 @@ def enumerate_points(trace, trace_with_bad):
     image = ["out:%d+%d" % (n, k) for n, length, what in out if what == "raw" and n > 40 for k in (0, length // 2)]
     return {
         "unplug": every + done + broken + answers,
-        "hang": every + changes + sahara,
+        "hang": every + changes + sahara + some,
         "nak": every + done + sahara,
         "garbage": every + done + sahara,
-        "kill": every + done + sahara + whole[:40],
+        "kill": every + done + sahara + some,
         "cancel": every + sahara,
         "stop": every + sahara,
-        "orphan": every + sahara,
+        "orphan": every + sahara + some,
         "replug": every + changes + image,
         "swap": ["command:%d" % n for n, _, _ in commands if n >= first] + changes + image,
         "bad": bad_blocks(),
