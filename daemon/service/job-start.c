@@ -117,6 +117,13 @@ static void order_loop(const struct modem *m, struct order *o)
         add_number(o, "loop-period-usec", m->loop_period);
 }
 
+/* One that runs its firmware is asked who it is and brought to 9008 first. */
+static void add_running(const struct job *j, struct order *o)
+{
+    add_option(o, "came-from-normal", strcmp(modem_kind(j->modem), "normal") == 0 ? "1" : "0");
+    add_option(o, "imei-key", j->manager->imei_key);
+}
+
 static void order_plan(struct job *j, struct order *o)
 {
     add_option(o, "firmware", j->firmware_id);
@@ -134,7 +141,7 @@ static void order_flash(struct job *j, struct order *o)
     order_loop(j->modem, o);
     add_number(o, "wait-device-usec", c->wait_device);
     add_number(o, "boot-usec", c->boot_timeout);
-    add_option(o, "came-from-normal", "0"); /* the service takes no modem from normal mode yet */
+    add_running(j, o);
     add_number(o, "created", realtime_usec());
     add_fd(o, "journal", duplicate(j->fd_journal));
     add_fd(o, "backup", duplicate(j->fd_store));
@@ -147,7 +154,7 @@ static void order_saving(struct job *j, struct order *o)
     add_option(o, "partitions", j->partitions);
     add_number(o, "created", realtime_usec());
     add_number(o, "wait-device-usec", j->manager->config.wait_device);
-    add_option(o, "came-from-normal", "0"); /* the service takes no modem from normal mode yet */
+    add_running(j, o);
     if (j->firmware_id[0])
         add_fd(o, "package", open_firmware(j));
     order_unit(j->modem, o);

@@ -205,7 +205,7 @@ int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *e
         r = modem_authorise(m, message, false, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = modem_check_mode(m, "save", error);
+    r = modem_check_mode(m, "save", true, error);
     if (r >= 0)
         r = check_room(m, strcmp(kind, "nand") == 0 ? chip_size(m) : BACKUP_CALIBRATION_SIZE, error);
     if (r >= 0)
@@ -290,7 +290,7 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
         return r < 0 ? r : 1;
     r = check_backup(m, b, &o, error);
     if (r >= 0)
-        r = modem_check_mode(m, "restore", error);
+        r = modem_check_mode(m, "restore", true, error);
     if (r >= 0)
         r = modem_check_space(m, false, error);
     if (r >= 0)

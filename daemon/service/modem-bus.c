@@ -134,18 +134,21 @@ int modem_new_job(struct modem *m, sd_bus_message *message, enum job_kind kind, 
     return -ENOMEM;
 }
 
-/* Emergency download mode, or absent for now: a looping modem is mostly away, and a job waits for its next
- * window. */
-int modem_check_mode(const struct modem *m, const char *what, sd_bus_error *error)
+/*
+ * Emergency download mode, or absent for now: a looping modem is mostly away, and a job waits for its next
+ * window. One that runs its firmware is brought there by the job, if that can.
+ */
+int modem_check_mode(const struct modem *m, const char *what, bool running, sd_bus_error *error)
 {
     const char *kind = modem_kind(m);
+    if (running && strcmp(kind, "normal") == 0)
+        return 0;
     if (strcmp(kind, "edl") == 0 || strcmp(kind, "crash-dump") == 0 || strcmp(kind, "absent") == 0)
         return 0;
-    return errors_set(
-        error, ERROR_WRONG_MODE,
-        "%s is in %s mode; to %s it, it must be in emergency download mode (05c6:9008), and this version "
-        "of qdld cannot bring it there.",
-        modem_title(m), kind, what);
+    return errors_set(error, ERROR_WRONG_MODE,
+                      "%s is in %s mode; to %s it, it must be in emergency download mode (05c6:9008)%s.",
+                      modem_title(m), kind, what,
+                      strcmp(kind, "normal") == 0 ? "; EnterEdl (\"qdlctl enter-edl\") brings it there" : "");
 }
 
 int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, bool force, const char *what,
@@ -170,7 +173,7 @@ static int method_identify(sd_bus_message *message, void *userdata, sd_bus_error
         r = modem_authorise(m, message, false, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = strcmp(modem_kind(m), "normal") == 0 ? 0 : modem_check_mode(m, "identify", error);
+    r = modem_check_mode(m, "identify", true, error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_IDENTIFY, &j, error);
     return r < 0 ? r : job_begin(j, message, queue, error);
@@ -217,7 +220,7 @@ static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind
     if (r <= 0)
         return r < 0 ? r : 1;
     if (kind == JOB_FLASH)
-        r = modem_check_mode(m, "flash", error);
+        r = modem_check_mode(m, "flash", true, error);
     if (r >= 0 && kind == JOB_FLASH)
         r = modem_check_space(m, *o->modem_version != '\0', error);
     if (r >= 0)
@@ -261,7 +264,7 @@ static int method_reset(sd_bus_message *message, void *userdata, sd_bus_error *e
     r = modem_authorise(m, message, normal && strcmp(modem_kind(m), "normal") != 0, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = modem_check_mode(m, "reset", error);
+    r = modem_check_mode(m, "reset", false, error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_RESET, &j, error);
     if (r < 0)

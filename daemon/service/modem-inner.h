@@ -12,7 +12,8 @@ int modem_read_allow(char *const *allow, char out[ALLOW_TEXT_SIZE], sd_bus_error
 /* what, name: of the other thing that the caller named, "firmware"; may be NULL. As manager_authorise(). */
 int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, bool force, const char *what,
                     const char *name, sd_bus_error *error);
-int modem_check_mode(const struct modem *m, const char *what, sd_bus_error *error);
+/* running: the job can take it from normal mode. WrongMode. */
+int modem_check_mode(const struct modem *m, const char *what, bool running, sd_bus_error *error);
 int modem_new_job(struct modem *m, sd_bus_message *message, enum job_kind kind, struct job **ret,
                   sd_bus_error *error);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "transport/transport.h"
+#include "worker/running.h"
 
 static const usec_t boot_time = 180 * USEC_PER_SEC; /* flash rule 10 */
 /* From the ACK to the end of the USB connection: programmers take up to 10 s of their own
@@ -84,6 +85,74 @@ int boot_wait(struct flash *f, const char **ret_result, struct error *e)
         error_hint(e, HINT_POWER_CYCLE);
         return r;
     }
+}
+
+/* ---- what it runs now ---- */
+
+/* Its DIAG may take a while to answer after the boot, and the first boot may reboot once more. */
+static const usec_t confirm_time = 60 * USEC_PER_SEC;
+static const usec_t hand_over_time = 20 * USEC_PER_SEC;
+
+static int ask(struct worker *w, struct running_identity *ret, struct error *e)
+{
+    struct running running = {.worker = w};
+    usec_t deadline = deadline_in(worker_option_u64(w, "confirm-usec", confirm_time));
+    for (;;) {
+        struct error own = {0};
+        int r = running_attach(&running, MIN_OF(deadline, deadline_in(hand_over_time)), &own);
+        bool given = running.transport || r != -ETIMEDOUT;
+        if (r == 0)
+            r = running_identify(&running, ret, &own);
+        running_detach(&running);
+        if (r == 0)
+            return 0;
+        if ((r != -ENODEV && r != -ETIMEDOUT) || !given || now_usec() >= deadline) {
+            *e = own;
+            return r;
+        }
+    }
+}
+
+/* Up to the sub-edition, which the firmware itself may not tell (rule 10). */
+static bool same_version(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "_");
+    return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
+}
+
+int boot_confirm(struct flash *f, const char **ret_result, struct error *e)
+{
+    struct worker *w = f->worker;
+    struct running_identity id;
+    struct error own = {0};
+    const char *name = f->package->version_known ? f->package->version.name : NULL;
+    int r = ask(w, &id, &own);
+    if (r == -ECANCELED || r == -EINTR)
+        return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
+                         "the flash is complete and verified and the modem has booted; its version was not "
+                         "compared");
+    if (r < 0) {
+        worker_log(w, "WARN: the modem does not tell what it runs: %s", own.message);
+        return 0;
+    }
+    worker_report(w, "version", "%s", id.version);
+    if (name && !same_version(name, id.version)) {
+        *ret_result = "wrong-version";
+        r = error_set(e, ERROR_WRONG_FIRMWARE,
+                      "the flash is complete and verified, but the modem runs %s and not %s", id.version,
+                      name);
+        error_hint(e, HINT_WRONG_FIRMWARE);
+        return r;
+    }
+    if (!id.factory_test)
+        return 0;
+    *ret_result = "no-calibration";
+    r = error_set(e, ERROR_CALIBRATION_AT_RISK,
+                  "the flash is complete and verified and the modem runs %s, but in factory test mode: its "
+                  "calibration is missing",
+                  id.version);
+    error_hint(e, HINT_RESTORE_BACKUP);
+    return r;
 }
 
 int boot_untouched(struct flash *f)

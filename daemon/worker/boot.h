@@ -13,6 +13,13 @@ int boot_reset(struct flash *f, struct error *e);
  */
 int boot_wait(struct flash *f, const char **ret_result, struct error *e);
 
+/*
+ * The modem is in normal mode: it is asked what it runs and whether it still has its calibration. *ret_result
+ * becomes "wrong-version" or "no-calibration", with an error; a modem that cannot be asked is reported as not
+ * confirmed and is no failure.
+ */
+int boot_confirm(struct flash *f, const char **ret_result, struct error *e);
+
 /* Flash rule 11: nothing was changed, so a modem that was taken from normal mode goes back there. 0 if it was
  * told to. */
 int boot_untouched(struct flash *f);

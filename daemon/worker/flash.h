@@ -9,6 +9,7 @@
 #include "firmware/plan.h"
 #include "worker/journal.h"
 #include "worker/protect.h"
+#include "worker/running.h"
 #include "worker/session.h"
 
 enum {
@@ -38,6 +39,7 @@ struct flash {
     struct plan *plan;
     struct plan_options options;
     struct mibib_table recorded;
+    struct running_identity told; /* by the modem, before it was taken from normal mode */
     char *programmer;
     size_t programmer_size;
     struct journal_key key;

@@ -361,8 +361,10 @@ static int finish(struct flash *f, struct job_outcome *o)
     /* A modem that boots changes its flash: nothing is continued from here. */
     if (f->journal.writable && journal_append(&f->journal, &finished, &ignored) < 0)
         worker_log(f->worker, "WARN: the journal could not be closed: %s", ignored.message);
-    if (f->options.reset)
-        return boot_wait(f, &o->result, &o->error);
+    if (f->options.reset) {
+        r = boot_wait(f, &o->result, &o->error);
+        return r < 0 ? r : boot_confirm(f, &o->result, &o->error);
+    }
     worker_state(f->worker, false, true);
     hold(f, o);
     return 0;
@@ -404,6 +406,28 @@ static void give_up(struct flash *f, struct job_outcome *o)
         hold(f, o);
 }
 
+/* ---- from normal mode ---- */
+
+/*
+ * It tells what it runs: that counts more than what was remembered, and gate 1 is asked again with it. Only a
+ * package that passes brings the modem to 9008.
+ */
+static int on_running(void *userdata, struct running *r, const struct running_identity *id, struct error *e)
+{
+    struct flash *f = userdata;
+    struct plan *plan = NULL;
+    f->told = *id;
+    f->options.known_version = f->told.version;
+    f->options.known_confirmed = true;
+    int q = plan_new(f->package, &f->options, &plan, e);
+    if (q < 0)
+        return q;
+    plan_free(f->plan);
+    f->plan = plan;
+    q = make_key(f, e);
+    return q < 0 ? q : worker_check(r->worker, e);
+}
+
 int job_flash(struct worker *w, struct job_outcome *o)
 {
     _cleanup_(flash_done) struct flash f = {.worker = w,
@@ -412,7 +436,10 @@ int job_flash(struct worker *w, struct job_outcome *o)
     if (r < 0)
         return r;
     worker_ready(w);
-    r = flash_modem(&f, &o->error);
+    if (running_comes_first(w))
+        r = running_take(w, on_running, &f, &o->error);
+    if (r == 0)
+        r = flash_modem(&f, &o->error);
     report_flash(&f);
     if (r < 0)
         give_up(&f, o);

@@ -21,19 +21,25 @@ static int explain(int r, const char *doing, struct error *e)
     return r;
 }
 
-int running_attach(struct running *r, usec_t deadline, struct error *e)
+/* In normal mode; or, with edl, in either. */
+static int await_device(struct worker *w, bool edl, usec_t deadline, struct error *e)
 {
-    struct worker *w = r->worker;
     if (w->fd_device < 0) {
         worker_phase(w, "wait-device", NULL);
         worker_tell(w, KEY_WAIT_DEVICE, "diag");
+        if (edl)
+            worker_tell(w, KEY_WAIT_DEVICE, "edl");
     }
-    int q = worker_wait_device(w, deadline, e);
-    if (q == -ETIMEDOUT)
-        return error_set(e, ERROR_TIMEOUT, "the modem was not there in normal mode within the time allowed");
-    if (q < 0)
-        return q;
-    q = transport_open(steal_fd(&w->fd_device), TRANSPORT_DIAG, &r->transport, e);
+    int r = worker_wait_device(w, deadline, e);
+    return r != -ETIMEDOUT ? r
+                           : error_set(e, ERROR_TIMEOUT,
+                                       "the modem was not there in normal mode within the time allowed");
+}
+
+static int open_device(struct running *r, struct error *e)
+{
+    struct worker *w = r->worker;
+    int q = transport_open(steal_fd(&w->fd_device), TRANSPORT_DIAG, &r->transport, e);
     if (q < 0)
         return explain(q, "opening the modem's DIAG interface", e);
     transport_set_waker(r->transport, w->link, worker_wake, w);
@@ -44,6 +50,12 @@ int running_attach(struct running *r, usec_t deadline, struct error *e)
         return explain(q, "opening DIAG", e);
     }
     return 0;
+}
+
+int running_attach(struct running *r, usec_t deadline, struct error *e)
+{
+    int q = await_device(r->worker, false, deadline, e);
+    return q < 0 ? q : open_device(r, e);
 }
 
 void running_detach(struct running *r)
@@ -187,4 +199,37 @@ int running_enter_edl(struct running *r, struct error *e)
             "mode (%s)",
             own.message);
     return explain(q, "bringing the modem to emergency download mode", e);
+}
+
+/* ---- a job that begins in normal mode ---- */
+
+static const usec_t wait_device = 120 * USEC_PER_SEC;
+
+bool running_comes_first(const struct worker *w)
+{
+    return worker_option_u64(w, "came-from-normal", 0) == 1;
+}
+
+int running_take(struct worker *w, running_visit visit, void *userdata, struct error *e)
+{
+    struct running running = {.worker = w};
+    struct running_identity id;
+    usec_t deadline = deadline_in(worker_option_u64(w, "wait-device-usec", wait_device));
+    int r = await_device(w, true, deadline, e);
+    if (r < 0)
+        return r;
+    /* It went there by itself meanwhile: what follows finds it waiting. */
+    if (strcmp(w->vid, "05c6") == 0 && strcmp(w->pid, "9008") == 0)
+        return 0;
+    r = open_device(&running, e);
+    if (r == 0)
+        r = running_identify(&running, &id, e);
+    if (r == 0)
+        worker_log(w, "the modem runs %s%s", id.version, id.factory_test ? ", in factory test mode" : "");
+    if (r == 0 && visit)
+        r = visit(userdata, &running, &id, e);
+    if (r == 0)
+        r = running_enter_edl(&running, e);
+    running_detach(&running);
+    return r;
 }

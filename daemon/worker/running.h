@@ -42,6 +42,19 @@ int running_imei_hash(const struct worker *w, const char *imei, char ret[SHA256_
 void running_mask_imei(const char *imei, char ret[DIAG_IMEI_DIGITS + 1]);
 
 /*
+ * True if the job's modem ran its firmware when the job was ordered (option came-from-normal): it is brought
+ * to 9008 first.
+ */
+bool running_comes_first(const struct worker *w);
+/*
+ * All of it: attach, identify, what `visit` (may be NULL) wants of it while it runs, and on to 9008. With an
+ * error before it left it is where it was.
+ */
+typedef int (*running_visit)(void *userdata, struct running *r, const struct running_identity *id,
+                             struct error *e);
+int running_take(struct worker *w, running_visit visit, void *userdata, struct error *e);
+
+/*
  * Tells it to restart in 9008 and waits until it has left the bus, or 20 s: Timeout, and it is where it was.
  * It is detached in any case.
  */

@@ -6,6 +6,7 @@
 
 #include "firmware/package.h"
 #include "worker/boot.h"
+#include "worker/running.h"
 
 enum { IN_VAIN_MAX = 8 /* pieces are halved meanwhile */ };
 
@@ -66,6 +67,9 @@ static int lost_too_often(struct error *e)
 int visits_run(struct visits *v, struct error *e)
 {
     struct worker *w = v->session->worker;
+    int first = running_comes_first(w) ? running_take(w, NULL, NULL, e) : 0;
+    if (first < 0)
+        return first;
     unsigned in_vain = 0;
     for (bool again = false;;) {
         struct detect_result found;

@@ -257,6 +257,9 @@ class Job:
         if "edl" in self.waits and m.in_edl:
             self.waits.clear()
             self.send(["DEVICE=1"] + ids, [m.connection.fileno()])
+        elif "diag" in self.waits and m.normal:
+            self.waits.clear()
+            self.send(["DEVICE=1"] + ids, [m.connection.fileno()])
         elif "normal" in self.waits and m.normal:
             self.waits.clear()
             self.send(["APPEARED=normal"] + ids)

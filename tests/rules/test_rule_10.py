@@ -11,12 +11,37 @@ def test_comes_back(bench):
     bench.start()
     job = bench.flash()
     bench.assert_done(job)
-    assert job.phases[-1] == "wait-normal"
+    assert "wait-normal" in job.phases and job.phases[-1] == "identify"
+    assert job.report["version"].split("_")[0] == VERSION, job.report
+
+
+def test_other_version(bench):
+    """It came back and says that it runs something else: no success, whatever was verified."""
+    bench.start("boots=other-version")
+    job = bench.flash()
+    assert job.result == "wrong-version", job.words
+    bench.assert_error(job, "WrongFirmware", "complete and verified", VERSION, "R99A99", hint="wrong-firmware")
+
+
+def test_no_calibration(bench):
+    """It came back with the right version, in factory test mode."""
+    bench.start("calibration=erased")
+    job = bench.flash(imei_key="00" * 32)
+    assert job.result == "no-calibration", job.words
+    bench.assert_error(job, "CalibrationAtRisk", "complete and verified", "factory test mode", hint="restore-backup")
+    assert job.report["version"].split("_")[0] == VERSION
+
+
+def test_does_not_tell(bench):
+    """A modem whose DIAG says nothing is no failure; that nobody asked it is said."""
+    bench.start("fault=hang@diag:1")
+    job = bench.flash(confirm_usec=1)
+    bench.assert_done(job)
     assert "not confirmed" in job.report["version"] and VERSION in job.report["version"], job.report
 
 
 @pytest.mark.parametrize("settings", [("port_normal=virtual-usb-1:4.1", "kernel_normal=2-4.1"), ("product=Qualcomm HS-USB",),
-                                      ("reboot_ms=300",), ("boots=once-more",), ("boots=other-version",), ("max_packet_normal=1024",)])
+                                      ("reboot_ms=300",), ("boots=once-more",), ("max_packet_normal=1024",)])
 def test_comes_back_in_another_way(bench, settings):
     """At another port, with another name, late, or after one more reboot."""
     bench.start(*settings)

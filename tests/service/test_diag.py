@@ -112,3 +112,63 @@ def test_enter_edl(running):
     with Refused("WrongMode") as e:
         service.call(modem, MODEM, "EnterEdl", service.no_options())
     assert "already" in e.message
+
+
+# ---- from a running state in one command ----
+
+@pytest.fixture
+def with_firmware(running, make_package):
+    """with_firmware(package arguments, settings...) -> service, modem, firmware: a modem of 2048 blocks in normal mode."""
+    def make(*settings, package=("--small",), version="RM502QGLAAR05A04M4G_01.001.01.001", **options):
+        service, modem = running(*settings, **{"blocks": 2048, **options})
+        archive = make_package(*package, "--version", version, name=version)
+        job = service.import_file(archive)
+        assert service.wait_job(job) == "done", service.get(job, JOB, "ErrorMessage")
+        return service, modem, dbus.ObjectPath(service.get(job, JOB, "Object"))
+    return make
+
+
+def flash(service, modem, firmware, **options):
+    job = service.call(modem, MODEM, "Flash", firmware, dbus.Dictionary(options, signature="sv"))
+    return job, service.wait_job(job)
+
+
+def test_flash_of_a_running_modem(with_firmware):
+    service, modem, firmware = with_firmware()
+    job, result = flash(service, modem, firmware)
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job))
+    # The version is the modem's own word now.
+    assert service.get(job, JOB, "Report")["version"] == "RM502QGLAAR05A04M4G_01.001.01.001"
+    facts = service.all(modem, MODEM)
+    assert facts["Mode"] == "normal" and facts["FirmwareVersion"].startswith("RM502QGLAAR05A04M4G") and facts["Confirmed"]
+    # Its calibration is what it was.
+    assert not facts["FactoryTestMode"]
+    assert run(service, modem, "Identify")[1] == "done"
+    assert service.get(modem, MODEM, "Imei") == MASKED
+
+
+def test_a_running_modem_stays_where_it_is_for_a_wrong_package(with_firmware):
+    service, modem, firmware = with_firmware(version="RM502QGLAAR11A04M4G_01.001.01.001")
+    job, result = flash(service, modem, firmware)
+    assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("WrongFirmware")
+    assert VERSION in service.get(job, JOB, "ErrorMessage")
+    assert service.get(modem, MODEM, "Mode") == "normal" and "4b650100" not in trace(service) and "plug 05c6" not in trace(service)
+    # Known from now on: the call itself is refused.
+    with Refused("WrongFirmware"):
+        flash(service, modem, firmware)
+
+
+def test_a_failure_before_the_first_erase_brings_it_back(with_firmware):
+    """Flash rule 11."""
+    service, modem, firmware = with_firmware("vendor=refuse", package=("--small", "--vendor-tag"))
+    job, result = flash(service, modem, firmware)
+    assert result == "failed", service.log(job)
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+    assert "plug 05c6:9008" in trace(service)
+
+
+def test_backup_of_a_running_modem(with_firmware):
+    service, modem, _ = with_firmware(blocks=512)
+    job, result = run(service, modem, "Backup", kind="calibration")
+    assert result == "done", service.get(job, JOB, "ErrorMessage")
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
