@@ -397,6 +397,47 @@ static int check_everything(struct package *p, const char *name_hint)
     return 0;
 }
 
+/* Only what says which of its files is the programmer. */
+static int find_programmer(struct package *p)
+{
+    char base[PACKAGE_PATH_MAX] = "";
+    struct contents contents = {0};
+    int r = read_contents(p, &contents);
+    if (r == 0)
+        r = read_rawprogram(p, base, sizeof(base));
+    return r == 0 && p->rawprogram ? programmer_choose(p, base, contents.chipid) : r;
+}
+
+int package_load_programmer(int fd, char **ret, size_t *ret_size, struct error *e)
+{
+    _cleanup_(package_freep) struct package *p = calloc(1, sizeof(*p));
+    _cleanup_free_ char *data = NULL;
+    uint8_t found[SHA256_SIZE];
+    size_t size = 0;
+    if (!p)
+        return error_set(e, ERROR_FAILED, "Out of memory");
+    int r = archive_read_index(fd, p, e);
+    if (r < 0)
+        return r;
+    r = find_programmer(p);
+    if (r < 0)
+        return error_set(e, ERROR_FIRMWARE_INVALID, "The stored package cannot be read: %s", strerror(-r));
+    if (!p->programmer)
+        return error_set(e, ERROR_FIRMWARE_INVALID, "The package has no programmer");
+    r = package_load(p, p->programmer, PROGRAMMER_SIZE_MAX, &data, &size);
+    if (r == 0)
+        r = digest_sha256(data, size, found);
+    if (r < 0)
+        return error_set(e, ERROR_FIRMWARE_INVALID, "The programmer %s cannot be read: %s",
+                         p->programmer->path, strerror(-r));
+    if (memcmp(found, p->programmer->sha256, SHA256_SIZE) != 0)
+        return error_set(e, ERROR_DIGEST_MISMATCH, "%s in the library is not what was imported",
+                         p->programmer->path);
+    *ret = steal_ptr(data);
+    *ret_size = size;
+    return 0;
+}
+
 int package_open(int fd, const char *name_hint, struct package **ret, struct error *e)
 {
     _cleanup_(package_freep) struct package *p = calloc(1, sizeof(*p));

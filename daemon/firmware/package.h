@@ -95,6 +95,11 @@ struct package {
  * directory, may be NULL. fd stays the caller's.
  */
 int package_open(int fd, const char *name_hint, struct package **ret, struct error *e);
+/*
+ * The programmer of a stored package alone, malloc'ed, checked against the digest of its import: for a catch,
+ * which has to be ready in a moment and writes nothing. Nothing else of the package is read or judged.
+ */
+int package_load_programmer(int fd, char **ret, size_t *ret_size, struct error *e);
 struct package *package_free(struct package *p);
 DEFINE_CLEANUP(struct package *, package_free)
 

@@ -31,7 +31,8 @@
  * a programmer runs already), "journal" (flash: read-write; it may hold an earlier job's journal), "recorded"
  * (flash, plan, backup, restore: memfd, partition tables recorded for this unit, may be absent), "backup"
  * (flash, restore: empty file for what is saved before the first erase, read-write), "source" (restore: a
- * stored backup, read only). PLAN comes with one sealed memfd: link_parse_text records, one a step (keys:
+ * stored backup, read only), "candidate-0" and on (catch: stored packages whose programmers may be tried, in
+ * this order, read only). PLAN comes with one sealed memfd: link_parse_text records, one a step (keys:
  * firmware/plan.h).
  *
  * The handshake of flash rule 5, in a flash and a restore, before the first destructive command: BACKUP.x=
@@ -41,7 +42,7 @@
  */
 
 /* service -> worker */
-#define KEY_JOB         "JOB"     /* import verify plan identify flash reset backup restore enter-edl */
+#define KEY_JOB         "JOB"     /* import verify plan identify catch flash reset backup restore enter-edl */
 #define KEY_OPTION      "OPTION." /* see below */
 #define KEY_FD          "FD"
 #define KEY_DEVICE      "DEVICE"
@@ -69,9 +70,12 @@
  *   identify, enter-edl, flash, backup, restore   imei-key (64 hex digits), normal 0|1 (identify: it runs its
  * firmware)
  *   import, verify   type firmware (if absent) | backup; verify only: content (of a stored package)
- *   backup   kind nand|calibration, partitions (comma list, "" all), firmware, known-version,
- * known-confirmed, serial/hwid/pkhash, created (us since 1970), wait-device-usec, came-from-normal restore
- * backup (id), partitions, allow, and those of a backup; a flash takes created, too
+ *   flash    running-programmer (id of the package whose programmer was uploaded in this appearance; if not
+ * known or the unit is not confirmed, absent) catch    candidate-0 and on (id and chip, a space between),
+ * timeout-usec (absent: for ever) identify hold 0|1 (default 1: the modem stays with its worker) backup kind
+ * nand|calibration, partitions (comma list, "" all), firmware, known-version, known-confirmed,
+ * serial/hwid/pkhash, created (us since 1970), wait-device-usec, came-from-normal restore backup (id),
+ * partitions, allow, and those of a backup; a flash takes created, too
  */
 
 /* worker -> service */
@@ -104,6 +108,8 @@
 #define KEY_IMEI_HASH   "IMEI_HASH" /* HMAC-SHA256 with the machine's key, 64 hex digits */
 #define KEY_IMEI        "IMEI"      /* masked */
 #define KEY_TABLE       "TABLE"     /* "1" with a sealed memfd: the modem's partition table, to be recorded */
+#define KEY_PROGRAMMER                                                                                       \
+    "PROGRAMMER" /* accepted | refused | silent, a space, id of the package: what came of its programmer */
 #define KEY_DESTRUCTIVE                                                                                      \
     "DESTRUCTIVE"             /* 1: from now on the flash is being changed (job record, journal void rules) */
 #define KEY_PROBLEM "PROBLEM" /* one finding of import or verify, many allowed */

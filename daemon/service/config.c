@@ -13,16 +13,20 @@
 
 #define DEFAULT_PATH "/etc/qdld/qdld.conf"
 
-enum kind { BYTES, COUNT, SECONDS, SWITCH };
+enum kind { BYTES, COUNT, SECONDS, SWITCH, CHOICE };
 
 static const char *const kind_names[] = {
     [BYTES] = "size", [COUNT] = "count", [SECONDS] = "time in seconds", [SWITCH] = "yes or no"};
+
+enum { POLICY_OFF, POLICY_HOLD };
+static const char *const policies[] = {[POLICY_OFF] = "off", [POLICY_HOLD] = "hold", NULL};
 
 static const struct setting {
     const char *section, *name;
     enum kind kind;
     size_t offset;
-    uint64_t fallback, min, max; /* in the setting's own unit */
+    uint64_t fallback, min, max; /* in the setting's own unit; of a choice the number of its word */
+    const char *const *words;    /* of a choice, NULL-terminated */
 } settings[] = {
 #define SETTING(section, name, kind, field, ...)                                                             \
     {                                                                                                        \
@@ -48,16 +52,21 @@ static const struct setting {
     SETTING("Limits", "JobsLingerSec", SECONDS, jobs_linger_time, 7 * 86400, 1, 366 * 86400),
     SETTING("Identify", "OnAppear", SWITCH, identify_on_appear, 1, 0, 1),
     SETTING("Identify", "DelaySec", SECONDS, identify_delay, 5, 0, 600),
+    SETTING("Catch", "DefaultPolicy", CHOICE, default_policy, POLICY_HOLD, 0, 1, policies),
+    SETTING("Catch", "CatchUnknown", SWITCH, catch_unknown, 0, 0, 1),
+    SETTING("Rescue", "Attempts", COUNT, rescue_attempts, 5, 1, 100),
+    SETTING("Rescue", "BackoffSec", SECONDS, rescue_backoff, 60, 1, 86400),
     SETTING("Flash", "WaitDeviceSec", SECONDS, wait_device, 120, 1, 86400),
     SETTING("Flash", "BootTimeoutSec", SECONDS, boot_timeout, 180, 1, 3600),
 #undef SETTING
 };
 
-/* COUNT and SWITCH fields are unsigned, the others 64 bits wide. */
+/* COUNT, SWITCH and CHOICE fields are unsigned, the others 64 bits wide. */
 static void store(struct config *c, const struct setting *s, uint64_t value)
 {
     void *field = (char *)c + s->offset;
-    if ((s->kind == COUNT || s->kind == SWITCH) && s->offset != offsetof(struct config, package_entries_max))
+    bool narrow = s->kind == COUNT || s->kind == SWITCH || s->kind == CHOICE;
+    if (narrow && s->offset != offsetof(struct config, package_entries_max))
         *(unsigned *)field = (unsigned)value;
     else
         *(uint64_t *)field = s->kind == SECONDS ? value * USEC_PER_SEC : value;
@@ -90,6 +99,17 @@ static int parse_value(const char *text, enum kind kind, uint64_t *ret)
     return 0 > text_parse_u64(digits, 10, UINT64_MAX >> shift, ret) ? -EINVAL : (*ret <<= shift, 0);
 }
 
+/* -EINVAL for a word that is none of its choices. */
+static int parse_choice(const char *text, const char *const *words, uint64_t *ret)
+{
+    for (uint64_t i = 0; words[i]; i++)
+        if (strcmp(words[i], text) == 0) {
+            *ret = i;
+            return 0;
+        }
+    return -EINVAL;
+}
+
 struct load {
     struct config *config;
     const char *path;
@@ -105,6 +125,14 @@ static int on_setting(void *userdata, const char *section, const char *name, con
         if (strcmp(s->section, section) != 0 || strcmp(s->name, name) != 0)
             continue;
         uint64_t number;
+        if (s->kind == CHOICE) {
+            if (parse_choice(value, s->words, &number) < 0)
+                log_message(LOG_WARNING, "%s: [%s] %s=%s ignored: expected %s or %s.", load->path, section,
+                            name, value, s->words[0], s->words[1]);
+            else
+                store(load->config, s, number);
+            return 1;
+        }
         if (parse_value(value, s->kind, &number) < 0 || number < s->min || number > s->max)
             log_message(LOG_WARNING, "%s: [%s] %s=%s ignored: expected a %s from %llu to %llu.", load->path,
                         section, name, value, kind_names[s->kind], (unsigned long long)s->min,

@@ -26,12 +26,16 @@ struct config {
     usec_t identify_delay;         /* DelaySec=5: after its appearance, for others to be through with it */
     usec_t
         wait_device; /* [Flash] WaitDeviceSec=120: how long a modem that went away in a job is waited for */
-    usec_t boot_timeout;     /* BootTimeoutSec=180 (rule 10) */
-    usec_t ready_timeout;    /* PreflightSec=10 */
-    usec_t stop_timeout;     /* StopSec=120: from SIGTERM to the end of the last worker */
-    uint64_t log_bytes_max;  /* JobLogMax=4M */
-    unsigned jobs_linger;    /* JobsLinger=64 */
-    usec_t jobs_linger_time; /* JobsLingerSec=7d in seconds */
+    usec_t boot_timeout;      /* BootTimeoutSec=180 (rule 10) */
+    usec_t ready_timeout;     /* PreflightSec=10 */
+    usec_t stop_timeout;      /* StopSec=120: from SIGTERM to the end of the last worker */
+    unsigned default_policy;  /* [Catch] DefaultPolicy=hold: 0 off, 1 hold */
+    unsigned catch_unknown;   /* CatchUnknown=no: 1: a stranger in 9008 is caught, too */
+    unsigned rescue_attempts; /* [Rescue] Attempts=5 that failed in a row, then it is left to a human */
+    usec_t rescue_backoff;    /* BackoffSec=60: pause after the first; twice as long after each */
+    uint64_t log_bytes_max;   /* JobLogMax=4M */
+    unsigned jobs_linger;     /* JobsLinger=64 */
+    usec_t jobs_linger_time;  /* JobsLingerSec=7d in seconds */
 };
 
 /* Defaults, then `path` (NULL: /etc/qdld/qdld.conf), then the *.conf of `path`.d in name order. A missing

@@ -17,7 +17,8 @@ enum {
     IMPORT = 1 << JOB_IMPORT | 1 << JOB_VERIFY,
     WRITING = 1 << JOB_FLASH | 1 << JOB_RESTORE,
     PACKAGE = IMPORT | 1 << JOB_PLAN | 1 << JOB_BACKUP | WRITING,
-    MODEM = 1 << JOB_IDENTIFY | 1 << JOB_RESET | 1 << JOB_BACKUP | 1 << JOB_ENTER_EDL | WRITING,
+    MODEM =
+        1 << JOB_IDENTIFY | 1 << JOB_CATCH | 1 << JOB_RESET | 1 << JOB_BACKUP | 1 << JOB_ENTER_EDL | WRITING,
     ALL = PACKAGE | MODEM,
 };
 
@@ -49,6 +50,7 @@ static const struct {
     {KEY_IMEI_HASH, R, MODEM},
     {KEY_IMEI, R, MODEM},
     {KEY_TABLE, R, MODEM},
+    {KEY_PROGRAMMER, R, MODEM},
     {KEY_DESTRUCTIVE, R, WRITING},
     {KEY_PROBLEM, P | R, PACKAGE},
     {KEY_FIRMWARE, P | R, IMPORT},
@@ -68,6 +70,7 @@ static const char *const kind_names[JOB_KIND_COUNT] = {
     [JOB_IMPORT] = "import",     [JOB_VERIFY] = "verify",       [JOB_PLAN] = "plan",
     [JOB_IDENTIFY] = "identify", [JOB_ENTER_EDL] = "enter-edl", [JOB_FLASH] = "flash",
     [JOB_RESET] = "reset",       [JOB_BACKUP] = "backup",       [JOB_RESTORE] = "restore",
+    [JOB_CATCH] = "catch",
 };
 
 const char *job_kind_name(enum job_kind kind)

@@ -16,6 +16,7 @@ enum job_kind {
     JOB_VERIFY,
     JOB_PLAN, /* has no object on the bus: Modem.Plan waits for its answer */
     JOB_IDENTIFY,
+    JOB_CATCH,
     JOB_FLASH,
     JOB_RESET,
     JOB_BACKUP,

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "service/errors.h"
 #include "service/log.h"
+#include "service/policy.h"
 #include "service/options.h"
 
 #define FIRMWARE_PREFIX    MANAGER_PATH "/firmware"
@@ -36,6 +37,7 @@ static const struct {
     /* not the worker's, but kept likewise */
     {"label", offsetof(struct firmware, label)},
     {"state", offsetof(struct firmware, state)},
+    {"accepted", offsetof(struct firmware, accepted)},
 };
 
 static char **string_at(const struct firmware *f, size_t i)
@@ -112,7 +114,7 @@ static int save(const struct firmware *f)
     return record_save(r, f->manager->store.fd_firmware, name);
 }
 
-static struct firmware *find_id(struct manager *m, const char *id)
+struct firmware *firmware_find_id(struct manager *m, const char *id)
 {
     struct firmware *f = m->firmware;
     while (f && strcmp(f->id, id) != 0)
@@ -168,7 +170,7 @@ static int drop_stray(void *userdata, const char *name)
     struct manager *m = userdata;
     char id[FIRMWARE_ID_SIZE];
     snprintf(id, sizeof(id), "%.*s", (int)strcspn(name, "."), name);
-    if (!find_id(m, id))
+    if (!firmware_find_id(m, id))
         store_remove(m->store.fd_firmware, name);
     return 0;
 }
@@ -234,7 +236,7 @@ int firmware_add(struct manager *m, const struct record *facts, int store_fd, co
     if (!is_hex(id, FIRMWARE_ID_SIZE - 1) || !is_hex(sha256, SHA256_DIGITS) || !text_starts_with(sha256, id))
         return error_set(e, ERROR_FAILED, "The worker gave the package no valid id: \"%s\", SHA-256 \"%s\".",
                          id, sha256);
-    f = find_id(m, id);
+    f = firmware_find_id(m, id);
     if (f && strcmp(f->state, "ready") == 0 && !is_named_better(f, facts)) {
         *ret = f;
         return 0;
@@ -277,6 +279,13 @@ struct firmware *firmware_find_path(struct manager *m, const char *path)
     return f;
 }
 
+void firmware_learned(struct firmware *f)
+{
+    int r = save(f);
+    if (r < 0)
+        log_message(LOG_WARNING, "The record of firmware %s cannot be written: %s.", f->id, strerror(-r));
+}
+
 int firmware_open(const struct firmware *f)
 {
     char tar[FILE_NAME_SIZE];
@@ -293,9 +302,7 @@ void firmware_verified(struct firmware *f, bool ready, char *const *problems)
         object_changed(&f->object, "Problems");
     }
     object_set_string(&f->object, "State", &f->state, ready ? "ready" : "invalid");
-    int r = save(f);
-    if (r < 0)
-        log_message(LOG_WARNING, "The record of firmware %s cannot be written: %s.", f->id, strerror(-r));
+    firmware_learned(f);
     object_flush(&f->object);
 }
 
@@ -345,6 +352,11 @@ static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (firmware_in_use(f))
         return errors_set(error, ERROR_FIRMWARE_IN_USE, "Firmware %s is used by a job that is not finished.",
                           *f->name ? f->name : f->id);
+    const char *user = policy_user(f->manager, f->id);
+    if (user)
+        return errors_set(error, ERROR_FIRMWARE_IN_USE,
+                          "Firmware %s is what the rescue policy of %s flashes; give that another one first.",
+                          *f->name ? f->name : f->id, user);
     /* First the record: a package without one is swept away at the next start. */
     file_name(name, f->id, "rec");
     r = store_remove(f->manager->store.fd_firmware, name);

@@ -25,6 +25,7 @@ struct firmware {
     int factory;
     uint64_t size, imported_time;
     uint32_t owner_uid;
+    char *accepted;  /* PK hashes of modems on which its programmer ran, a comma list */
     char **problems; /* NULL-terminated, may be NULL */
 };
 
@@ -39,6 +40,9 @@ int firmware_add(struct manager *m, const struct record *facts, int store_fd, co
                  struct firmware **ret, struct error *e);
 struct firmware *firmware_free(struct firmware *f);
 
+struct firmware *firmware_find_id(struct manager *m, const char *id);
+/* `accepted` has changed: saved. */
+void firmware_learned(struct firmware *f);
 struct firmware *firmware_find_path(struct manager *m, const char *path);
 /* The stored package, read only; -errno. */
 int firmware_open(const struct firmware *f);

@@ -193,6 +193,8 @@ void job_finish(struct job *j)
     job_answer_waits(j);
     if (m && !verdict_is(j, "cancelled"))
         object_set_string(&m->object, "LastError", &m->last_error, j->error_message);
+    if (m)
+        rescue_finished(m, j);
     j->modem = NULL;
     if (m) {
         modem_update_interrupted(m);
@@ -213,9 +215,23 @@ static void refuse(struct job *j)
     if (j->call)
         sd_bus_reply_method_error(j->call, &error);
     sd_bus_error_free(&error);
+    struct modem *m = j->modem;
+    if (m && j->owner_uid == RESCUE_UID && (m->job == j || m->rescue.standby == j)) {
+        object_set_string(&m->object, "LastError", &m->last_error, j->error.message);
+        rescue_finished(m, j);
+        object_flush(&m->object);
+    }
     if (j->id)
         job_remove_files(j); /* it had its number, but could not be recorded */
     job_free(j);
+}
+
+void job_end_early(struct job *j)
+{
+    if (j->object.slot)
+        job_finish(j);
+    else
+        refuse(j);
 }
 
 static void answer_plan(struct job *j)

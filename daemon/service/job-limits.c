@@ -21,7 +21,7 @@ static struct counts count(const struct manager *m, uid_t owner)
     struct counts n = {.own_imports = process_count_ghosts(&owner)};
     for (const struct job *j = m->jobs; j; j = j->next) {
         bool running = j->job_state != JOB_QUEUED;
-        if (job_finished(j))
+        if (job_finished(j) || j->job_state == JOB_STANDBY)
             continue;
         n.all++;
         n.own += j->owner_uid == owner;

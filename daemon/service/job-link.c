@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/text.h"
+#include "service/candidates.h"
 #include "service/firmware.h"
 #include "service/modem.h"
 #include "service/neighbours.h"
@@ -130,6 +131,7 @@ static int take_identity(struct job *j, const char *key, const char *value)
     if (++j->facts_told > JOB_FACTS_MAX)
         return -EBADMSG;
     int r = modem_learn(j->modem, key, value);
+    j->hash_told |= strcmp(key, KEY_PKHASH) == 0;
     if (r < 0 || strcmp(key, KEY_SERIAL) != 0)
         return r;
     char *serial = strdup(value);
@@ -236,6 +238,8 @@ static int take_key(struct job *j, struct link_message *m, const struct link_fie
     }
     if (strcmp(key, KEY_TABLE) == 0)
         return take_table(j, m);
+    if (strcmp(key, KEY_PROGRAMMER) == 0)
+        return candidates_told(j->modem, value, j->hash_told);
     if (strcmp(key, KEY_DESTRUCTIVE) == 0) {
         take_destructive(j);
         return strcmp(value, "1") == 0 ? 0 : -EBADMSG;

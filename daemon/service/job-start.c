@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "service/backup.h"
+#include "service/candidates.h"
 #include "service/firmware.h"
 #include "service/modem.h"
 
@@ -66,17 +67,9 @@ static void order_import(struct job *j, struct order *o)
     add_fd(o, "store", duplicate(j->fd_store));
 }
 
-static struct firmware *find_firmware(const struct job *j)
-{
-    struct firmware *f = j->manager->firmware;
-    while (f && strcmp(f->id, j->firmware_id) != 0)
-        f = f->next;
-    return f;
-}
-
 static int open_firmware(const struct job *j)
 {
-    const struct firmware *f = find_firmware(j);
+    const struct firmware *f = firmware_find_id(j->manager, j->firmware_id);
     return f ? firmware_open(f) : -ENOENT;
 }
 
@@ -139,6 +132,8 @@ static void order_flash(struct job *j, struct order *o)
     const struct config *c = &j->manager->config;
     order_plan(j, o);
     order_loop(j->modem, o);
+    if (j->modem->confirmed) /* else the unit is asked in Sahara who it is */
+        add_option(o, "running-programmer", j->modem->running);
     add_number(o, "wait-device-usec", c->wait_device);
     add_number(o, "boot-usec", c->boot_timeout);
     add_running(j, o);
@@ -179,15 +174,34 @@ static void order_restore(struct job *j, struct order *o)
 
 static void order_identify(struct job *j, struct order *o)
 {
-    add_option(o, "normal", strcmp(modem_kind(j->modem), "normal") == 0 ? "1" : "0");
+    /* Nobody else's modem is kept: asked, and left alone again. */
+    bool own = j->owner_uid == RESCUE_UID;
+    add_option(o, "hold", own ? "0" : "1");
+    add_option(o, "normal", !own && strcmp(modem_kind(j->modem), "normal") == 0 ? "1" : "0");
     add_option(o, "imei-key", j->manager->imei_key);
-    add_number(o, "wait-device-usec", j->manager->config.wait_device);
+    add_number(o, "wait-device-usec", own ? USEC_INFINITY : j->manager->config.wait_device);
 }
 
 static void order_enter_edl(struct job *j, struct order *o)
 {
     add_option(o, "imei-key", j->manager->imei_key);
     add_number(o, "wait-device-usec", j->manager->config.wait_device);
+}
+
+/* A user's own word tries again what failed before; the service by itself does not. */
+static void order_catch(struct job *j, struct order *o)
+{
+    struct firmware *list[CANDIDATES_MAX];
+    size_t n = candidates_find(j->modem, j->owner_uid != RESCUE_UID, list);
+    for (size_t i = 0; i < n; i++) {
+        char name[24], text[FIRMWARE_ID_SIZE + 32];
+        snprintf(name, sizeof(name), "candidate-%zu", i);
+        snprintf(text, sizeof(text), "%s %.16s", list[i]->id, list[i]->chip);
+        add_option(o, name, text);
+        add_fd(o, name, firmware_open(list[i]));
+    }
+    if (j->timeout > 0)
+        add_number(o, "timeout-usec", j->timeout);
 }
 
 static void order_reset(struct job *j, struct order *o)
@@ -198,9 +212,10 @@ static void order_reset(struct job *j, struct order *o)
 }
 
 static void (*const orders[JOB_KIND_COUNT])(struct job *j, struct order *o) = {
-    [JOB_IMPORT] = order_import, [JOB_VERIFY] = order_verify,     [JOB_PLAN] = order_plan,
-    [JOB_FLASH] = order_flash,   [JOB_IDENTIFY] = order_identify, [JOB_RESET] = order_reset,
-    [JOB_BACKUP] = order_backup, [JOB_RESTORE] = order_restore,   [JOB_ENTER_EDL] = order_enter_edl,
+    [JOB_IMPORT] = order_import,       [JOB_VERIFY] = order_verify,     [JOB_PLAN] = order_plan,
+    [JOB_FLASH] = order_flash,         [JOB_IDENTIFY] = order_identify, [JOB_RESET] = order_reset,
+    [JOB_CATCH] = order_catch,         [JOB_BACKUP] = order_backup,     [JOB_RESTORE] = order_restore,
+    [JOB_ENTER_EDL] = order_enter_edl,
 };
 
 /* ---- files ---- */
@@ -273,7 +288,7 @@ static int give_up_writing(struct job *j)
 
 int job_start_worker(struct job *j, struct error *e)
 {
-    if (j->firmware_id[0] && !find_firmware(j))
+    if (j->firmware_id[0] && !firmware_find_id(j->manager, j->firmware_id))
         return error_set(e, ERROR_NO_SUCH_FIRMWARE, "The firmware %s has been removed meanwhile.",
                          j->firmware_id);
     int r = open_files(j, e);

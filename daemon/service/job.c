@@ -15,7 +15,7 @@
 
 static const char *const state_names[] = {
     [JOB_QUEUED] = "queued",         [JOB_PREPARING] = "preparing", [JOB_RUNNING] = "running",
-    [JOB_CANCELLING] = "cancelling", [JOB_FINISHED] = "finished",
+    [JOB_CANCELLING] = "cancelling", [JOB_FINISHED] = "finished",   [JOB_STANDBY] = "preparing",
 };
 
 /* ---- new ---- */
@@ -201,14 +201,14 @@ void job_arm_timer(struct job *j, usec_t usec, sd_event_time_handler_t handler)
         process_stop(j->process);
 }
 
-static int start(struct job *j, struct error *e)
+static int start(struct job *j, enum job_state state, struct error *e)
 {
     int r = job_start_worker(j, e);
     if (r < 0)
         return r;
     j->stage = STAGE_PREPARING;
     j->since = j->manager->n_appearances;
-    job_set_state(j, JOB_PREPARING);
+    job_set_state(j, state);
     job_arm_timer(j, j->manager->config.ready_timeout, on_ready_time);
     manager_update(j->manager);
     return 0;
@@ -229,6 +229,17 @@ static int enqueue(struct job *j, sd_bus_message *call, sd_bus_error *error)
     return errors_set(error, ERROR_NO_SPACE, "The job cannot be recorded: %s.", strerror(-r));
 }
 
+/* A catch of the service's own makes way: it wants nothing that a user's job would not find as well. */
+static bool preempt(struct job *own)
+{
+    if (own->owner_uid != RESCUE_UID || (own->job_kind != JOB_CATCH && own->job_kind != JOB_IDENTIFY))
+        return false;
+    if (!own->preempted && own->process)
+        process_tell(own->process, KEY_CANCEL);
+    own->preempted = true;
+    return true;
+}
+
 int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *error)
 {
     struct modem *m = job_kind_has_modem(j->job_kind) ? j->modem : NULL;
@@ -237,8 +248,15 @@ int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *err
         job_free(j);
         return allowed;
     }
+    bool soon = m && m->job && preempt(m->job);
     if (queue && (!m || m->job))
         return enqueue(j, call, error);
+    if (soon) {
+        /* Its turn is next, and comes in a moment: the call waits for its pre-flight as always. */
+        job_set_state(j, JOB_QUEUED);
+        j->call = sd_bus_message_ref(call);
+        return 1;
+    }
     if (m && m->job) {
         int r = errors_set(error, ERROR_MODEM_BUSY, "%s is busy with %s; use queue=true to wait for its end.",
                            modem_title(m), job_title(m->job));
@@ -250,12 +268,22 @@ int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *err
     j->call = sd_bus_message_ref(call);
 
     struct error e = {0};
-    if (start(j, &e) < 0) {
+    if (start(j, JOB_PREPARING, &e) < 0) {
         int r = errors_to_bus(&e, error);
         job_free(j);
         return r;
     }
     return 1;
+}
+
+int job_begin_own(struct job *j, bool standby, struct error *e)
+{
+    if (!standby)
+        modem_set_job(j->modem, j);
+    int r = start(j, standby ? JOB_STANDBY : JOB_PREPARING, e);
+    if (r < 0)
+        job_free(j);
+    return r;
 }
 
 static void log_start(const struct job *j)
@@ -272,6 +300,12 @@ void job_ready(struct job *j)
     if (j->job_kind == JOB_PLAN)
         return; /* the limit of the pre-flight holds for the whole plan */
     j->timer = sd_event_source_disable_unref(j->timer);
+    if (j->job_state != JOB_STANDBY)
+        job_publish(j);
+}
+
+void job_publish(struct job *j)
+{
     job_watch_stall(j);
     if (j->job_state == JOB_CANCELLING)
         job_limit_cancel(j);
@@ -346,9 +380,11 @@ void job_stop(struct job *j)
     if (j->job_state == JOB_QUEUED) {
         error_set(&j->error, ERROR_INTERRUPTED, "The service was stopped before the job began.");
         snprintf(j->verdict, sizeof(j->verdict), "interrupted");
-        job_finish(j);
+        job_end_early(j);
     } else if (j->process) {
         process_tell(j->process, KEY_STOP);
+        if (j->job_state == JOB_STANDBY)
+            process_stop(j->process); /* it has nothing in its hands */
         /* Where no modem is touched there is little to wait for: a file that its owner never lets us read
            (FUSE) must not hold up the end. */
         if (!job_kind_has_modem(j->job_kind))
@@ -363,11 +399,13 @@ void job_dequeue(struct job *j)
     struct error e = {0};
     if (j->modem)
         modem_set_job(j->modem, j);
-    if (start(j, &e) < 0) {
+    if (start(j, JOB_PREPARING, &e) < 0) {
         job_fail(j, &e);
-        job_finish(j);
+        job_end_early(j);
         return;
     }
+    if (!j->object.slot)
+        return; /* its call waits for the pre-flight */
     job_save(j);
     job_flush(j);
 }
@@ -389,6 +427,8 @@ struct job *job_free(struct job *j)
     for (struct modem *m = j->manager->modems; m; m = m->next) {
         if (m->interrupted == j)
             modem_update_interrupted(m);
+        if (m->rescue.standby == j)
+            m->rescue.standby = NULL;
         if (m->job == j)
             modem_set_job(m, NULL);
         object_flush(&m->object);

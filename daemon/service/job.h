@@ -13,6 +13,9 @@
  *                                   |  RESULT and exit 0 (or HOLDING)  |
  *                                   '------------> FINISHED <----------'
  *
+ * What the service begins by itself (service/rescue.h) waits as STANDBY until its modem is there: PREPARING
+ * and RUNNING in one, unpublished and not counted; then it is RUNNING.
+ *
  * job.c: the life above. job-end.c: its end. job-link.c: what its worker says. job-start.c: what its worker
  * is given. job-limits.c: how many there may be. job-stall.c: one that says nothing. job-backup.c: what it
  * saved. job-bus.c: org.qdld1.Job. job-record.c: record, log and journal on disk; jobs of earlier runs;
@@ -27,7 +30,7 @@
 #include "service/record.h"
 #include "service/serve.h"
 
-enum job_state { JOB_QUEUED, JOB_PREPARING, JOB_RUNNING, JOB_CANCELLING, JOB_FINISHED };
+enum job_state { JOB_QUEUED, JOB_PREPARING, JOB_RUNNING, JOB_CANCELLING, JOB_FINISHED, JOB_STANDBY };
 
 enum {
     JOB_EXIT_USEC = 10 * 1000000,    /* from RESULT to the exit of the worker */
@@ -101,6 +104,9 @@ struct job {
     uint64_t since;                /* appearances with a higher number are news to it */
     uint64_t refused;              /* the appearance whose node could not be opened, until it asks again */
     struct error device_error;     /* why not; kept until the next one is handed out */
+    bool preempted;                /* one of the service's own that made way for a user's */
+    bool hash_told;                /* PKHASH= came in this job */
+    usec_t timeout;                /* catch: how long it waits; 0: for ever */
     unsigned facts_told;           /* since the last one was */
     bool destructive;              /* the flash is, or was in the job that it resumes, being changed */
     char *serial;                  /* of the unit, once known */
@@ -141,6 +147,13 @@ int job_init_object(struct job *j);
  * handler returns.
  */
 int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *error);
+/*
+ * The same for a job of the service's own: nobody waits for its pre-flight, and nobody queues. standby: it
+ * waits for its modem before it is published. Takes the job: with an error it is freed.
+ */
+int job_begin_own(struct job *j, bool standby, struct error *e);
+/* It has its modem, or is through with its pre-flight: number, object, record, and everybody is told. */
+void job_publish(struct job *j);
 /* The worker told READY=1. */
 void job_ready(struct job *j);
 int job_cancel(struct job *j, sd_bus_error *error);
@@ -180,6 +193,9 @@ void job_holding(struct job *j);
 void job_fail(struct job *j, const struct error *e);
 /* Told, recorded, files closed, the modem given back. The job stays and lingers. */
 void job_finish(struct job *j);
+/* It ends before its worker was started: job_finish(), or for one that is not published the error of its
+ * call. */
+void job_end_early(struct job *j);
 void job_close_files(struct job *j);
 /* What a worker of a job calls; userdata is set by job_start_worker(). */
 extern const struct process_handler job_process_handler;

@@ -142,7 +142,7 @@ int manager_start(struct manager *m, const struct manager_options *o, struct err
 static bool is_busy(const struct manager *m)
 {
     for (const struct job *j = m->jobs; j; j = j->next)
-        if (!job_finished(j))
+        if (!job_finished(j) && j->job_state != JOB_STANDBY)
             return true;
     return false;
 }
@@ -194,8 +194,11 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
     struct manager *m = userdata;
     if (!m->stopping)
         job_start_waiting(m);
-    bool busy = is_busy(m);
     modem_free_unneeded(m);
+    /* A job that begins puts itself behind the others; no modem comes or goes by this. */
+    for (struct modem *i = m->modems; i; i = i->next)
+        rescue_look(i);
+    bool busy = is_busy(m);
     object_set_bool(&m->object, "Busy", &m->busy, busy);
     object_flush(&m->object);
     bool needed = busy || has_holder(m);
@@ -420,6 +423,8 @@ static const sd_bus_vtable manager_vtable[] = {
                             method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ImportFirmware", SD_BUS_ARGS("h", archive, "s", label, "a{sv}", options),
                             SD_BUS_RESULT("o", job), import_firmware, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ArmPort", SD_BUS_ARGS("s", port, "s", policy, "o", firmware, "a{sv}", options),
+                            SD_BUS_NO_RESULT, policy_method_arm_port, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ImportBackup", SD_BUS_ARGS("h", archive, "a{sv}", options),
                             SD_BUS_RESULT("o", job), import_backup, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_VTABLE_END,

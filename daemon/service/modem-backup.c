@@ -10,8 +10,8 @@
 
 #include "base/text.h"
 #include "service/backup.h"
+#include "service/candidates.h"
 #include "service/errors.h"
-#include "service/firmware.h"
 #include "service/options.h"
 
 enum { PARTITIONS_MAX = 64, NAME_BYTES_MAX = 32, KIB = 1024 };
@@ -44,70 +44,12 @@ static uint64_t chip_size(const struct modem *m)
     return read_storage(m, &g) ? (uint64_t)g.block_kib * KIB * g.blocks : BACKUP_CHIP_SIZE;
 }
 
-/* What is not known fits: the worker compares again once the programmer has told. */
-static bool geometry_fits(const struct modem *m, const struct firmware *f)
-{
-    struct geometry g;
-    char name[32];
-    if (!read_storage(m, &g) || !*f->geometry)
-        return true;
-    snprintf(name, sizeof(name), "p%uK_b%uK", g.page / KIB, g.block_kib);
-    return strcmp(name, f->geometry) == 0;
-}
-
 /* ---- a programmer ---- */
 
-static bool programmer_fits(const struct modem *m, const struct firmware *f)
+int modem_choose_programmer(const struct modem *m, struct job *j, sd_bus_error *error)
 {
-    return strcmp(f->state, "ready") == 0 && *f->programmer && geometry_fits(m, f) &&
-           (!*known(m->chip) || strcmp(f->chip, m->chip) == 0);
-}
-
-/* The package that the unit ran goes before one of its family, that before any other for its chip. */
-static int rank(const struct modem *m, const struct firmware *f)
-{
-    if (*f->name && strcmp(f->name, known(m->firmware_version)) == 0)
-        return 3;
-    if (*f->prefix && text_starts_with(known(m->family_version), f->prefix))
-        return 2;
-    return 1;
-}
-
-/* Of an unknown chip only what the unit ran, or all packages being for one. */
-static bool is_one_chip(const struct modem *m)
-{
-    const char *chip = NULL;
-    for (const struct firmware *f = m->manager->firmware; f; f = f->next) {
-        if (!programmer_fits(m, f))
-            continue;
-        if (chip && strcmp(chip, f->chip) != 0)
-            return false;
-        chip = f->chip;
-    }
-    return true;
-}
-
-static struct firmware *find_programmer(const struct modem *m)
-{
-    struct firmware *best = NULL;
-    int best_rank = is_one_chip(m) ? 0 : 1;
-    for (struct firmware *f = m->manager->firmware; f; f = f->next) {
-        if (!programmer_fits(m, f))
-            continue;
-        int r = rank(m, f);
-        bool newer = best && r == best_rank && f->imported_time > best->imported_time;
-        if (r > best_rank || newer) {
-            best = f;
-            best_rank = r;
-        }
-    }
-    return best;
-}
-
-/* The package whose programmer is used. One that runs already does without. */
-static int choose_programmer(const struct modem *m, struct job *j, sd_bus_error *error)
-{
-    const struct firmware *f = find_programmer(m);
+    struct firmware *list[CANDIDATES_MAX];
+    const struct firmware *f = candidates_find(m, false, list) > 0 ? list[0] : NULL;
     if (!f && (m->held || strcmp(m->mode, "firehose") == 0))
         return 0;
     if (!f)
@@ -212,7 +154,7 @@ int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *e
         r = modem_new_job(m, message, JOB_BACKUP, &j, error);
     if (r < 0)
         return r;
-    r = choose_programmer(m, j, error);
+    r = modem_choose_programmer(m, j, error);
     j->kind_of_backup = strdup(kind);
     j->partitions = steal_ptr(list);
     if (r >= 0 && !j->kind_of_backup)
@@ -298,7 +240,7 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
     if (r < 0)
         return r;
     memcpy(j->backup_id, b->id, sizeof(j->backup_id));
-    r = choose_programmer(m, j, error);
+    r = modem_choose_programmer(m, j, error);
     j->allow = strdup(o.allow_text);
     j->partitions = steal_ptr(list);
     if (r >= 0 && !j->allow)

@@ -27,6 +27,14 @@ static int get_job(sd_bus *bus _unused_, const char *path _unused_, const char *
     return append_job(reply, *(struct job **)userdata);
 }
 
+static int get_rescue_firmware(sd_bus *bus _unused_, const char *path _unused_,
+                               const char *interface _unused_, const char *property _unused_,
+                               sd_bus_message *reply, void *userdata, sd_bus_error *error _unused_)
+{
+    const char *firmware = *(char **)userdata;
+    return sd_bus_message_append_basic(reply, 'o', firmware ? firmware : "/");
+}
+
 /* ---- the options of Flash and Plan ---- */
 
 struct flash_options {
@@ -90,19 +98,19 @@ static void flash_options_done(struct flash_options *o)
     options_free_list(o->allow);
 }
 
-static int take_flash_options(struct job *j, const struct flash_options *o, const struct firmware *f)
+int modem_take_flash(struct job *j, const struct firmware *f, const char *allow, const char *modem_version,
+                     bool reset)
 {
-    j->allow = strdup(o->allow_text);
-    j->modem_version = strdup(o->modem_version);
+    j->allow = strdup(allow);
+    j->modem_version = strdup(modem_version);
     j->firmware_name = strdup(f->name);
-    j->reset = o->reset;
+    j->reset = reset;
     memcpy(j->firmware_id, f->id, sizeof(j->firmware_id));
     return j->allow && j->modem_version && j->firmware_name ? record_set(j->firmware_facts, "model", f->model)
                                                             : -ENOMEM;
 }
 
-static int find_firmware(struct manager *manager, const char *path, struct firmware **ret,
-                         sd_bus_error *error)
+int modem_find_firmware(struct manager *manager, const char *path, struct firmware **ret, sd_bus_error *error)
 {
     struct firmware *f = firmware_find_path(manager, path);
     if (!f)
@@ -132,6 +140,21 @@ int modem_new_job(struct modem *m, sd_bus_message *message, enum job_kind kind, 
         return 0;
     job_free(*ret);
     return -ENOMEM;
+}
+
+int modem_new_own_job(struct modem *m, enum job_kind kind, struct job **ret)
+{
+    struct job *j = job_alloc(m->manager, kind, RESCUE_UID);
+    if (!j)
+        return -ENOMEM;
+    j->modem = m;
+    j->modem_path = strdup(m->object.path);
+    if (!j->modem_path) {
+        job_free(j);
+        return -ENOMEM;
+    }
+    *ret = j;
+    return 0;
 }
 
 /*
@@ -203,22 +226,11 @@ static int method_enter_edl(sd_bus_message *message, void *userdata, sd_bus_erro
     return r < 0 ? r : job_begin(j, message, queue, error);
 }
 
-static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind kind,
-                         struct flash_options *o, sd_bus_error *error)
+static int begin_flash(struct modem *m, sd_bus_message *message, enum job_kind kind, const struct firmware *f,
+                       const struct flash_options *o, sd_bus_error *error)
 {
-    const char *path = NULL;
-    struct firmware *f = NULL;
     struct job *j = NULL;
-    int r = sd_bus_message_read_basic(message, 'o', &path);
-    if (r >= 0)
-        r = read_flash_options(message, o, error);
-    if (r >= 0)
-        r = find_firmware(m->manager, path, &f, error);
-    if (r >= 0)
-        r = modem_authorise(m, message, false, kind == JOB_FLASH && o->allow_text[0], "firmware", f->name,
-                            error);
-    if (r <= 0)
-        return r < 0 ? r : 1;
+    int r = 0;
     if (kind == JOB_FLASH)
         r = modem_check_mode(m, "flash", true, error);
     if (r >= 0 && kind == JOB_FLASH)
@@ -227,12 +239,30 @@ static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind
         r = modem_new_job(m, message, kind, &j, error);
     if (r < 0)
         return r;
-    r = take_flash_options(j, o, f);
+    r = modem_take_flash(j, f, o->allow_text, o->modem_version, o->reset);
     if (r < 0) {
         job_free(j);
         return r;
     }
     return job_begin(j, message, o->queue, error);
+}
+
+static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind kind,
+                         struct flash_options *o, sd_bus_error *error)
+{
+    const char *path = NULL;
+    struct firmware *f = NULL;
+    int r = sd_bus_message_read_basic(message, 'o', &path);
+    if (r >= 0)
+        r = read_flash_options(message, o, error);
+    if (r >= 0)
+        r = modem_find_firmware(m->manager, path, &f, error);
+    if (r >= 0)
+        r = modem_authorise(m, message, false, kind == JOB_FLASH && o->allow_text[0], "firmware", f->name,
+                            error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    return begin_flash(m, message, kind, f, o, error);
 }
 
 static int method_plan(sd_bus_message *message, void *userdata, sd_bus_error *error)
@@ -245,6 +275,28 @@ static int method_flash(sd_bus_message *message, void *userdata, sd_bus_error *e
 {
     _cleanup_(flash_options_done) struct flash_options o = {.modem_version = "", .reset = true};
     return flash_or_plan(userdata, message, JOB_FLASH, &o, error);
+}
+
+/* The flash of the policy, now: it waits for its window, saves first, verifies and watches the boot. */
+static int method_rescue(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    struct firmware *f = policy_firmware(m);
+    const char *version = policy_of(m)->modem_version;
+    _cleanup_(flash_options_done) struct flash_options o = {.modem_version = version ? version : "",
+                                                            .reset = true};
+    int r = read_flash_options(message, &o, error);
+    if (r >= 0)
+        r = modem_authorise(m, message, false, o.allow_text[0], "firmware", f ? f->name : "(none)", error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    if (!f)
+        return errors_set(
+            error, ERROR_NO_SUCH_FIRMWARE,
+            "%s has no firmware to be rescued with; give it one by the policy rescue, or Flash it.",
+            modem_title(m));
+    r = modem_find_firmware(m->manager, f->object.path, &f, error);
+    return r < 0 ? r : begin_flash(m, message, JOB_FLASH, f, &o, error);
 }
 
 static int method_reset(sd_bus_message *message, void *userdata, sd_bus_error *error)
@@ -307,6 +359,9 @@ const sd_bus_vtable modem_vtable[] = {
     SD_BUS_PROPERTY("Imei", "s", NULL, FIELD(imei), CHANGES),
     SD_BUS_PROPERTY("Job", "o", get_job, FIELD(job), CHANGES),
     SD_BUS_PROPERTY("Interrupted", "o", get_job, FIELD(interrupted), CHANGES),
+    SD_BUS_PROPERTY("Policy", "s", NULL, FIELD(policy), CHANGES),
+    SD_BUS_PROPERTY("RescueFirmware", "o", get_rescue_firmware, FIELD(rescue_firmware), CHANGES),
+    SD_BUS_PROPERTY("Note", "s", NULL, FIELD(note), CHANGES),
     SD_BUS_PROPERTY("LastBackupTime", "t", NULL, FIELD(last_backup_time), CHANGES),
     SD_BUS_PROPERTY("Inhibited", "b", NULL, FIELD(inhibited), CHANGES),
     SD_BUS_PROPERTY("InhibitedBy", "s", NULL, FIELD(inhibited_by), CHANGES),
@@ -314,6 +369,8 @@ const sd_bus_vtable modem_vtable[] = {
     SD_BUS_PROPERTY("LastError", "s", NULL, FIELD(last_error), CHANGES),
     SD_BUS_METHOD_WITH_ARGS("Identify", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             method_identify, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Catch", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+                            modem_method_catch, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Plan", SD_BUS_ARGS("o", firmware, "a{sv}", options),
                             SD_BUS_RESULT("aa{sv}", plan), method_plan, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Flash", SD_BUS_ARGS("o", firmware, "a{sv}", options), SD_BUS_RESULT("o", job),
@@ -324,6 +381,12 @@ const sd_bus_vtable modem_vtable[] = {
                             modem_method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("EnterEdl", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             method_enter_edl, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Rescue", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_rescue,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("SetPolicy", SD_BUS_ARGS("s", policy, "o", firmware, "a{sv}", options),
+                            SD_BUS_NO_RESULT, modem_method_set_policy, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Forget", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, modem_method_forget,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reset", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_reset,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Inhibit", SD_BUS_ARGS("s", reason, "a{sv}", options), SD_BUS_RESULT("h", guard),

@@ -116,9 +116,15 @@ static void leave(struct modem *m)
 {
     struct job *j = m->job;
     modem_loop_went(m);
+    rescue_went(m);
+    if (j && j->job_state == JOB_STANDBY) {
+        rescue_withdraw(m);
+        j = NULL;
+    }
     m->was_normal = is_kind(m, "normal");
     m->gone_at = now_usec();
     m->appearance = NULL;
+    m->running[0] = '\0';
     m->opener = opener_free(m->opener);
     object_set_string(&m->object, "KernelName", &m->kernel_name, "");
     object_set_string(&m->object, "Product", &m->product, "");
@@ -178,9 +184,11 @@ static void on_appeared(void *userdata, const struct appearance *a)
     object_set_u16(&m->object, "ProductId", &m->product_id, a->pid);
     object_set_string(&m->object, "Mode", &m->mode, first_mode(a));
     identify(m, a);
-    if (a->vid == QUECTEL_VID && !m->remembered)
-        modem_save(m);
+    m->forgotten = false;
+    if (a->vid == QUECTEL_VID)
+        modem_note_quectel(m);
     modem_loop_came(m);
+    rescue_came(m);
     modem_void_journals(m);
 
     if (!m->object.slot)

@@ -15,8 +15,6 @@
  * has no '-', so they never meet.
  */
 
-#define SHELF "unit-"
-
 enum { FILE_NAME_SIZE = 240 };
 
 static const struct {
@@ -36,6 +34,13 @@ static const struct {
     {"IMEI", "Imei", offsetof(struct modem, imei)},
     {"IMEI_HASH", NULL, offsetof(struct modem, imei_hash)},
     {"PROJECT", NULL, offsetof(struct modem, project)},
+    {"QUECTEL", NULL, offsetof(struct modem, quectel)},
+    {"REFUSED", NULL, offsetof(struct modem, refused)},
+    {"SILENT", NULL, offsetof(struct modem, silent)},
+    {"POLICY", NULL, offsetof(struct modem, unit_policy.mode)},
+    {"POLICY_FIRMWARE", NULL, offsetof(struct modem, unit_policy.firmware_id)},
+    {"POLICY_VERSION", NULL, offsetof(struct modem, unit_policy.modem_version)},
+    {"GAVE_UP", NULL, offsetof(struct modem, rescue.gave_up)},
 };
 
 static char **string_at(struct modem *m, size_t i)
@@ -50,7 +55,7 @@ static void port_file(const struct modem *m, const char *suffix, char out[FILE_N
 
 static void shelf_file(const char *serial, const char *suffix, char out[FILE_NAME_SIZE])
 {
-    snprintf(out, FILE_NAME_SIZE, SHELF "%s.%s", serial, suffix);
+    snprintf(out, FILE_NAME_SIZE, MODEM_SHELF "%s.%s", serial, suffix);
 }
 
 void modem_save(struct modem *m)
@@ -81,6 +86,7 @@ static void take_memory(struct modem *m, const struct record *r)
             *string_at(m, i) = strdup(value);
         }
     }
+    policy_publish(m);
 }
 
 static void clear_memory(struct modem *m)
@@ -123,7 +129,7 @@ static int count_shelved(void *userdata, const char *name)
 {
     struct shelf_count *c = userdata;
     _cleanup_(record_freep) struct record *r = NULL;
-    if (!text_starts_with(name, SHELF) || record_load(c->fd, name, &r) < 0)
+    if (!text_starts_with(name, MODEM_SHELF) || record_load(c->fd, name, &r) < 0)
         return 0;
     uint64_t seen = record_get_u64(r, "SEEN", 0);
     if (c->n++ == 0 || seen < c->oldest_seen) {
@@ -171,6 +177,21 @@ void modem_unshelve(struct modem *m, const char *serial)
     take_memory(m, r);
     move_files(m, serial, false);
     modem_save(m);
+}
+
+void modem_forget(struct modem *m)
+{
+    static const char *const suffixes[] = {"rec", "tables"};
+    int fd = m->manager->store.fd_modems;
+    char name[FILE_NAME_SIZE];
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        port_file(m, suffixes[i], name);
+        store_remove(fd, name);
+        shelf_file(m->chip_serial ? m->chip_serial : "", suffixes[i], name);
+        store_remove(fd, name);
+    }
+    m->remembered = false;
+    clear_memory(m);
 }
 
 /* ---- partition tables recorded for the unit ---- */
@@ -230,7 +251,7 @@ static int load_modem(void *userdata, const char *name)
     struct manager *manager = userdata;
     _cleanup_(record_freep) struct record *r = NULL;
     struct modem *m = NULL;
-    if (text_starts_with(name, SHELF) || record_load(manager->store.fd_modems, name, &r) < 0)
+    if (text_starts_with(name, MODEM_SHELF) || record_load(manager->store.fd_modems, name, &r) < 0)
         return 0;
     const char *port = record_get(r, "PORT");
     if (!*port)
@@ -247,5 +268,6 @@ static int load_modem(void *userdata, const char *name)
 
 int modem_load_all(struct manager *m)
 {
-    return store_list(m->store.fd_modems, ".rec", load_modem, m);
+    int r = store_list(m->store.fd_modems, ".rec", load_modem, m);
+    return r < 0 ? r : policy_load_all(m);
 }

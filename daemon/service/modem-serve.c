@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "service/log.h"
 #include "service/neighbours.h"
 
 /* ---- giving it ---- */
@@ -35,6 +36,8 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
         object_set_u32(&j->object, "Window", &j->window, j->window + 1);
     }
     process_send(j->process, &message);
+    if (j->job_state == JOB_STANDBY)
+        job_publish(j); /* it has the modem; now there is time for the world */
 }
 
 /*
@@ -51,6 +54,11 @@ static void cannot_open(struct job *j, const struct modem *m, int error)
     job_log(j, e.message);
     if (opener_is_gone(error))
         return; /* its end is on the way, and after that perhaps another appearance */
+    if (j->job_state == JOB_STANDBY) {
+        log_message(LOG_WARNING, "%s cannot be caught: %s", modem_title(m), e.message);
+        rescue_withdraw(j->modem);
+        return;
+    }
     j->device_error = e;
     if (j->destructive || j->own_error.kind != ERROR_NONE)
         return;
@@ -205,6 +213,8 @@ static void serve(struct job *j)
 
 void modem_serve(struct manager *manager)
 {
+    for (struct modem *m = manager->modems; m; m = m->next)
+        rescue_offer(m);
     for (struct job *j = manager->jobs; j; j = j->next)
         serve(j);
 }

@@ -19,7 +19,7 @@
  * come back to. */
 static bool is_needed(const struct modem *m)
 {
-    if (m->appearance || m->job || m->holder || m->guard || *m->port)
+    if (m->appearance || m->job || m->holder || m->guard || (*m->port && !m->forgotten))
         return true;
     for (const struct job *j = m->manager->jobs; j; j = j->next)
         if (j->modem == m)
@@ -35,13 +35,13 @@ static void make_room(struct manager *manager)
     size_t n = 0;
     for (struct modem *m = manager->modems; m; m = m->next) {
         n++;
-        bool busy = m->appearance || m->job || m->holder || m->guard;
+        bool busy = m->appearance || m->job || m->holder || m->guard || policy_is_armed(m);
         for (const struct job *j = manager->jobs; j && !busy; j = j->next)
             busy = j->modem == m;
         if (!busy && (!oldest || m->seen_time < oldest->seen_time))
             oldest = m;
     }
-    if (n >= MODEMS_MAX)
+    if (n >= MODEMS_MAX && oldest)
         modem_free(oldest);
 }
 
@@ -72,6 +72,7 @@ int modem_get(struct manager *manager, const char *port, const char *kernel_name
         modem_free(m);
         return r;
     }
+    policy_publish(m);
     *ret = m;
     return 0;
 }
@@ -90,13 +91,15 @@ struct modem *modem_free(struct modem *m)
     opener_free(m->opener);
     probe_free(m->probe);
     process_free(m->holder);
+    rescue_free(m);
     object_done(&m->object);
-    char *strings[] = {m->id,          m->port,         m->kernel_name,      m->mode,
-                       m->product,     m->model,        m->firmware_version, m->chip_serial,
-                       m->chip,        m->hardware_id,  m->pk_hash,          m->storage,
-                       m->last_error,  m->facts_serial, m->family_version,   m->project,
-                       m->seen_serial, m->device_path,  m->inhibited_by,     m->imei,
-                       m->imei_hash};
+    char *strings[] = {m->id,           m->port,         m->kernel_name,      m->mode,
+                       m->product,      m->model,        m->firmware_version, m->chip_serial,
+                       m->chip,         m->hardware_id,  m->pk_hash,          m->storage,
+                       m->last_error,   m->facts_serial, m->family_version,   m->project,
+                       m->seen_serial,  m->policy,       m->rescue_firmware,  m->note,
+                       m->quectel,      m->refused,      m->silent,           m->device_path,
+                       m->inhibited_by, m->imei,         m->imei_hash};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(m);
@@ -227,10 +230,19 @@ int modem_learn(struct modem *m, const char *key, const char *value)
         return learn_string(m, "Storage", &m->storage, value);
     if (strcmp(key, KEY_PROJECT) == 0) {
         set_plain(&m->project, value);
+        set_plain(&m->quectel, "1"); /* nobody else's flash has that page */
         modem_save(m);
         return 0;
     }
     return -EBADMSG;
+}
+
+void modem_note_quectel(struct modem *m)
+{
+    if (*text(m->quectel))
+        return;
+    set_plain(&m->quectel, "1");
+    modem_save(m);
 }
 
 void modem_flashed(struct modem *m, const char *model, const char *version, bool forced)
@@ -244,6 +256,7 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
     }
     set_plain(&m->facts_serial, text(m->chip_serial));
     m->facts_watched = true;
+    set_plain(&m->quectel, "1");
     modem_update_confirmed(m);
     modem_save(m);
 }

@@ -17,6 +17,10 @@
 #include "service/loop.h"
 #include "service/manager.h"
 #include "service/opener.h"
+#include "service/policy.h"
+#include "service/rescue.h"
+
+#define MODEM_SHELF "unit-" /* begins the name of a record of a unit that is away from its port */
 
 enum {
     QUECTEL_VID = 0x2c7c,
@@ -35,7 +39,7 @@ struct modem {
 
     /* properties */
     char *port, *kernel_name, *mode, *product, *model, *firmware_version, *chip_serial, *chip, *hardware_id,
-        *pk_hash, *storage, *last_error, *imei; /* masked */
+        *pk_hash, *storage, *last_error, *policy, *rescue_firmware, *note, *imei; /* masked */
     uint16_t vendor_id, product_id;
     int confirmed, held, inhibited, factory_test_mode;
     char *inhibited_by;
@@ -47,10 +51,15 @@ struct modem {
                              forced */
     char *imei_hash;      /* HMAC of the IMEI with the machine's key; "" unknown */
     char *project;        /* project name read from RAWDATA */
+    char *quectel;        /* "1": it was seen as one, or flashed as one; NULL or "" */
+    char *refused;        /* ids of packages whose programmer it refused, a comma list; */
+    char *silent;         /* under which it was silent, an id as often as it was */
     char *seen_serial;    /* of the device that is there, "" until it is told */
     bool facts_watched;   /* learned from the device that was here last, in this run */
-    bool remembered;      /* has a record on disk */
-    uint64_t seen_time;   /* realtime of the last appearance */
+    char running[33];   /* id of the package whose programmer was uploaded in this appearance; "" not known */
+    bool remembered;    /* has a record on disk */
+    bool forgotten;     /* by a user; nothing of it is kept once it is away */
+    uint64_t seen_time; /* realtime of the last appearance */
     uint64_t last_backup_time; /* property */
 
     /* does it loop */
@@ -59,6 +68,10 @@ struct modem {
     int looping; /* properties */
     uint32_t loop_count;
     uint64_t loop_period, loop_window, next_window;
+
+    /* what is done about it */
+    struct policy unit_policy, port_policy;
+    struct rescue rescue;
 
     /* now */
     const struct appearance *appearance; /* NULL: absent */
@@ -96,6 +109,8 @@ void modem_set_serial(struct modem *m, const char *serial);
 void modem_update_confirmed(struct modem *m);
 /* LastBackupTime, by what is stored of the unit. */
 void modem_update_backup(struct modem *m);
+/* It was a Quectel modem: remembered. */
+void modem_note_quectel(struct modem *m);
 /* The job has the modem now (NULL: none); the next one in the queue starts when it becomes free. */
 void modem_set_job(struct modem *m, struct job *j);
 /* Looks anew for the flash that could be continued. */
@@ -122,6 +137,10 @@ void modem_unshelve(struct modem *m, const char *serial);
 int modem_add_table(struct modem *m, int memfd);
 /* The tables recorded for it as a sealed memfd; -ENOENT. */
 int modem_open_tables(const struct modem *m);
+
+/* Everything that is on disk of it, the shelf's record of its serial included, and all that is in memory of
+ * the unit. */
+void modem_forget(struct modem *m);
 
 /* ---- modem-device.c ---- */
 extern const struct watch_handler modem_watch_handler; /* userdata: the manager */

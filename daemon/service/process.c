@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "build-id.h"
 #include "service/log.h"
@@ -15,6 +17,7 @@
 
 enum {
     BINARY_FD_MIN = 10, /* above stdio and the link */
+    CHILD_BINARY_FD = LINK_WORKER_FD + 1,
     EXEC_FAILED = 127,
 };
 
@@ -70,8 +73,10 @@ static _Noreturn void run_child(int binary, int link, int mouth)
         ready = fcntl(link, F_SETFD, 0) >= 0;
     else if (ready)
         ready = dup2(link, LINK_WORKER_FD) >= 0;
-    if (ready && close_range(LINK_WORKER_FD + 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
-        fexecve(binary, arguments, environment);
+    /* Closed here and now: exec lets the parent go on before it closes what is marked for it. */
+    if (ready && dup3(binary, CHILD_BINARY_FD, O_CLOEXEC) >= 0 &&
+        close_range(CHILD_BINARY_FD + 1, ~0U, 0) == 0)
+        fexecve(CHILD_BINARY_FD, arguments, environment);
     _exit(EXEC_FAILED);
 }
 
@@ -245,13 +250,23 @@ static void on_words(void *userdata, const char *line)
 
 /* ---- life ---- */
 
+/*
+ * As fork(), but we go on only when the child has become the worker: until then it holds copies of all our
+ * descriptors, and whoever asks whether a file is still open for writing (second_reopen) would find that
+ * child.
+ */
+static pid_t fork_until_exec(void)
+{
+    return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
 static int spawn(struct process *p, int binary, int link, int mouth)
 {
     struct child *c = calloc(1, sizeof(*c));
     if (!c)
         return -ENOMEM;
     *c = (struct child){.process = p, .owner = (uid_t)-1};
-    c->pid = fork();
+    c->pid = fork_until_exec();
     if (c->pid == 0)
         run_child(binary, link, mouth);
     int r = c->pid < 0 ? -errno : 0;

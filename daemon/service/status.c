@@ -43,7 +43,7 @@ void status_print(const struct manager *m, char out[STATUS_MAX])
     if (m->stopping)
         add(&line, "Stopping");
     for (const struct job *j = m->jobs; j; j = j->next)
-        if (!job_finished(j) && j->process)
+        if (!job_finished(j) && j->job_state != JOB_STANDBY && j->process)
             add_job(&line, j);
     for (const struct modem *i = m->modems; i; i = i->next)
         if (i->holder) {

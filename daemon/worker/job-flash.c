@@ -201,6 +201,9 @@ static int use_modem(struct flash *f, const struct detect_result *found, bool *r
     /* After a gate of ours, or with a journal that fits unit and programmer, the one that runs is this
      * package's. */
     bool ours = !first || resumed;
+    const char *running = worker_option(f->worker, "running-programmer", "");
+    if (f->session->appearances == 1 && *running)
+        ours = strcmp(running, f->package->id) == 0;
     if (found->state == DETECT_FIREHOSE && !ours && !*replaced) {
         *replaced = true;
         r = session_replace_programmer(s, e);

@@ -102,7 +102,7 @@ int job_identify(struct worker *w, struct job_outcome *o)
         return error_set(&o->error, ERROR_WRONG_MODE,
                          "the modem speaks streaming download (HDLC), not Sahara: it cannot be asked");
     /* In EDL it is held: its hello is in our hands, and the claim keeps others from talking in between. */
-    if (found.state != DETECT_CRASH_DUMP)
+    if (found.state != DETECT_CRASH_DUMP && worker_option_u64(w, "hold", 1) == 1)
         o->hold = steal_ptr(s);
     return 0;
 }

@@ -36,6 +36,7 @@ struct session *session_new(struct worker *w)
         return NULL;
     s->worker = w;
     s->erased_fill = 0xff;
+    s->programmer_id = worker_option(w, "firmware", "");
     session_expect_unit(s);
     return s;
 }
@@ -269,6 +270,14 @@ static int upload_again(struct session *s, const void *programmer, size_t size, 
     return sahara_upload(s->transport, &again.hello, programmer, size, NULL, NULL, e);
 }
 
+static void tell_programmer(struct session *s, const char *outcome)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "%s %.32s", outcome, s->programmer_id);
+    if (*s->programmer_id)
+        worker_tell(s->worker, KEY_PROGRAMMER, text);
+}
+
 static int upload(struct session *s, const struct detect_result *found, const void *programmer, size_t size,
                   struct error *e)
 {
@@ -276,13 +285,19 @@ static int upload(struct session *s, const struct detect_result *found, const vo
     int r = sahara_upload(s->transport, &found->hello, programmer, size, NULL, NULL, e);
     if (r < 0 && e->kind == ERROR_SAHARA_FAILED)
         r = upload_again(s, programmer, size, e);
+    if (r < 0 && e->kind == ERROR_PROGRAMMER_REJECTED)
+        tell_programmer(s, "refused");
     if (r < 0)
         return explain(r, "uploading the programmer", e);
     s->programmer_runs = true;
     nand_capabilities_read(programmer, size, &s->capabilities);
     r = firehose_await_banner(s->firehose, e);
+    if (r < 0 && e->kind == ERROR_PROGRAMMER_REJECTED)
+        tell_programmer(s, "silent");
     if (r < 0)
         return explain(r, "waiting for the programmer to start", e);
+    tell_programmer(s, "accepted");
+    worker_tell(s->worker, KEY_MODE, "firehose");
     if (firehose_vip(s->firehose))
         return error_set(e, ERROR_UNSUPPORTED,
                          "the programmer wants signed tables (VIP), which is not supported");

@@ -29,6 +29,9 @@ struct session {
     /* Options serial, hwid, pkhash: the unit that the job is for; empty if none was named. */
     struct sahara_identity expected;
 
+    /* Id of the package whose programmer is uploaded, borrowed; what comes of it is told (PROGRAMMER=). "":
+     * not. */
+    const char *programmer_id;
     /* Found in Firehose: uploaded by somebody else, and its capabilities are not those of our file. */
     bool programmer_was_running;
     /* The modem speaks Firehose in this appearance, whether or not it could be configured. */

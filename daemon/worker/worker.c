@@ -41,6 +41,8 @@ void worker_init(struct worker *w, int link)
                          .fd_source = -1,
                          .fd_device = -1,
                          .fd_send = -1};
+    for (size_t i = 0; i < ARRAY_SIZE(w->fd_candidates); i++)
+        w->fd_candidates[i] = -1;
     int flags = fcntl(link, F_GETFL);
     if (flags >= 0 && (flags & O_NONBLOCK))
         fcntl(link, F_SETFL, flags & ~O_NONBLOCK);
@@ -67,6 +69,8 @@ void worker_done(struct worker *w)
         close_fd(w->rooms[--w->n_rooms]);
     free(w->handed);
     w->handed = NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(w->fd_candidates); i++)
+        w->fd_candidates[i] = close_fd(w->fd_candidates[i]);
     if (w->closed)
         w->fd_send = close_fd(w->fd_send);
     w->closed = false;
@@ -85,6 +89,10 @@ static int *named_fd(struct worker *w, const char *name)
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         if (strcmp(table[i].name, name) == 0)
             return table[i].fd;
+    uint64_t number;
+    if (text_starts_with(name, "candidate-") &&
+        text_parse_u64(name + strlen("candidate-"), 10, WORKER_CANDIDATES_MAX - 1, &number) == 0)
+        return &w->fd_candidates[number];
     return NULL;
 }
 

@@ -14,8 +14,9 @@
 #include "storage/mibib.h"
 
 enum {
-    WORKER_ROOMS = 4,              /* what one job may hand over that differs from what it did before */
-    WORKER_ROOM_SIZE = 1024 * 1024 /* of each at most; the service takes no more */
+    WORKER_ROOMS = 4,               /* what one job may hand over that differs from what it did before */
+    WORKER_ROOM_SIZE = 1024 * 1024, /* of each at most; the service takes no more */
+    WORKER_CANDIDATES_MAX = 6       /* packages of a catch; link/link.h carries two more descriptors */
 };
 
 struct worker {
@@ -29,6 +30,7 @@ struct worker {
     } * options;
     size_t n_options;
     int fd_archive, fd_store, fd_package, fd_journal, fd_recorded, fd_backup, fd_source; /* -1: not given */
+    int fd_candidates[WORKER_CANDIDATES_MAX];
 
     /* what the service told since */
     int fd_device;    /* a device that waits to be opened; -1 */
@@ -132,6 +134,7 @@ int job_import(struct worker *w, struct job_outcome *o);
 int job_verify(struct worker *w, struct job_outcome *o);
 int job_plan(struct worker *w, struct job_outcome *o);
 int job_identify(struct worker *w, struct job_outcome *o);
+int job_catch(struct worker *w, struct job_outcome *o);
 int job_flash(struct worker *w, struct job_outcome *o);
 int job_reset(struct worker *w, struct job_outcome *o);
 int job_backup(struct worker *w, struct job_outcome *o);

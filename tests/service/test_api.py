@@ -163,6 +163,8 @@ def every_method(service, archive_fd, modem, firmware, backup, job):
         (ROOT, MANAGER, "ImportFirmware", (dbus.types.UnixFd(archive_fd), "label")),
         (modem, MODEM, "Backup", ()), (modem, MODEM, "Restore", (dbus.ObjectPath(backup),)),
         (backup, BACKUP, "Open", ()), (backup, BACKUP, "Verify", ()), (backup, BACKUP, "Remove", ()),
+        (ROOT, MANAGER, "ArmPort", ("virtual-usb-0:9", "hold", dbus.ObjectPath("/"))), (modem, MODEM, "Catch", ()),
+        (modem, MODEM, "Rescue", ()), (modem, MODEM, "SetPolicy", ("hold", dbus.ObjectPath("/"))), (modem, MODEM, "Forget", ()),
         (modem, MODEM, "Identify", ()), (modem, MODEM, "Plan", (dbus.ObjectPath(firmware),)),
         (modem, MODEM, "Flash", (dbus.ObjectPath(firmware),)), (modem, MODEM, "EnterEdl", ()), (modem, MODEM, "Reset", ()),
         (modem, MODEM, "Inhibit", ("a test",)),

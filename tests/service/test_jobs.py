@@ -235,7 +235,7 @@ def test_many_modems_at_once(service, new_modem, make_package):
         new_modem(service, f"port=virtual-usb-0:{i}", f"kernel=1-{i}", f"serial=0000000{i + 1}", name=f"modem{i}")
     modems = wait_until(lambda: len(service.paths(MODEM)) == 3 and service.paths(MODEM))
     jobs = [service.call(m, MODEM, "Flash", dbus.ObjectPath(firmware), word(modem_version=VERSION)) for m in modems]
-    assert [service.wait_job(j) for j in jobs] == ["done"] * 3
+    assert [service.wait_job(j) for j in jobs] == ["done"] * 3, [(service.get(j, JOB, "ErrorMessage"), service.log(j)[-600:]) for j in jobs]
 
 
 def test_nothing_is_left_open(service, new_modem, make_package):

@@ -167,7 +167,11 @@ def settings_of_the_service():
     found = {}
     for section, name, kind, _, fallback in re.findall(r'SETTING\("(\w+)", "(\w+)", (\w+), (\w+), ([^,]+),', source):
         shift = re.fullmatch(r"(?:UINT64_C\()?(\d+)\)? << (\d+)", fallback)
-        if kind == "BYTES" and shift:
+        if kind == "CHOICE":
+            fallback = fallback.split("_")[1].lower()  # POLICY_HOLD
+        elif kind == "SWITCH":
+            fallback = ["no", "yes"][int(fallback)]
+        elif kind == "BYTES" and shift:
             fallback = f"{shift.group(1)}{ {10: 'K', 20: 'M', 30: 'G', 40: 'T'}[int(shift.group(2))]}"
         else:
             number = eval(fallback, {"__builtins__": {}})  # "7 * 86400"

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/policy.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "service/firmware.h"
+#include "service/log.h"
+#include "service/modem.h"
+
+#define SUFFIX ".arm"
+
+enum { FILE_NAME_SIZE = 240 };
+
+static const char *known(const char *text)
+{
+    return text ? text : "";
+}
+
+/* ---- which one counts ---- */
+
+const struct policy *policy_of(const struct modem *m)
+{
+    static char off[] = "off", hold[] = "hold";
+    static const struct policy defaults[] = {{.mode = off}, {.mode = hold}};
+    if (*known(m->unit_policy.mode))
+        return &m->unit_policy;
+    if (*known(m->port_policy.mode))
+        return &m->port_policy;
+    return &defaults[m->manager->config.default_policy == 0 ? 0 : 1];
+}
+
+bool policy_is(const struct modem *m, const char *mode)
+{
+    return strcmp(policy_of(m)->mode, mode) == 0;
+}
+
+bool policy_is_armed(const struct modem *m)
+{
+    const struct policy *p = policy_of(m);
+    return (p == &m->unit_policy || p == &m->port_policy) && strcmp(p->mode, "off") != 0;
+}
+
+struct firmware *policy_firmware(const struct modem *m)
+{
+    const char *id = known(policy_of(m)->firmware_id);
+    return *id ? firmware_find_id(m->manager, id) : NULL;
+}
+
+/* ---- changing ---- */
+
+void policy_done(struct policy *p)
+{
+    free(p->mode);
+    free(p->firmware_id);
+    free(p->modem_version);
+    *p = (struct policy){0};
+}
+
+static int fill(struct policy *p, const char *mode, const char *firmware_id, const char *modem_version)
+{
+    struct policy new = {
+        .mode = strdup(known(mode)),
+        .firmware_id = strdup(known(firmware_id)),
+        .modem_version = strdup(known(modem_version)),
+    };
+    if (!new.mode || !new.firmware_id || !new.modem_version) {
+        policy_done(&new);
+        return -ENOMEM;
+    }
+    policy_done(p);
+    *p = new;
+    return 0;
+}
+
+static void file_name(const struct modem *m, char out[FILE_NAME_SIZE])
+{
+    snprintf(out, FILE_NAME_SIZE, "%s" SUFFIX, strrchr(m->object.path, '/') + 1);
+}
+
+static int save_port(struct modem *m)
+{
+    _cleanup_(record_freep) struct record *r = record_new();
+    char name[FILE_NAME_SIZE];
+    if (!r)
+        return -ENOMEM;
+    record_set(r, "PORT", m->port);
+    record_set(r, "POLICY", m->port_policy.mode);
+    record_set(r, "FIRMWARE", m->port_policy.firmware_id);
+    record_set(r, "MODEM_VERSION", m->port_policy.modem_version);
+    file_name(m, name);
+    return record_save(r, m->manager->store.fd_modems, name);
+}
+
+int policy_set(struct modem *m, bool port, const char *mode, const char *firmware_id,
+               const char *modem_version)
+{
+    bool unit = !port && *known(m->chip_serial);
+    int r = fill(unit ? &m->unit_policy : &m->port_policy, mode, firmware_id, modem_version);
+    if (r < 0)
+        return r;
+    if (unit)
+        modem_save(m);
+    else
+        r = save_port(m);
+    policy_publish(m);
+    return r;
+}
+
+void policy_forget(struct modem *m)
+{
+    char name[FILE_NAME_SIZE];
+    policy_done(&m->unit_policy);
+    policy_done(&m->port_policy);
+    file_name(m, name);
+    store_remove(m->manager->store.fd_modems, name);
+    policy_publish(m);
+}
+
+void policy_publish(struct modem *m)
+{
+    const struct firmware *f = policy_firmware(m);
+    object_set_string(&m->object, "Policy", &m->policy, policy_of(m)->mode);
+    object_set_string(&m->object, "RescueFirmware", &m->rescue_firmware, f ? f->object.path : "/");
+}
+
+/* ---- earlier runs ---- */
+
+static int load_port(void *userdata, const char *name)
+{
+    struct manager *manager = userdata;
+    _cleanup_(record_freep) struct record *r = NULL;
+    struct modem *m = NULL;
+    if (record_load(manager->store.fd_modems, name, &r) < 0 || !*record_get(r, "PORT"))
+        return 0;
+    int q = modem_get(manager, record_get(r, "PORT"), "", &m);
+    if (q >= 0)
+        q = fill(&m->port_policy, record_get(r, "POLICY"), record_get(r, "FIRMWARE"),
+                 record_get(r, "MODEM_VERSION"));
+    if (q < 0)
+        return q;
+    policy_publish(m);
+    return m->object.slot ? 0 : object_add(&m->object);
+}
+
+int policy_load_all(struct manager *manager)
+{
+    return store_list(manager->store.fd_modems, SUFFIX, load_port, manager);
+}
+
+/* ---- users of a package ---- */
+
+struct search {
+    struct manager *manager;
+    const char *id;
+    char title[64];
+};
+
+/* A unit that is away: its policy lies with its record on the shelf. */
+static int look_at_record(void *userdata, const char *name)
+{
+    struct search *s = userdata;
+    _cleanup_(record_freep) struct record *r = NULL;
+    if (s->title[0] || !text_starts_with(name, MODEM_SHELF) ||
+        record_load(s->manager->store.fd_modems, name, &r) < 0)
+        return 0;
+    if (strcmp(record_get(r, "POLICY_FIRMWARE"), s->id) == 0)
+        snprintf(s->title, sizeof(s->title), "the unit %s", record_get(r, "SERIAL"));
+    return 0;
+}
+
+const char *policy_user(struct manager *manager, const char *firmware_id)
+{
+    static struct search s;
+    for (const struct modem *m = manager->modems; m; m = m->next)
+        if (strcmp(known(m->unit_policy.firmware_id), firmware_id) == 0 ||
+            strcmp(known(m->port_policy.firmware_id), firmware_id) == 0)
+            return modem_title(m);
+    s = (struct search){.manager = manager, .id = firmware_id};
+    store_list(manager->store.fd_modems, ".rec", look_at_record, &s);
+    return s.title[0] ? s.title : NULL;
+}
+
+unsigned policy_count_armed(const struct manager *manager)
+{
+    unsigned n = 0;
+    for (const struct modem *m = manager->modems; m; m = m->next)
+        n += *known(m->port_policy.mode) != '\0';
+    return n;
+}

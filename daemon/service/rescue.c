@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/rescue.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "service/candidates.h"
+#include "service/errors.h"
+#include "service/log-about.h"
+#include "service/modem-inner.h"
+#include "service/rescue-rule.h"
+
+enum {
+    ASKED_MAX = 3, /* a stranger that does not tell who it is */
+    LOST_MAX = 2,  /* once may have been a plug that was pulled */
+    WHY_SIZE = ERROR_MESSAGE_SIZE + 160,
+};
+
+static const char *known(const char *text)
+{
+    return text ? text : "";
+}
+
+static bool is_kind(const struct modem *m, const char *kind)
+{
+    return strcmp(modem_kind(m), kind) == 0;
+}
+
+/* ---- what is true of it ---- */
+
+/* now: of what is there; else as if it were in 9008, unless what is there says otherwise. */
+static enum catch_verdict judge(const struct modem *m, bool now, const char **ret_why)
+{
+    bool may_come = !m->appearance || is_kind(m, "normal");
+    const struct catch_case c = {
+        .edl = is_kind(m, "edl") || (!now && may_come),
+        .off = policy_is(m, "off"),
+        .armed = policy_is_armed(m),
+        .quectel = *known(m->quectel) != '\0',
+        .asked = *known(m->hardware_id) || m->rescue.asked >= ASKED_MAX,
+        .chip = *known(m->hardware_id) && *known(m->chip),
+        .pk_hash = candidates_know_hash(m),
+        .looping = m->looping != 0,
+        .unknown = m->manager->config.catch_unknown != 0,
+    };
+    return catch_judge(&c, ret_why);
+}
+
+/* Somebody's own flash waits to be continued: a policy that began another one would void its journal. */
+static bool is_reserved(const struct modem *m)
+{
+    const struct job *i = m->interrupted;
+    const struct policy *p = policy_of(m);
+    return i && !(strcmp(i->firmware_id, known(p->firmware_id)) == 0 && !*known(i->allow) && i->reset &&
+                  strcmp(known(i->modem_version), known(p->modem_version)) == 0);
+}
+
+static bool firmware_is_ready(const struct modem *m)
+{
+    const struct firmware *f = policy_firmware(m);
+    return f && strcmp(f->state, "ready") == 0;
+}
+
+static enum rescue_action decide(const struct modem *m, bool now, const char **ret_why)
+{
+    struct firmware *candidates[CANDIDATES_MAX];
+    const struct rescue_facts f = {
+        .stopping = m->manager->stopping || !*m->port,
+        .busy = m->job != NULL,
+        .held = m->holder != NULL,
+        .wanted = m->rescue.wanted || m->guard || (m->holder && is_reserved(m)),
+        .off = policy_is(m, "off"),
+        .rescue = policy_is(m, "rescue"),
+        .firmware = firmware_is_ready(m),
+        .gave_up = *known(m->rescue.gave_up) != '\0',
+        .waiting = now_usec() < m->rescue.not_before,
+        .unsaved = m->rescue.unsaved,
+        .candidate = candidates_find(m, false, candidates) > 0,
+        .verdict = judge(m, now, ret_why),
+    };
+    return rescue_next(&f);
+}
+
+/* ---- for people ---- */
+
+static void print_note(const struct modem *m, enum rescue_action action, const char *why, char out[WHY_SIZE])
+{
+    struct firmware *candidates[CANDIDATES_MAX];
+    bool there = m->appearance && !is_kind(m, "normal");
+    out[0] = '\0';
+    if (*known(m->rescue.gave_up))
+        snprintf(out, WHY_SIZE, "is left to a human: %s", m->rescue.gave_up);
+    else if (m->rescue.failures > 0 && now_usec() < m->rescue.not_before)
+        snprintf(out, WHY_SIZE, "waits before attempt %u of %u", m->rescue.failures + 1,
+                 m->manager->config.rescue_attempts);
+    else if (m->job || m->holder)
+        return;
+    else if (action == RESCUE_STANDBY)
+        snprintf(out, WHY_SIZE, "is caught when it appears in 9008");
+    else if (action == RESCUE_ASK)
+        snprintf(out, WHY_SIZE, "is asked who it is when it appears again: it loops, and nobody knows it");
+    else if (judge(m, false, &why) == CATCH_HOLD && candidates_find(m, false, candidates) == 0)
+        snprintf(out, WHY_SIZE,
+                 "cannot be caught: the library has no programmer that fits; import the package whose name "
+                 "begins as "
+                 "the version on the modem's label");
+    else if (there)
+        snprintf(out, WHY_SIZE, "%s", why);
+}
+
+static void publish_note(struct modem *m, const char *note)
+{
+    if (strcmp(known(m->note), note) == 0)
+        return;
+    object_set_string(&m->object, "Note", &m->note, note);
+    if (*note && m->appearance && !is_kind(m, "normal"))
+        log_message(LOG_NOTICE, "%s %s.", modem_title(m), note);
+}
+
+/* ---- failures ---- */
+
+static void give_up(struct modem *m, const char *why)
+{
+    char line[LOG_TEXT_MAX];
+    free(m->rescue.gave_up);
+    m->rescue.gave_up = strdup(why);
+    object_set_string(&m->object, "LastError", &m->last_error, why);
+    snprintf(line, sizeof(line), "%s is left to a human: %s", modem_title(m), why);
+    log_about_modem(m, LOG_RESCUE_GAVE_UP, LOG_ERR, line);
+    modem_save(m);
+}
+
+static int on_pause_over(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct modem *m = userdata;
+    m->rescue.timer = sd_event_source_disable_unref(m->rescue.timer);
+    manager_update(m->manager);
+    return 0;
+}
+
+static void fail(struct modem *m, const char *why)
+{
+    const struct config *c = &m->manager->config;
+    char text[WHY_SIZE];
+    if (++m->rescue.failures >= c->rescue_attempts) {
+        snprintf(text, sizeof(text), "%u attempts failed, the last one: %s", m->rescue.failures, why);
+        give_up(m, text);
+        return;
+    }
+    usec_t pause = rescue_pause(c->rescue_backoff, m->rescue.failures);
+    m->rescue.not_before = deadline_in(pause);
+    m->rescue.timer = sd_event_source_disable_unref(m->rescue.timer);
+    sd_event_add_time(m->manager->event, &m->rescue.timer, CLOCK_MONOTONIC, m->rescue.not_before, 0,
+                      on_pause_over, m);
+    log_message(LOG_WARNING, "%s: attempt %u of %u failed, the next one is in %llu s: %s", modem_title(m),
+                m->rescue.failures, c->rescue_attempts, (unsigned long long)(pause / USEC_PER_SEC), why);
+}
+
+void rescue_reset(struct modem *m)
+{
+    struct rescue *r = &m->rescue;
+    bool saved = *known(r->gave_up) != '\0';
+    r->timer = sd_event_source_disable_unref(r->timer);
+    free(r->gave_up);
+    r->gave_up = NULL;
+    r->failures = r->asked = r->lost = 0;
+    r->not_before = r->flashed_at = 0;
+    r->unsaved = r->wanted = false;
+    if (saved)
+        modem_save(m);
+    manager_update(m->manager);
+}
+
+/* ---- what became of a job ---- */
+
+/* A user brought it to 9008, or wants it there: no policy goes in between. */
+static void note_wish(struct modem *m, const struct job *j)
+{
+    bool enters = strcmp(j->kind, "enter-edl") == 0 ||
+                  (j->job_kind == JOB_RESET && strcmp(known(j->reset_mode), "edl") == 0);
+    bool writes = j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE;
+    if (strcmp(j->verdict, "done") != 0)
+        return;
+    if (writes)
+        rescue_reset(m);
+    if (enters)
+        m->rescue.wanted = true;
+}
+
+static void note_failure(struct modem *m, const struct job *j)
+{
+    enum rescue_failure failure = rescue_judge_failure(j->verdict, j->error.kind);
+    const char *why = j->error.message;
+    struct firmware *left[CANDIDATES_MAX];
+    if (failure == FAILURE_OTHER || j->preempted || m->manager->stopping)
+        return;
+    if (j->job_kind == JOB_CATCH && candidates_find(m, false, left) == 0)
+        return; /* nothing is tried before there is something new to try */
+    if (j->job_kind == JOB_CATCH && failure == FAILURE_FINAL)
+        failure = FAILURE_AGAIN; /* which programmers failed is remembered; another one may come */
+    if (j->error.hint == HINT_CONTACT_VENDOR)
+        failure = FAILURE_FINAL;
+    if (j->job_kind == JOB_FLASH && j->error.kind == ERROR_VERSION_UNKNOWN)
+        m->rescue.unsaved = true;
+    if (failure == FAILURE_FINAL)
+        give_up(m, why);
+    else
+        fail(m, why);
+}
+
+void rescue_finished(struct modem *m, const struct job *j)
+{
+    if (j->owner_uid != RESCUE_UID) {
+        note_wish(m, j);
+        return;
+    }
+    bool done = strcmp(j->verdict, "done") == 0;
+    if (j->job_kind == JOB_IDENTIFY)
+        m->rescue.asked += !j->preempted;
+    else if (j->job_kind == JOB_BACKUP)
+        m->rescue.unsaved = false; /* once, whatever came of it: the flash has given up already */
+    else if (!done)
+        note_failure(m, j);
+    else if (j->job_kind == JOB_FLASH)
+        m->rescue.flashed_at = now_usec();
+}
+
+/* ---- appearances ---- */
+
+void rescue_came(struct modem *m)
+{
+    struct rescue *r = &m->rescue;
+    r->appeared_at = now_usec();
+    if (is_kind(m, "normal"))
+        r->wanted = false;
+    if (!is_kind(m, "edl") || r->flashed_at == 0)
+        return;
+    if (r->appeared_at - r->flashed_at < LOOP_APART_USEC)
+        fail(m, "it was flashed, verified and booted, and fell back into 9008");
+    r->flashed_at = 0;
+}
+
+void rescue_went(struct modem *m)
+{
+    struct rescue *r = &m->rescue;
+    usec_t stayed = now_usec() - r->appeared_at;
+    if (is_kind(m, "normal") && stayed >= LOOP_APART_USEC) {
+        bool told = *known(r->gave_up) || r->failures > 0;
+        rescue_reset(m);
+        if (told)
+            log_message(LOG_INFO, "%s ran its firmware for minutes: what failed before is over.",
+                        modem_title(m));
+    }
+    if (!m->holder || m->job || strcmp(m->mode, "firehose") != 0)
+        return;
+    r->lost = stayed < LOOP_SHORT_USEC ? r->lost + 1 : 0;
+    if (r->lost >= LOST_MAX)
+        fail(m, "it goes away even with a programmer running, so that it cannot be held; a flash uses one "
+                "window after "
+                "the other, and a bridge at USB_BOOT ends the loop");
+}
+
+/* ---- the standby ---- */
+
+static void dismiss(struct modem *m)
+{
+    struct job *j = m->rescue.standby;
+    m->rescue.standby = NULL;
+    free(m->rescue.basis);
+    m->rescue.basis = NULL;
+    if (j)
+        job_stop(j);
+}
+
+/* All that its worker is told: another one is needed when this changes. */
+static char *print_basis(const struct modem *m, enum rescue_action action)
+{
+    struct firmware *list[CANDIDATES_MAX];
+    size_t n = action == RESCUE_STANDBY ? candidates_find(m, false, list) : 0, at = 0;
+    char text[CANDIDATES_MAX * (FIRMWARE_ID_SIZE + 1) + 16];
+    at += (size_t)snprintf(text, sizeof(text), "%d", (int)action);
+    for (size_t i = 0; i < n; i++)
+        at += (size_t)snprintf(text + at, sizeof(text) - at, " %s", list[i]->id);
+    return strdup(text);
+}
+
+static void prepare_standby(struct modem *m, enum rescue_action action)
+{
+    _cleanup_free_ char *basis = print_basis(m, action);
+    struct error e = {0};
+    struct job *j;
+    if (!basis || (m->rescue.standby && strcmp(m->rescue.basis, basis) == 0))
+        return;
+    dismiss(m);
+    int r = modem_new_own_job(m, action == RESCUE_ASK ? JOB_IDENTIFY : JOB_CATCH, &j);
+    if (r < 0)
+        return;
+    m->rescue.basis = steal_ptr(basis);
+    m->rescue.standby = j;
+    if (job_begin_own(j, true, &e) < 0)
+        fail(m, e.message); /* the job is gone, and has left the modem */
+}
+
+void rescue_offer(struct modem *m)
+{
+    struct job *j = m->rescue.standby;
+    const char *why;
+    if (!j || m->job || m->holder || !m->appearance || j->stage != STAGE_RUNNING || !(j->wants & WANTS_EDL) ||
+        j->refused == m->number)
+        return;
+    if (decide(m, true, &why) != (j->job_kind == JOB_IDENTIFY ? RESCUE_ASK : RESCUE_STANDBY))
+        return;
+    m->rescue.standby = NULL;
+    m->job = j;
+}
+
+void rescue_withdraw(struct modem *m)
+{
+    m->rescue.standby = m->job;
+    m->job = NULL;
+}
+
+/* ---- flash and backup ---- */
+
+static int begin(struct job *j, int r, struct error *e)
+{
+    if (r >= 0)
+        return job_begin_own(j, false, e);
+    job_free(j);
+    return error_set(e, ERROR_FAILED, "%s", strerror(-r));
+}
+
+static int start_flash(struct modem *m, struct error *e)
+{
+    struct firmware *f = policy_firmware(m);
+    struct job *j;
+    const struct policy *p = policy_of(m);
+    bool version_known = *known(p->modem_version) || *known(m->family_version) || *known(m->project);
+    int r = backup_check_space(m->manager, version_known ? BACKUP_CALIBRATION_SIZE : BACKUP_CHIP_SIZE, e);
+    if (r >= 0)
+        r = modem_new_own_job(m, JOB_FLASH, &j);
+    return r < 0 ? r : begin(j, modem_take_flash(j, f, "", known(p->modem_version), true), e);
+}
+
+static int start_backup(struct modem *m, struct error *e)
+{
+    struct firmware *list[CANDIDATES_MAX];
+    struct job *j;
+    int r = backup_check_space(m->manager, BACKUP_CHIP_SIZE, e);
+    if (r >= 0)
+        r = modem_new_own_job(m, JOB_BACKUP, &j);
+    if (r < 0)
+        return r;
+    if (candidates_find(m, false, list) > 0)
+        memcpy(j->firmware_id, list[0]->id, sizeof(j->firmware_id));
+    j->kind_of_backup = strdup("nand");
+    return begin(j, j->kind_of_backup ? 0 : -ENOMEM, e);
+}
+
+/* ---- all of it ---- */
+
+void rescue_look(struct modem *m)
+{
+    const char *why = "";
+    char note[WHY_SIZE];
+    struct error e = {0};
+    int r = 0;
+    enum rescue_action action = decide(m, false, &why);
+    print_note(m, action, why, note);
+    publish_note(m, note);
+    if (action == RESCUE_STANDBY || action == RESCUE_ASK)
+        prepare_standby(m, action);
+    else
+        dismiss(m);
+    if (action == RESCUE_FLASH)
+        r = start_flash(m, &e);
+    else if (action == RESCUE_SAVE) {
+        m->rescue.unsaved = false;
+        r = start_backup(m, &e);
+    }
+    if (r < 0 && action == RESCUE_FLASH)
+        fail(m, e.kind != ERROR_NONE ? e.message : strerror(-r));
+    object_flush(&m->object);
+}
+
+void rescue_free(struct modem *m)
+{
+    m->rescue.timer = sd_event_source_disable_unref(m->rescue.timer);
+    free(m->rescue.basis);
+    free(m->rescue.gave_up);
+    policy_done(&m->unit_policy);
+    policy_done(&m->port_policy);
+}

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests of catch, policy and rescue share."""
+
+import re
+
+import dbus
+from conftest import JOB, MODEM, wait_until
+
+OWN = 4294967295  # OwnerUid of what a policy did
+PORT, OTHER_PORT = "virtual-usb-0:1.2", "virtual-usb-0:1.3"
+OTHER = ("serial=0badcafe", f"port={OTHER_PORT}", "kernel=1-1.3")
+LOOP = ("loop=soft", "window_ms=1000", "gap_ms=300")
+STRANGER = "pkhash=" + "5a" * 32
+
+
+def options(**values):
+    return dbus.Dictionary({k.replace("_", "-"): v for k, v in values.items()}, signature="sv")
+
+
+def find_modem(service, port=PORT):
+    def find():
+        found = [p for p in service.paths(MODEM) if service.get(p, MODEM, "Port") == port]
+        return found[0] if found else None
+    return wait_until(find, what=f"a modem at {port}")
+
+
+def import_package(service, path):
+    job = service.import_file(path)
+    assert service.wait_job(job) == "done", service.get(job, JOB, "ErrorMessage")
+    return service.get(job, JOB, "Object")
+
+
+def arm(service, policy="hold", firmware="/", port=PORT, **values):
+    service.manager("ArmPort", port, policy, dbus.ObjectPath(firmware), options(**values))
+
+
+def set_policy(service, path, policy, firmware="/", **values):
+    service.call(path, MODEM, "SetPolicy", policy, dbus.ObjectPath(firmware), options(**values))
+
+
+def jobs(service, kind):
+    """Its jobs of this kind, oldest first."""
+    found = [(service.get(p, JOB, "Id"), p) for p in service.paths(JOB) if service.get(p, JOB, "Kind") == kind]
+    return [p for _, p in sorted(found)]
+
+
+def wait_held(service, path):
+    wait_until(lambda: service.get(path, MODEM, "Held"), what="Held")
+
+
+def turns(service, path, n):
+    """n appearances more."""
+    count = service.get(path, MODEM, "LoopCount")
+    wait_until(lambda: service.get(path, MODEM, "LoopCount") >= count + n, what=f"{n} windows")
+
+
+def trace(tmp_path, name="modem"):
+    file = tmp_path / (name + ".trace")
+    return file.read_text() if file.exists() else ""
+
+
+def count(tmp_path, pattern, name="modem"):
+    return len(re.findall(pattern, trace(tmp_path, name)))
+
+
+def nothing_was_written(tmp_path, name="modem"):
+    return count(tmp_path, r" command \d+ (erase|program)", name) == 0 and "VIOLATION" not in trace(tmp_path, name)
