@@ -85,6 +85,9 @@ static inline enum nand_page_state backup_page_state(const struct backup *b, con
 bool backup_block_is_bad(const struct backup *b, const struct backup_part *p, uint64_t block);
 /* Pages of a block up to its last written (or unreadable) one; 0: erased, or bad. */
 uint32_t backup_block_pages(const struct backup *b, const struct backup_part *p, uint64_t block);
+/* Over what only the unit has (EFS2, RAWDATA, sys_rev, cust_info), as far as it was saved. -ENOENT: EFS2 was
+ * not, or holds nothing. */
+int backup_unit_data(const struct backup *b, uint8_t ret[SHA256_SIZE]);
 uint64_t backup_count(const struct backup_part *p, uint64_t pages, enum nand_page_state state);
 
 /* ---- backup-write.c ---- */

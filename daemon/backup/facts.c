@@ -191,6 +191,21 @@ int backup_content(const struct backup *b, uint8_t ret[SHA256_SIZE])
     return 0;
 }
 
+int backup_unit_data(const struct backup *b, uint8_t ret[SHA256_SIZE])
+{
+    const struct backup_part *efs = backup_find(b, "EFS2");
+    _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256);
+    if (!d)
+        return -ENOMEM;
+    if (!efs || efs->size == 0)
+        return -ENOENT;
+    for (size_t i = 0; i < b->n_parts; i++)
+        if (mibib_is_unit_data(b->parts[i].name) && digest_part(d, b, &b->parts[i]) < 0)
+            return -ENOMEM;
+    digest_final(d, ret);
+    return 0;
+}
+
 /* ---- for other tools ---- */
 
 /*

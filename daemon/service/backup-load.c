@@ -44,7 +44,7 @@ static int load_entry(void *userdata, const char *name)
         return 0;
     snprintf(tar, sizeof(tar), "%s.tar", id);
     int fd = store_open_file(m->store.fd_backups, tar, O_RDONLY);
-    if (fd < 0) {
+    if (fd == -ENOENT) {
         log_event(LOG_BACKUP_LOST, LOG_ERR, NULL, "Backup %s has a record but no file any more (%s).", id,
                   strerror(-fd));
         store_remove(m->store.fd_backups, name);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -37,6 +38,7 @@ static const struct {
     {"serial", offsetof(struct backup, chip_serial)},
     {"sha256", offsetof(struct backup, sha256)},
     {"partitions", offsetof(struct backup, partition_list)},
+    {"unit-data", offsetof(struct backup, unit_data)},
     /* not the worker's, but kept likewise */
     {"shown-state", offsetof(struct backup, state)},
     {"port", offsetof(struct backup, port)},
@@ -58,9 +60,19 @@ static bool is_hex(const char *text, size_t digits)
     return strlen(text) == digits && strspn(text, "0123456789abcdef") == digits;
 }
 
+/* Does it hold what only its unit has? Of partitions that no table named nobody knows: they may be it. */
+static bool has_calibration(const struct backup *b)
+{
+    for (char *const *p = b->partitions; p && *p; p++)
+        if (strcasecmp(*p, "EFS2") == 0 || text_starts_with(*p, "blocks-"))
+            return true;
+    return false;
+}
+
+/* One that counts: when there is none of a unit, there is nothing to go back to. */
 static bool is_good(const struct backup *b)
 {
-    return strcmp(b->state, "complete") == 0;
+    return strcmp(b->state, "complete") == 0 && has_calibration(b);
 }
 
 const char *backup_title(const struct backup *b)
@@ -180,9 +192,10 @@ static bool are_partitions(const char *list)
 
 static bool are_valid(const struct record *facts)
 {
-    const char *serial = record_get(facts, "serial"), *id = record_get(facts, "id");
+    const char *serial = record_get(facts, "serial"), *id = record_get(facts, "id"),
+               *unit_data = record_get(facts, "unit-data");
     return is_hex(id, BACKUP_ID_SIZE - 1) && is_hex(record_get(facts, "sha256"), SHA256_DIGITS) &&
-           (!*serial || is_hex(serial, SERIAL_DIGITS)) &&
+           (!*serial || is_hex(serial, SERIAL_DIGITS)) && (!*unit_data || is_hex(unit_data, SHA256_DIGITS)) &&
            is_one_of(record_get(facts, "state"), "complete", "blank", "damaged") &&
            is_one_of(record_get(facts, "kind"), "nand", "calibration", NULL) &&
            strlen(record_get(facts, "model")) <= FACT_BYTES_MAX &&
@@ -193,7 +206,8 @@ static bool are_valid(const struct record *facts)
 /* The record of a new one: the worker's facts, those that we keep, and our own. */
 static int make_record(const struct record *facts, int fd, const struct backup_origin *o, struct record **ret)
 {
-    static const char *const told[] = {"kind", "state", "model", "version", "sha256", "partitions"};
+    static const char *const told[] = {"kind",   "state",      "model",    "version",
+                                       "sha256", "partitions", "unit-data"};
     _cleanup_(record_freep) struct record *r = record_new();
     struct stat st;
     if (!r || fstat(fd, &st) < 0)
@@ -233,6 +247,19 @@ static struct backup *find_same(struct manager *m, const struct record *facts)
     return NULL;
 }
 
+static bool is_intact(const struct backup *b)
+{
+    return strcmp(b->state, b->told_state) == 0;
+}
+
+struct backup *backup_find_standing(struct manager *m, const struct record *facts, bool imported)
+{
+    struct backup *b = backup_find_id(m, record_get(facts, "id"));
+    if (!b && !imported)
+        b = find_same(m, facts);
+    return b && is_intact(b) ? b : NULL;
+}
+
 static int no_room(struct error *e, int r)
 {
     return error_set(e, ERROR_NO_SPACE, "The backup cannot be kept: %s.", strerror(-r));
@@ -241,12 +268,16 @@ static int no_room(struct error *e, int r)
 /* The same file anew: in place of one that a Verify found damaged, else it is dropped. */
 static int add_again(struct backup *b, int fd, const struct backup_origin *o, bool *ret_new, struct error *e)
 {
-    char tar[FILE_NAME_SIZE];
+    char tar[FILE_NAME_SIZE], mended[FILE_NAME_SIZE];
     *ret_new = false;
-    if (strcmp(b->state, b->told_state) != 0) {
+    if (!is_intact(b)) {
+        int dirfd = b->manager->store.fd_backups;
         file_name(tar, b->id, "tar");
-        store_remove(b->manager->store.fd_backups, tar);
-        int r = store_link(b->manager->store.fd_backups, fd, tar);
+        file_name(mended, b->id, "mend");
+        store_remove(dirfd, mended);
+        int r = store_link(dirfd, fd, mended);
+        if (r == 0 && renameat(dirfd, mended, dirfd, tar) < 0)
+            r = -errno;
         if (r < 0)
             return no_room(e, r);
         *ret_new = true;
@@ -396,10 +427,13 @@ int backup_remove(struct backup *b)
     return 0;
 }
 
-/* One that is not known by a serial is of a unit of its own. */
+/* By its serial. Without one by what only the unit has: of two with the same of it one may go and nothing is
+ * lost; any other is of a unit of its own. */
 static bool same_unit(const struct backup *a, const struct backup *b)
 {
-    return *a->chip_serial && strcmp(a->chip_serial, b->chip_serial) == 0;
+    if (*a->chip_serial || *b->chip_serial)
+        return strcmp(a->chip_serial, b->chip_serial) == 0;
+    return *a->unit_data && strcmp(a->unit_data, b->unit_data) == 0;
 }
 
 bool backup_is_last(const struct backup *b)
@@ -412,10 +446,11 @@ bool backup_is_last(const struct backup *b)
     return true;
 }
 
-/* Counted with b for Keep. */
+/* Counted with b for Keep: one that holds less is no newer version of one that holds more. */
 static bool same_group(const struct backup *a, const struct backup *b)
 {
-    return same_unit(a, b) && strcmp(a->kind, b->kind) == 0 && is_good(a) == is_good(b) && !a->imported;
+    return same_unit(a, b) && strcmp(a->kind, b->kind) == 0 && is_good(a) == is_good(b) && !a->imported &&
+           strcasecmp(a->partition_list, b->partition_list) == 0;
 }
 
 /* A restore or flash that can be continued may need it, too. */

@@ -39,8 +39,9 @@ struct backup {
     char **partitions; /* NULL-terminated, may be NULL */
 
     /* not on the bus */
+    char *unit_data;      /* digest of what only the unit has; "" if it is not all there */
     char *told_state;     /* by its content; `state` is "damaged" too once the file is */
-    char *port;           /* where it was taken: a unit without a serial has no other name */
+    char *port;           /* where it was taken */
     char *partition_list; /* comma list */
     uint64_t added_time;
     int imported;
@@ -55,6 +56,11 @@ struct backup_origin {
 
 /* An object by its record, not on the bus yet. */
 int backup_new(struct manager *m, const char *id, const struct record *r, struct backup **ret);
+/*
+ * The one that backup_add() would let stand in for a new one with these facts, and that nobody has found
+ * damaged; NULL. Whether its file is still what it was has to be looked at first.
+ */
+struct backup *backup_find_standing(struct manager *m, const struct record *facts, bool imported);
 /*
  * Takes a finished file in: `facts` are what the second worker told, fd is open for reading. *ret_new: linked
  * and recorded now, to be settled; false: there was one of the same content already and the file is dropped.

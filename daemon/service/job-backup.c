@@ -119,23 +119,19 @@ static int check_told(const struct job *j, const struct record *facts, struct er
     return 0;
 }
 
-static void on_second(void *userdata, const struct record *facts, const struct error *error)
+static void add(struct job *j)
 {
-    struct job *j = userdata;
     const struct backup_origin origin = {
         .job_path = j->object.path,
         .port = j->modem ? j->modem->port : "",
         .owner = j->owner_uid,
         .imported = j->job_kind == JOB_IMPORT,
     };
-    struct error e = *error;
+    struct error e = {0};
     struct backup *b = NULL;
     bool is_new = false;
 
-    j->second = NULL;
-    int r = facts ? check_told(j, facts, &e) : -EBADMSG;
-    if (r >= 0)
-        r = backup_add(j->manager, facts, j->fd_store, &origin, &b, &is_new, &e);
+    int r = backup_add(j->manager, j->backup_facts, j->fd_store, &origin, &b, &is_new, &e);
     if (r < 0) {
         fail(j, &e);
         return;
@@ -150,6 +146,59 @@ static void on_second(void *userdata, const struct record *facts, const struct e
         error_set(&e, ERROR_FAILED, "The backup cannot be brought to the disk: %s.", strerror(-r));
         fail(j, &e);
     }
+}
+
+/* The one that is there already, read anew: it may have rotted since, and then it stands in for nothing. */
+static void on_old(void *userdata, const struct record *facts, const struct error *error)
+{
+    struct job *j = userdata;
+    struct backup *b = backup_find_id(j->manager, j->new_id);
+    j->second = NULL;
+    if (b && !facts) {
+        char line[LOG_TEXT_MAX];
+        snprintf(line, sizeof(line), "Backup %s (%s) is not what it was: %.200s The new one is kept.", b->id,
+                 backup_title(b), error->message);
+        log_about_backup(b, LOG_BACKUP_LOST, LOG_ERR, line);
+        backup_verified(b, false);
+    }
+    add(j);
+}
+
+/* True: it is being read. */
+static bool check_old(struct job *j)
+{
+    const struct backup *b = backup_find_standing(j->manager, j->backup_facts, j->job_kind == JOB_IMPORT);
+    struct error e = {0};
+    if (!b)
+        return false;
+    memcpy(j->new_id, b->id, sizeof(j->new_id));
+    const struct second_order order = {
+        .type = "backup", .prefix = KEY_BACKUP_FACT, .id = b->id, .fd = backup_open(b)};
+    if (order.fd >= 0 && second_start(j->manager, &order, on_old, j, &j->second, &e) == 0)
+        return true;
+    if (order.fd < 0)
+        error_set(&e, ERROR_BACKUP_DAMAGED, "its file cannot be opened.");
+    on_old(j, NULL, &e);
+    return true;
+}
+
+static void take_fact(void *userdata, const char *key, const char *value)
+{
+    record_set(userdata, key, value);
+}
+
+static void on_second(void *userdata, const struct record *facts, const struct error *error)
+{
+    struct job *j = userdata;
+    struct error e = *error;
+    j->second = NULL;
+    if (!facts || check_told(j, facts, &e) < 0) {
+        fail(j, &e);
+        return;
+    }
+    record_each(facts, take_fact, j->backup_facts); /* from now on: of what is in the file */
+    if (!check_old(j))
+        add(j);
 }
 
 void job_keep_backup(struct job *j)

@@ -138,6 +138,7 @@ static const struct {
     {"FIRMWARE_NAME", offsetof(struct job, firmware_name)},
     {"ALLOW", offsetof(struct job, allow)},
     {"MODEM_VERSION", offsetof(struct job, modem_version)},
+    {"PARTITIONS", offsetof(struct job, partitions)},
     {"SERIAL", offsetof(struct job, serial)},
 };
 
@@ -193,6 +194,11 @@ static void load_pair(void *userdata, const char *key, const char *value)
     }
 }
 
+bool job_has_journal(const struct job *j)
+{
+    return j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE;
+}
+
 static bool has_journal(const struct job *j, off_t *ret_size)
 {
     struct stat st;
@@ -207,8 +213,7 @@ static bool has_journal(const struct job *j, off_t *ret_size)
 bool job_resumable(const struct job *j)
 {
     off_t size;
-    if (j->job_kind != JOB_FLASH || !job_finished(j) || !j->destructive || !j->result ||
-        !has_journal(j, &size))
+    if (!job_has_journal(j) || !job_finished(j) || !j->destructive || !j->result || !has_journal(j, &size))
         return false;
     return strcmp(j->result, "failed") == 0 || strcmp(j->result, "cancelled") == 0 ||
            strcmp(j->result, "interrupted") == 0;
@@ -240,7 +245,7 @@ static void mark_interrupted(struct job *j)
     off_t size;
     const char *phase = j->phase && *j->phase ? j->phase : "start";
     /* The worker journals its intent before it tells us: something in there means that it may have begun. */
-    if (j->job_kind == JOB_FLASH && has_journal(j, &size) && size > 0)
+    if (job_has_journal(j) && has_journal(j, &size) && size > 0)
         j->destructive = true;
     error_set(&e, ERROR_INTERRUPTED, "The service ended in phase %s of this %s.", phase, j->kind);
     object_set_string(&j->object, "Result", &j->result, "interrupted");

@@ -169,6 +169,7 @@ static void order_restore(struct job *j, struct order *o)
     add_option(o, "allow", j->allow);
     order_saving(j, o);
     add_fd(o, "source", open_backup(j));
+    add_fd(o, "journal", duplicate(j->fd_journal));
     add_fd(o, "backup", duplicate(j->fd_store));
 }
 
@@ -228,10 +229,11 @@ static bool same_text(const char *a, const char *b)
 struct job *job_find_resumable(const struct job *j)
 {
     struct job *i = j->modem ? j->modem->interrupted : NULL;
-    if (j->job_kind != JOB_FLASH || !i || !job_resumable(i))
+    if (!job_has_journal(j) || !i || i->job_kind != j->job_kind || !job_resumable(i))
         return NULL;
     bool same = strcmp(i->firmware_id, j->firmware_id) == 0 && same_text(i->allow, j->allow) &&
-                same_text(i->modem_version, j->modem_version) && i->reset == j->reset;
+                same_text(i->modem_version, j->modem_version) && i->reset == j->reset &&
+                strcmp(i->backup_id, j->backup_id) == 0 && same_text(i->partitions, j->partitions);
     return same ? i : NULL;
 }
 
@@ -261,8 +263,8 @@ static int open_files(struct job *j, struct error *e)
     if ((package || backup) && (j->fd_store = store_tmpfile(package ? s->fd_firmware : s->fd_backups)) < 0)
         return error_set(e, ERROR_NO_SPACE, "A file for the %s cannot be made: %s.",
                          package ? "package" : "backup", strerror(-j->fd_store));
-    if (j->job_kind == JOB_FLASH && (j->fd_journal = open_journal(j)) < 0)
-        return error_set(e, ERROR_NO_SPACE, "The journal of this flash cannot be opened: %s.",
+    if (job_has_journal(j) && (j->fd_journal = open_journal(j)) < 0)
+        return error_set(e, ERROR_NO_SPACE, "The journal of this %s cannot be opened: %s.", j->kind,
                          strerror(-j->fd_journal));
     return 0;
 }

@@ -113,7 +113,8 @@ struct job {
     struct record *firmware_facts; /* FIRMWARE.* */
     char *plan;                    /* PLAN, as text */
     size_t plan_size;
-    struct record *backup_facts; /* BACKUP.*, of the worker that made it: compared, not believed */
+    struct record *backup_facts; /* BACKUP.*, of the worker that made it: compared, not believed; then of the
+                                    one that read it */
     bool backup_offered;         /* BACKUP=1 came */
     struct second *second;       /* reads the backup, or an imported package, again */
     struct settle *settle;       /* brings it to the disk */
@@ -203,7 +204,7 @@ extern const struct process_handler job_process_handler;
 /* ---- job-start.c ---- */
 /* Opens what the worker needs, starts it and tells it what to do. */
 int job_start_worker(struct job *j, struct error *e);
-/* The interrupted flash that this one continues; NULL. */
+/* The interrupted flash or restore that this one continues; NULL. */
 struct job *job_find_resumable(const struct job *j);
 
 /* ---- job-link.c ---- */
@@ -241,7 +242,9 @@ void job_forget_old(struct manager *m);
 /* Takes it off the disk (Release, or lingered out). */
 void job_remove_files(const struct job *j);
 int job_open_log(const struct job *j);
-/* True if a Flash made again would continue it. */
+/* Flash and Restore: their worker keeps one, so that the same call continues. */
+bool job_has_journal(const struct job *j);
+/* True if the same call made again would continue it. */
 bool job_resumable(const struct job *j);
 /* Its journal is void (another writing job, normal mode seen): it cannot be continued any more. */
 void job_void_journal(struct job *j);

@@ -56,6 +56,16 @@ static void tell_partitions(struct worker *w, const struct backup *b)
     tell(w, "partitions", list);
 }
 
+static void tell_unit_data(struct worker *w, const struct backup *b)
+{
+    uint8_t digest[SHA256_SIZE];
+    char hex[SHA256_HEX_SIZE];
+    if (backup_unit_data(b, digest) < 0)
+        return;
+    text_hex(digest, SHA256_SIZE, hex);
+    tell(w, "unit-data", hex);
+}
+
 void backup_tell(struct worker *w, const struct backup *b)
 {
     char hex[SHA256_HEX_SIZE], geometry[32], serial[16] = "";
@@ -75,4 +85,5 @@ void backup_tell(struct worker *w, const struct backup *b)
     tell(w, "geometry", geometry);
     tell_partitions(w, b);
     tell_number(w, "created", b->created);
+    tell_unit_data(w, b);
 }

@@ -341,7 +341,63 @@ def test_last_backup_time_counts_what_was_taken_whole(bench):
     assert last() == 0
 
 
+def test_a_rotten_one_never_stands_in_for_a_new_one(bench):
+    """What was stored before is read again before anybody relies on it: disks forget, too."""
+    first = bench.take(content())
+    path, = (bench.service.state / "backups").glob("*.tar")
+    path.write_bytes(path.read_bytes().replace(b"RM502QGL", b"RM502QXX"))
+    second = bench.take(content())
+    assert second != first and len(bench.stored("*.tar")) == 2
+    assert bench.get(first, "State") == "damaged" and bench.get(second, "State") == "complete"
+    assert bench.take(content()) == second
+    with Refused("LastBackup"):
+        bench.service.call(second, BACKUP, "Remove", bench.service.no_options())
+
+
+def test_a_file_that_is_gone_never_stands_in_for_a_new_one(bench):
+    first = bench.take(content())
+    path, = (bench.service.state / "backups").glob("*.tar")
+    path.unlink()
+    assert bench.take(content()) != first and bench.get(first, "State") == "damaged"
+
+
+def test_some_partitions_are_no_backup_of_the_unit(bench):
+    """They are kept and shown, but what only the unit has is not in them."""
+    whole = bench.take(content(1))
+    time = bench.service.get(bench.modem, MODEM, "LastBackupTime")
+    bench.take(content(2, kind="nand", partitions="misc,boot"))
+    assert bench.service.get(bench.modem, MODEM, "LastBackupTime") == time
+    with Refused("LastBackup"):
+        bench.service.call(whole, BACKUP, "Remove", bench.service.no_options())
+    bench.take(content(3, kind="nand", partitions="blocks-0-15,blocks-16-31"))
+    bench.service.call(whole, BACKUP, "Remove", bench.service.no_options())
+
+
 # ---- what may go ----
+
+def test_one_that_holds_less_pushes_none_out_that_holds_more(start_bench):
+    bench = start_bench("Keep=1\n")
+    whole = bench.take(content(1, kind="nand", partitions="efs2,boot,system"))
+    some = [bench.take(content(n, kind="nand", partitions="efs2")) for n in range(2, 5)]
+    assert bench.backups() == sorted([whole, some[-1]])
+
+
+def test_units_without_a_serial_with_the_same_calibration(start_bench):
+    """A nameless brick that is flashed again and again does not fill the disk."""
+    bench = start_bench("Keep=2\n")
+    taken = [bench.take(content(n, serial="", **{"unit-data": "ab" * 32})) for n in range(6)]
+    other = bench.take(content(7, serial="", **{"unit-data": "cd" * 32}))
+    assert bench.backups() == sorted([taken[0], taken[-1], other])
+
+
+def test_a_file_that_cannot_be_opened_keeps_its_record(bench):
+    """Only one that is not there is gone."""
+    backup = bench.take(content())
+    tar, = (bench.service.state / "backups").glob("*.tar")
+    tar.rename(tar.with_suffix(".kept"))
+    tar.symlink_to(tar.with_suffix(".kept"))
+    bench.service.restart()
+    assert bench.backups() == [backup] and len(bench.stored("*.rec")) == 1
 
 def test_keep_leaves_the_first_and_the_newest(start_bench):
     bench = start_bench("Keep=3\n")
@@ -462,7 +518,7 @@ def test_a_restore_saves_the_present_state_first(bench):
     saved = bench.done(job)
     report = bench.service.get(job, JOB, "Report")
     assert saved != source and bench.get(saved, "Sha256") == f"{2:064x}"
-    assert set(report["fds"].split(",")) == {"package", "source", "backup"} and report["partitions"] == "efs2"
+    assert set(report["fds"].split(",")) == {"package", "source", "journal", "backup"} and report["partitions"] == "efs2"
     assert report["backup"].split()[0] == report["heard"] != report["source"]
     assert {report["source"] + ".tar", report["heard"] + ".tar"} == set(bench.stored("*.tar"))
 
