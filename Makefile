@@ -136,6 +136,8 @@ fuzz:
 	@tests/install-deps clang-14 libclang-rt-14-dev
 	+$(MAKE) -s FUZZ=1 BUILD=$(BUILD)-fuzz fuzzers
 	@tests/run-fuzz $(BUILD)-fuzz $(SECONDS)
+	+$(MAKE) -s all
+	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/round-trips.py --seconds $(SECONDS)
 
 # ---- unit tests: tests/unit/FLOOR/test-MODULE.c, linked with that floor and what is below it ----
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test-*.c))
@@ -168,10 +170,11 @@ check-service: all
 check-rules: all
 	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/rules/test_*.py)
 
-# Seeded round trips of backup and restore, beyond the few of check-rules.
-CASES ?= 200
-check-restore: all
-	RESTORE_CASES=$(CASES) BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q tests/rules/test_restore.py -k round_trip
+# Seeded round trips of backup and restore; FIRST=731 CASES=1 repeats one.
+CASES ?= 1000
+FIRST ?= 0
+check-round-trips: all
+	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/round-trips.py --first $(FIRST) --cases $(CASES)
 
 # The clock of the fault runs, preloaded into worker and modem.
 $(BUILD)/still-clock.so: tests/faults/still-clock.c
@@ -206,6 +209,7 @@ check:
 	+$(MAKE) -s check-service
 	+$(MAKE) -s check-rules
 	+$(MAKE) -s check-faults
+	+$(MAKE) -s check-round-trips
 	+$(MAKE) -s fuzz SECONDS=3
 	+$(MAKE) -s check-system
 
@@ -255,7 +259,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-restore check-faults check-system check-style deps clean FORCE
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-round-trips check-faults check-system check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

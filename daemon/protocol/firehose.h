@@ -110,6 +110,16 @@ int firehose_program(struct firehose *f, const struct firehose_range *range, fir
                      firehose_progress on_progress, void *userdata, struct error *e);
 
 /*
+ * Did the modem itself refuse the command, and nothing more: what it says can be relied on, and the next
+ * command goes its way? Not one of a flash that does not open, and no answer that is none (those have a
+ * hint).
+ */
+static inline bool firehose_is_refusal(const struct error *e)
+{
+    return e->kind == ERROR_FIREHOSE_FAILED && e->hint == HINT_NONE;
+}
+
+/*
  * Reads range->count pages into `sink`, in order, in pieces of any size. skip_bad_block: the read is
  * physically aligned and bad blocks read as 0xBD (2.6). The data count only if this returns 0: a programmer
  * fills with zeros after a hard error and NAKs at the end. A sink error ends the command in an orderly way

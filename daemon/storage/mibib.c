@@ -244,7 +244,7 @@ static int read_page(struct firehose *f, const struct nand_geometry *g, bool ski
     int r = firehose_read_pages(f, &range, skip_bad_block, ret, &own);
     if (r == 0)
         return 1;
-    if (own.kind == ERROR_FIREHOSE_FAILED) {
+    if (firehose_is_refusal(&own)) {
         firehose_clear_errors(f);
         return 0;
     }

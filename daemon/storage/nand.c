@@ -193,7 +193,7 @@ static int confirm_bad(struct firehose *f, const struct nand_geometry *g, uint64
 {
     struct error own = {0};
     int r = nand_read_page(f, g, block, 0, false, page, &own);
-    if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
+    if (r < 0 && !firehose_is_refusal(&own)) {
         if (e)
             *e = own;
         return r;
@@ -212,7 +212,7 @@ static int shows_bad(struct firehose *f, const struct nand_geometry *g, uint64_t
     int r = nand_read_page(f, g, block, number, true, page, &own);
     if (r == 0)
         return nand_page_state(page, g->page_size, FILL_ERASED) == NAND_PAGE_BAD;
-    if (own.kind == ERROR_FIREHOSE_FAILED) {
+    if (firehose_is_refusal(&own)) {
         firehose_clear_errors(f);
         return 0;
     }
@@ -248,7 +248,7 @@ static int look_at_two(struct firehose *f, const struct nand_geometry *g, uint64
     bool bad[2] = {true, true};
     struct error own = {0};
     int r = nand_read_seam(f, g, block, pages, &own);
-    if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
+    if (r < 0 && !firehose_is_refusal(&own)) {
         if (e)
             *e = own;
         return r;

@@ -24,6 +24,7 @@ static void restore_done(struct restore *x)
     free(x->now);
     free(x->want);
     free(x->states);
+    free(x->ours);
     journal_done(&x->journal);
     nand_map_done(&x->map);
     nand_map_done(&x->at_start);
@@ -99,6 +100,8 @@ static int read_table(struct restore *x, struct error *e)
 static int place(struct restore *x, struct error *e)
 {
     int r = restore_read_map(x, e);
+    if (r == 0 && x->continues)
+        restore_take_done(x);
     for (size_t i = 0; r == 0 && i < x->n_parts; i++)
         r = restore_target(x->backup, &x->map, &x->parts[i], e);
     return r;

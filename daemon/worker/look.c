@@ -61,7 +61,7 @@ static int settle_fill(struct look *l, struct error *e)
         struct error own = {0};
         int r = nand_read_page(l->session->firehose, g, block, g->pages_per_block - 1, is_physical(l), page,
                                &own);
-        if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
+        if (r < 0 && !firehose_is_refusal(&own)) {
             *e = own;
             return r;
         }
@@ -97,7 +97,7 @@ static int read_twice(struct look *l, const struct firehose_range *range, uint8_
     int r = firehose_read_pages(l->session->firehose, range, is_physical(l), data, &first);
     if (r == 0)
         return 0;
-    if (first.kind != ERROR_FIREHOSE_FAILED) {
+    if (!firehose_is_refusal(&first)) {
         *e = first;
         return r;
     }
@@ -116,7 +116,7 @@ static int look_again(struct look *l, struct look_piece *p, uint64_t page, bool 
     int r = read_twice(l, &range, page_at(l, p, page), &own);
     if (ret_refused)
         *ret_refused = r < 0;
-    if (r < 0 && own.kind == ERROR_FIREHOSE_FAILED) {
+    if (r < 0 && firehose_is_refusal(&own)) {
         firehose_clear_errors(l->session->firehose);
         p->states[page] = NAND_PAGE_UNREADABLE;
         return 0;
@@ -131,10 +131,18 @@ static int look_again(struct look *l, struct look_piece *p, uint64_t page, bool 
     return r;
 }
 
+/* An erased page, alone: is it? */
+static int check_erased(struct look *l, struct look_piece *p, uint64_t page, struct error *e)
+{
+    int r = look_again(l, p, page, NULL, e);
+    l->hides |= r == 0 && p->states[page] == NAND_PAGE_DATA && look_hides_pages(l);
+    return r;
+}
+
 /*
- * Some programmers fill a whole buffer of several pages if one of them is erased: data would hide at both
- * ends of an erased stretch. From each end on pages are read alone, until so many in a row are really erased
- * as a buffer holds; at the block's last page, behind which nothing is written, one is enough.
+ * Some programmers fill a whole buffer of several pages if one of them is erased: data would hide at the ends
+ * of an erased stretch. From both ends on pages are read alone, until so many in a row are really erased as
+ * a buffer holds; once one was found to hide something, all of them are.
  */
 static int check_ends(struct look *l, struct look_piece *p, uint64_t begin, uint64_t end, struct error *e)
 {
@@ -144,23 +152,23 @@ static int check_ends(struct look *l, struct look_piece *p, uint64_t begin, uint
         bool data = p->states[i] != NAND_PAGE_ERASED;
         if (data || i == begin)
             left = depth;
-        if (data || left == 0)
+        if (data || (left == 0 && !l->hides))
             continue;
-        int r = look_again(l, p, i, NULL, e);
+        int r = check_erased(l, p, i, e);
         if (r < 0)
             return r;
-        left = p->states[i] == NAND_PAGE_ERASED ? left - 1 : depth;
+        left = p->states[i] != NAND_PAGE_ERASED ? depth : left - (left > 0);
     }
-    left = 1;
-    for (uint64_t i = end; i-- > begin;) {
+    left = 1; /* behind the last page nothing is written */
+    for (uint64_t i = end; !l->hides && i-- > begin;) {
         if (p->states[i] != NAND_PAGE_ERASED)
             left = depth;
         if (p->states[i] != NAND_PAGE_ERASED || left == 0)
             continue;
-        int r = look_again(l, p, i, NULL, e);
+        int r = check_erased(l, p, i, e);
         if (r < 0)
             return r;
-        left = p->states[i] == NAND_PAGE_ERASED ? left - 1 : depth;
+        left = p->states[i] != NAND_PAGE_ERASED ? depth : left - 1;
     }
     return 0;
 }
@@ -202,6 +210,11 @@ static int judge_block(struct look *l, struct look_piece *p, uint64_t k, bool tw
             p->states[i] = NAND_PAGE_DATA;
     r = check_unreadable(l, p, begin, end, e);
     return r == 0 && (twice || look_hides_pages(l)) ? check_ends(l, p, begin, end, e) : r;
+}
+
+int look_at_page(struct look *l, struct look_piece *p, uint64_t page, struct error *e)
+{
+    return look_again(l, p, page, NULL, e);
 }
 
 /* ---- what is refused ---- */
@@ -250,7 +263,7 @@ int look_at_piece(struct look *l, struct look_piece *p, bool twice, struct error
             r = judge_block(l, p, k, twice, e);
         return r;
     }
-    if (own.kind != ERROR_FIREHOSE_FAILED) {
+    if (!firehose_is_refusal(&own)) {
         *e = own;
         return r;
     }

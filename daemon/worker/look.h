@@ -27,6 +27,7 @@ struct look {
      */
     uint8_t fill;
     bool fill_settled;
+    bool hides;            /* a page that was shown as erased was not */
     unsigned second_looks; /* at pages that could not be read */
     unsigned refused;      /* blocks that count as bad because they were */
 };
@@ -43,5 +44,7 @@ struct look_piece {
  * read once more, up to some hundred of them. FirehoseFailed and what a read says besides.
  */
 int look_at_piece(struct look *l, struct look_piece *p, bool twice, struct error *e);
+/* One page of a piece once more, alone. */
+int look_at_page(struct look *l, struct look_piece *p, uint64_t page, struct error *e);
 /* Could this programmer hide written pages among erased ones? It shows one fill for a whole buffer. */
 bool look_hides_pages(const struct look *l);

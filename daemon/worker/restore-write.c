@@ -53,14 +53,14 @@ void restore_forget(struct restore *x)
     nand_map_done(&x->map);
     nand_map_done(&x->at_start);
     x->sbl_erased = false;
-    x->visits.session->erased_fill = LOOK_ERASED_FF;
+
     x->look = (struct look){.session = x->visits.session,
                             .how = BACKUP_MAP_READ,
                             .map = &x->map,
                             .fill = LOOK_ERASED_FF,
                             .fill_settled = true};
-    x->fill_unproven = true;
-    x->all_ee = UINT64_MAX;
+    free(x->ours);
+    x->ours = NULL;
     for (size_t k = 0; k < x->n_parts; k++)
         if (x->parts[k].seen)
             memset(x->parts[k].seen, RESTORE_UNSEEN, x->parts[k].part->n_blocks);
@@ -69,8 +69,10 @@ void restore_forget(struct restore *x)
 int restore_read_map(struct restore *x, struct error *e)
 {
     struct session *s = x->visits.session;
-    if (x->map.blocks == 0 && (nand_map_init(&x->map, geometry(x)->blocks) < 0 ||
-                               nand_map_init(&x->at_start, geometry(x)->blocks) < 0))
+    if (!x->ours)
+        x->ours = calloc(geometry(x)->blocks, 1);
+    if (!x->ours || (x->map.blocks == 0 && (nand_map_init(&x->map, geometry(x)->blocks) < 0 ||
+                                            nand_map_init(&x->at_start, geometry(x)->blocks) < 0)))
         return error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(geometry(x)->blocks));
     for (size_t i = 0; i < x->n_parts; i++) {
         const struct backup_part *p = x->parts[i].part;
@@ -92,32 +94,57 @@ int restore_read_map(struct restore *x, struct error *e)
     return check_new_bad(x, e);
 }
 
+void restore_take_done(struct restore *x)
+{
+    for (size_t i = 0; i < x->journal.n_records; i++) {
+        const struct journal_record *r = &x->journal.records[i];
+        if (r->kind == JOURNAL_DONE && r->first_block < x->map.blocks)
+            x->ours[r->first_block] = true;
+    }
+}
+
 /* ---- one block ---- */
 
 /* The n-th block of a part, into now and states. */
 static int read_block(struct restore *x, const struct restore_part *p, uint64_t i, struct error *e)
 {
-    struct look_piece piece = {
-        .first = p->part->first_block + i, .n = 1, .data = x->now, .states = x->states};
+    uint64_t block = p->part->first_block + i;
+    struct look_piece piece = {.first = block, .n = 1, .data = x->now, .states = x->states};
+    x->look.fill = x->ours[block] ? LOOK_ERASED_EE : LOOK_ERASED_FF;
     return look_at_piece(&x->look, &piece, mibib_is_unit_data(p->part->name), e);
+}
+
+/* Does the page hold what it shall? It may be hidden by the fill of an erased neighbour. */
+static int page_holds(struct restore *x, uint64_t block, uint32_t i, struct error *e)
+{
+    const struct nand_geometry *g = geometry(x);
+    const uint8_t *now = x->now + (size_t)i * g->page_size, *want = x->want + (size_t)i * g->page_size;
+    if (memcmp(now, want, g->page_size) == 0)
+        return 1;
+    if (x->states[i] != NAND_PAGE_ERASED || !look_hides_pages(&x->look))
+        return 0;
+    struct look_piece piece = {.first = block, .n = 1, .data = x->now, .states = x->states};
+    int r = look_at_page(&x->look, &piece, i, e);
+    return r < 0 ? r : memcmp(now, want, g->page_size) == 0;
 }
 
 /* 1: x->now is what the block shall hold. An erased page in front of written ones may be one of 0xFF: nobody
  * can tell them apart. */
-static int holds(struct restore *x, const struct restore_part *p, uint64_t source, struct error *e)
+static int holds(struct restore *x, const struct restore_part *p, uint64_t block, uint64_t source,
+                 struct error *e)
 {
     const struct nand_geometry *g = geometry(x);
     bool data = source != RESTORE_ERASED;
-    if (data) {
-        int r = backup_read_block(x->backup, p->part, source, x->want, e);
-        if (r < 0)
-            return r;
-    }
+    int r = data ? backup_read_block(x->backup, p->part, source, x->want, e) : 0;
+    if (r < 0)
+        return r;
     for (uint32_t i = 0; i < g->pages_per_block; i++) {
-        const uint8_t *now = x->now + (size_t)i * g->page_size, *want = x->want + (size_t)i * g->page_size;
-        bool page = data && backup_page_state(x->backup, p->part, source, i) == NAND_PAGE_DATA;
-        if (page ? memcmp(now, want, g->page_size) != 0 : x->states[i] != NAND_PAGE_ERASED)
-            return 0;
+        if (data && backup_page_state(x->backup, p->part, source, i) == NAND_PAGE_DATA)
+            r = page_holds(x, block, i, e);
+        else
+            r = x->states[i] == NAND_PAGE_ERASED;
+        if (r <= 0)
+            return r;
     }
     return 1;
 }
@@ -127,12 +154,9 @@ static int look(struct restore *x, struct restore_part *p, uint64_t i, struct er
 {
     int r = read_block(x, p, i, e);
     if (r == 0)
-        r = holds(x, p, p->source[i], e);
+        r = holds(x, p, p->part->first_block + i, p->source[i], e);
     if (r >= 0)
         p->seen[i] = r > 0 ? RESTORE_RIGHT : RESTORE_WRONG;
-    if (r == 0 && x->fill_unproven && p->source[i] == RESTORE_ERASED && x->now[0] == LOOK_ERASED_EE &&
-        memcmp(x->now, x->now + 1, nand_block_size(geometry(x)) - 1) == 0)
-        x->all_ee = p->part->first_block + i;
     return r;
 }
 
@@ -162,8 +186,11 @@ static int erase_block(struct restore *x, uint64_t block, struct error *e)
         r = session_probe_fill(s, range.start, e);
     if (r < 0)
         return r;
-    /* How this programmer shows an erased page is known for sure now. */
-    x->look.fill = s->erased_fill;
+    x->ours[block] = true;
+    if (s->erased_fill == LOOK_ERASED_EE && !x->ee_told)
+        worker_log(x->worker, "this programmer shows an erased page as 0xEE, which pages that were written "
+                              "with it show too: blocks with erased pages are written anew");
+    x->ee_told |= s->erased_fill == LOOK_ERASED_EE;
     return 0;
 }
 
@@ -217,6 +244,13 @@ static int explain_block(struct restore *x, const struct restore_part *p, uint64
     return r;
 }
 
+/* Whoever continues need not write it again. */
+static int note_done(struct restore *x, uint64_t block, struct error *e)
+{
+    const struct journal_record done = {.kind = JOURNAL_DONE, .first_block = block, .n_blocks = 1};
+    return x->worker->fd_journal < 0 ? 0 : journal_append(&x->journal, &done, e);
+}
+
 /* 1: right; 0: it went bad meanwhile. */
 static int write_block(struct restore *x, struct restore_part *p, uint64_t i, struct error *e)
 {
@@ -231,7 +265,8 @@ static int write_block(struct restore *x, struct restore_part *p, uint64_t i, st
         x->written++;
         x->steps_done++;
         firehose_clear_errors(x->visits.session->firehose);
-        return 1;
+        r = note_done(x, block, e);
+        return r < 0 ? r : 1;
     }
     if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
         *e = own;
@@ -344,7 +379,7 @@ static int erase_sbl(struct restore *x, struct restore_part *p, struct error *e)
             continue;
         int r = read_block(x, p, i, e);
         if (r == 0)
-            r = holds(x, p, RESTORE_ERASED, e);
+            r = holds(x, p, block, RESTORE_ERASED, e);
         if (r == 0)
             r = erase_block(x, block, e);
         else if (r > 0)
@@ -352,7 +387,7 @@ static int erase_sbl(struct restore *x, struct restore_part *p, struct error *e)
         if (r == 0)
             r = read_block(x, p, i, e);
         if (r == 0)
-            r = holds(x, p, RESTORE_ERASED, e);
+            r = holds(x, p, block, RESTORE_ERASED, e);
         if (r < 0)
             return r;
         if (r == 0) {
@@ -394,34 +429,6 @@ static int drop_sbl(struct restore *x, struct restore_part *p, int error)
     return error;
 }
 
-/* ---- how an erased page looks ---- */
-
-/*
- * A programmer that puts 0xEE there shows the same as a flash that somebody filled with it (reference/edl.md
- * 2.8): only an erase of our own tells them apart. One that costs nothing is that of a block that shows
- * nothing but 0xEE and shall be erased.
- */
-static int prove_fill(struct restore *x, struct error *e)
-{
-    if (!x->fill_unproven || x->all_ee == UINT64_MAX)
-        return 0;
-    return erase_block(x, x->all_ee, e);
-}
-
-/* What did not count as erased may do so now. */
-static int look_again_at_wrong(struct restore *x, struct error *e)
-{
-    uint64_t wrong = 0;
-    if (!x->fill_unproven || x->look.fill != LOOK_ERASED_EE)
-        return 0;
-    x->fill_unproven = false;
-    for (size_t k = 0; k < x->n_parts; k++)
-        for (uint64_t i = 0; i < x->parts[k].part->n_blocks; i++)
-            if (x->parts[k].seen[i] == RESTORE_WRONG)
-                x->parts[k].seen[i] = RESTORE_UNSEEN;
-    return restore_compare(x, &wrong, e);
-}
-
 /* ---- the order ---- */
 
 static int write_others(struct restore *x, struct error *e)
@@ -431,9 +438,7 @@ static int write_others(struct restore *x, struct error *e)
         for (size_t i = 0; r == 0 && i < x->n_parts; i++) {
             if (x->parts[i].sbl || x->parts[i].mibib != mibib)
                 continue;
-            r = look_again_at_wrong(x, e);
-            if (r == 0)
-                r = write_part(x, &x->parts[i], e);
+            r = write_part(x, &x->parts[i], e);
         }
     return r;
 }
@@ -460,11 +465,7 @@ int restore_write(struct restore *x, struct error *e)
 {
     struct restore_part *sbl = NULL;
     bool others = false;
-    int r = prove_fill(x, e);
-    if (r == 0)
-        r = look_again_at_wrong(x, e);
-    if (r < 0)
-        return r;
+    int r = 0;
     for (size_t i = 0; i < x->n_parts; i++) {
         if (x->parts[i].sbl)
             sbl = &x->parts[i];

@@ -45,10 +45,13 @@ struct restore {
     struct protect protect;
     uint8_t *now, *want, *states; /* a block each, and what its pages are now */
     struct look look;
-    /* No erase of ours in this appearance has shown yet how the programmer fills an erased page: one of 0xEE
-     * does not count as erased. */
-    bool fill_unproven;
-    uint64_t all_ee; /* a block that shows nothing else and shall be erased; UINT64_MAX */
+    /*
+     * One bit a block: it was erased by this restore. A programmer that fills erased pages with 0xEE shows
+     * the same of a flash that somebody wrote its dump back to, fill and all (reference/edl.md 2.8): only in
+     * blocks of ours such a page counts as erased.
+     */
+    uint8_t *ours;
+    bool ee_told;
     struct journal_key key;
     struct journal journal; /* that the present state was saved, and that something was changed */
     bool begun;             /* an earlier appearance was looked at */
@@ -89,6 +92,8 @@ void restore_forget(struct restore *x);
 /* The map of all ranges, where it is not known yet. FirehoseFailed with contact-vendor for too many new bad
  * blocks. */
 int restore_read_map(struct restore *x, struct error *e);
+/* With the map: what the job that this one continues had written, by its journal. */
+void restore_take_done(struct restore *x);
 /* Compares every block that was not seen yet with what it shall hold. *ret: how many are not right. */
 int restore_compare(struct restore *x, uint64_t *ret, struct error *e);
 /* Everything that is not right yet: SBL erased first and written last, MIBIB directly after that erase. */

@@ -354,7 +354,7 @@ class Bench:
 
     def backup(self, package=(), recorded=None, on_message=None, known=VERSION, **options):
         """A backup job to its end; the file is at self.saved."""
-        p = self.packages("--small", *package) if package is not None else None
+        p = package if package is None or isinstance(package, Package) else self.packages("--small", *package)
         given = {"created": 1790000000000000, **{k.replace("_", "-"): v for k, v in options.items()}}
         if known:
             given.update({"known-version": known, "known-confirmed": 1})
@@ -375,7 +375,7 @@ class Bench:
     def restore(self, path, package=(), on_message=None, known=VERSION, answer=None, backup=True, journal=None,
                 **options):
         """A restore of this backup file to its end."""
-        p = self.packages("--small", *package)
+        p = package if isinstance(package, Package) else self.packages("--small", *package)
         given = {"created": 1790000000000001, **{k.replace("_", "-"): v for k, v in options.items()}}
         if known:
             given.update({"known-version": known, "known-confirmed": 1})

@@ -102,20 +102,6 @@ def test_flash_that_somebody_filled_with_ee(working, fill):
     assert difference(working, path, ["EFS2"]) is None
 
 
-def test_nothing_is_rewritten_because_of_the_fill(working):
-    """A programmer that fills with 0xEE: one erase of an erased block shows it, and nothing else is touched."""
-    _, path = taken(working, "fill=ee", kind="nand")
-    working.poke(97 * PAGES, b"other")
-    working.start("force_edl=yes", "fill=ee")
-    job = working.restore(path, partitions="EFS2,boot")
-    assert job.result == "done", job.words
-    trace = working.trace()
-    assert trace.changes[0].tag == "erase" and not set(c.first for c in trace.changes[1:]) - {97}, trace.changes
-    with working.flashed() as f:
-        now = backupfile.Backup(path)
-        assert expected_difference(now, f, ["EFS2", "boot"]) is None
-
-
 # ---- pages that are refused ----
 
 def test_refused_page_does_not_cost_its_block(working):

@@ -4,12 +4,13 @@
 import hashlib
 import io
 import os
+import signal
 import sys
 import tarfile
 
 import dbus
 import pytest
-from conftest import BACKUP, JOB, MODEM, TOP
+from conftest import BACKUP, JOB, MODEM, TOP, wait_until
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 
 sys.path.insert(0, str(TOP / "tests" / "rules"))
@@ -182,3 +183,49 @@ def test_a_forger_who_knows_the_format(service, exported, tmp_path):
 def test_other_archives(service, modem, make_package, tmp_path):
     for data in (make_package().read_bytes()[:1 << 20], b"\0" * 10240, os.urandom(4096), b"PK\3\4" + b"\0" * 100):
         refuse(service, data, tmp_path)
+
+
+# ---- a restore that does not come to its end ----
+
+def spoil(path, *pages):
+    """Other bytes in pages that are written: there is something to put back."""
+    with backupfile.flashfile.Flash(path) as f:
+        places = [f.data_offset + p * f.page_size for p in pages]
+    with open(path, "r+b") as f:
+        for at in places:
+            f.seek(at)
+            f.write(b"something else" * 20)
+
+
+@pytest.mark.parametrize("victim", ["worker", "service"])
+def test_a_restore_that_was_interrupted_goes_on(service, new_modem, make_package, tmp_path, victim):
+    """The same call continues it, and what it saved first is not pushed aside by a state that is half of each."""
+    new_modem(service, "program_us=20000", "force_edl=yes", "initial=working", blocks=192)
+    assert service.wait_job(service.import_file(make_package())) == "done"
+    modem = service.modem()
+    job = service.call(modem, MODEM, "Backup", service.no_options())
+    assert service.wait_job(job) == "done"
+    saved = dbus.ObjectPath(str(service.get(job, JOB, "Object")))
+    flash = tmp_path / "modem.flash"
+    spoil(flash, *(b * 64 for b in (21, 77, 78, 97, 98, 110)))
+    options = dbus.Dictionary({"partitions": dbus.Array(["TZ", "EFS2", "boot", "modem"], signature="s"),
+                               "allow": dbus.Array(["WrongFirmware"], signature="s")}, signature="sv")
+    job = service.call(modem, MODEM, "Restore", saved, options)
+    wait_until(lambda: service.get(job, JOB, "Phase") == "program")
+    if victim == "worker":
+        os.kill(service.workers()[0], signal.SIGKILL)
+        assert service.wait_job(job) == "failed"
+    else:
+        service.stop(signal.SIGKILL)
+        service.start()
+        assert service.get(job, JOB, "Result") == "interrupted"
+        service.modem()
+    assert service.get(modem, MODEM, "Interrupted") == job
+    stored = service.paths(BACKUP)
+    assert len(stored) == 2
+    again = service.call(modem, MODEM, "Restore", saved, options)
+    assert service.wait_job(again) == "done", service.log(again)
+    assert service.get(again, JOB, "Resumes") == job and service.get(modem, MODEM, "Interrupted") == "/"
+    assert "continues" in service.get(again, JOB, "Report")["backup"] and service.paths(BACKUP) == stored
+    (tmp_path / "exported").write_bytes(content(service, saved))
+    assert backupfile.Backup(tmp_path / "exported").difference(backupfile.flashfile.Flash(flash)) is None
