@@ -45,9 +45,12 @@ static uint32_t sbl_erases(const struct nand *n)
 }
 
 /* Normal mode does not last with the firmware that it had at first. */
-static bool falls_back(const struct life *l)
+static bool does_not_last(const struct life *l)
 {
-    return l->modem->scenario->boots == BOOTS_FALLS_BACK && sbl_erases(l->modem->nand) == l->sbl_erases;
+    int64_t boots = l->modem->scenario->boots;
+
+    return (boots == BOOTS_FALLS_BACK || boots == BOOTS_CRASHES) &&
+           sbl_erases(l->modem->nand) == l->sbl_erases;
 }
 
 static enum mode power_on(struct life *l)
@@ -172,12 +175,14 @@ static int run_mode(struct life *l)
     case MODE_IS_NORMAL:
         if (m->scenario->boots == BOOTS_ONCE_MORE && !l->booted_before)
             us = m->scenario->once_more_ms * 1000;
-        if (falls_back(l))
+        if (does_not_last(l))
             us = m->scenario->normal_ms * 1000;
         l->booted_before = true;
         r = normal_run(m, l->version, us);
-        l->fell_back = falls_back(l) && r == MODE_RESET;
-        return r;
+        if (r != MODE_TIME || !does_not_last(l))
+            return r;
+        l->fell_back = m->scenario->boots == BOOTS_FALLS_BACK;
+        return l->fell_back ? r : MODE_CRASH;
     }
     return -EINVAL;
 }

@@ -34,6 +34,7 @@ enum mode_end {
     MODE_RESET,
     MODE_RESET_TO_EDL,
     MODE_CRASH,
+    MODE_TIME, /* normal mode: its time is over */
     MODE_OFF,
 };
 

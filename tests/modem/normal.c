@@ -120,5 +120,5 @@ int normal_run(struct modem *m, const char *version, int64_t us)
     r = serve(d, until);
     diag_stop(d);
     free(d);
-    return r == -ETIMEDOUT ? MODE_RESET : r;
+    return r == -ETIMEDOUT ? MODE_TIME : r;
 }

@@ -8,6 +8,6 @@
 
 #include "modem.h"
 
-/* Until the host ends it by DIAG (an enum mode_end), or until us microseconds are over (MODE_RESET; -1
+/* Until the host ends it by DIAG (an enum mode_end), or until us microseconds are over (MODE_TIME; -1
    never), or -ENODEV. */
 int normal_run(struct modem *m, const char *version, int64_t us);

@@ -258,6 +258,43 @@ def test_another_connector_in_normal_mode(modem):
     assert (host.plug["KERNEL"], host.plug["PID"], host.max_packet) == ("1-1.2", "9008", 512)
 
 
+def test_crashes_again_and_again(modem):
+    """In its crash dump after each boot; the way out of it begins where that takes the EDL command."""
+    m = modem(WORKING, "boots=crashes", "normal_ms=50")
+    for _ in range(3):
+        host = m.appear()
+        assert (host.plug["PID"], host.plug["INTERFACES"]) == ("0800", "5")
+        host.wait_gone()
+        host = m.appear()
+        assert (host.plug["PID"], host.plug["INTERFACES"]) == ("0800", "1")
+        host.poll()
+        assert host.packet()[1][3] == 2
+        host.send_packet(7)
+        host.wait_gone()
+    m.appear().wait_gone()
+    host = m.appear()
+    host.poll()
+    host.packet()
+    host.send(encode(EDL))
+    host.wait_gone()
+    host = m.appear().start_programmer()
+    data, _ = host.read(0, 64)
+    host.erase(0, 640)
+    host.program(0, data)
+    host.command("power", value="reset")
+    host.wait_gone()
+    d = Diag(m.appear())
+    time.sleep(0.2)
+    assert d.mode() == ONLINE
+
+
+def test_a_reset_is_not_a_fall(modem):
+    m = modem(WORKING, "boots=falls-back", "normal_ms=60000")
+    for _ in range(2):
+        Diag(m.appear()).reset()
+    assert m.appear().plug["PID"] == "0800"
+
+
 def test_falls_back_until_it_is_flashed(modem):
     m = modem(WORKING, "boots=falls-back", "normal_ms=1000", "loop=soft", "window_ms=100", "gap_ms=20")
     seen, versions = [], set()
