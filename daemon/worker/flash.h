@@ -56,6 +56,8 @@ struct flash {
     bool destructive; /* the modem's flash was changed, by this job or by the one it continues */
     bool booted;      /* it was seen in normal mode before everything was verified */
     bool complete;    /* everything written and verified */
+    /* The job that this one continues was at its reset a moment ago. */
+    bool may_be_booting;
 
     unsigned resumed;    /* steps that the journal called done and that were found so */
     unsigned error_logs; /* ERROR logs of the programmer */

@@ -116,6 +116,7 @@ static int prepare(struct flash *f, struct error *e)
         r = make_key(f, e);
     if (r < 0)
         return r;
+    f->may_be_booting = boot_may_be_under_way(f);
     for (size_t i = 0; i < f->plan->n_notes; i++)
         worker_log(w, "note: %s", f->plan->notes[i]);
     if (!f->plan->sbl_last)
@@ -286,14 +287,25 @@ static int booted_meanwhile(struct flash *f, struct error *e)
     return r;
 }
 
+/* The job that this one continues had verified everything and told the modem to reset. */
+static int booted_since(struct flash *f)
+{
+    f->booted = f->complete = true;
+    worker_log(f->worker, "everything had been written and verified by the job that this one continues; the "
+                          "modem was on its way to normal mode and is there");
+    return -EALREADY;
+}
+
+/* -EALREADY: there is nothing left to do for this modem. */
 static int attach(struct flash *f, struct detect_result *found, struct error *e)
 {
     usec_t deadline = deadline_in(worker_option_u64(f->worker, "wait-device-usec", wait_device));
+    bool first = f->session->appearances == 0;
     worker_state(f->worker, false, true);
-    if (f->destructive && f->session->appearances > 0) {
+    if (first ? f->may_be_booting : f->destructive) {
         int r = await_again(f, deadline, e);
         if (r <= 0)
-            return r < 0 ? r : booted_meanwhile(f, e);
+            return r < 0 ? r : first ? booted_since(f) : booted_meanwhile(f, e);
     }
     return session_attach(f->session, deadline, true, found, e);
 }
@@ -316,7 +328,7 @@ static int flash_modem(struct flash *f, struct error *e)
         uint64_t saved = f->protect.save.blocks_done;
         int r = attach(f, &found, e);
         if (r < 0)
-            return r;
+            return r == -EALREADY ? 0 : r;
         r = use_modem(f, &found, &replaced, e);
         if (r != -ENODEV && r != -EAGAIN)
             return r;
@@ -353,8 +365,14 @@ static void hold(struct flash *f, struct job_outcome *o)
 
 static int finish(struct flash *f, struct job_outcome *o)
 {
-    static const struct journal_record finished = {.kind = JOURNAL_FINISHED};
+    static const struct journal_record finished = {.kind = JOURNAL_FINISHED},
+                                       complete = {.kind = JOURNAL_COMPLETE};
     struct error ignored = {0};
+    if (f->booted)
+        return boot_confirm(f, &o->result, &o->error);
+    /* Behind the reset it is not seen in 9008 again: who continues from here must know that. */
+    if (f->options.reset && f->journal.writable && journal_append(&f->journal, &complete, &ignored) < 0)
+        worker_log(f->worker, "WARN: the journal could not be written: %s", ignored.message);
     int r = f->options.reset ? boot_reset(f, &o->error) : 0;
     if (r < 0) {
         worker_state(f->worker, false, true);
