@@ -167,11 +167,11 @@ check-service: all
 	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/service tests/modem
 
 # The flash rules, each by what the modem received and by what lies in its flash.
-check-rules: all
+check-rules: all $(BUILD)/still-clock.so
 	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/rules
 
 # Both in one pool: most of them wait.
-check-pytest: all
+check-pytest: all $(BUILD)/still-clock.so
 	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/rules tests/service tests/modem
 
 # Seeded round trips of backup and restore; FIRST=731 CASES=1 repeats one.

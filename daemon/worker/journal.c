@@ -125,7 +125,7 @@ static int decode_record(const uint8_t *header, const uint8_t *bytes, size_t num
     if (r < 0)
         return r;
     if (memcmp(again, bytes, sizeof(again)) != 0 || record.kind < JOURNAL_INTENT ||
-        record.kind > JOURNAL_COMPLETE)
+        record.kind > JOURNAL_PIECE_DONE)
         return 0;
     *ret = record;
     return 1;

@@ -46,6 +46,10 @@ enum journal_kind {
     JOURNAL_FINISHED = 3, /* the whole flash is over: nothing to continue */
     JOURNAL_BACKUP = 4,   /* what must not be lost was stored before the first erase (flash rule 5) */
     JOURNAL_COMPLETE = 5, /* everything is written and verified, the modem is about to be reset */
+    /* A part of an ERASE or WRITE: its blocks, those of a WRITE counted as if none in front of them was bad.
+     */
+    JOURNAL_PIECE_INTENT = 6,
+    JOURNAL_PIECE_DONE = 7,
 };
 
 /* A step is told by what it does where, not by its number: a plan that is judged again may have lost steps.
