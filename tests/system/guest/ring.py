@@ -247,27 +247,40 @@ class Modem:
         """What qdld says about the modem that is there now: ListModems' dictionaries."""
         return [m for m in json.loads(run("qdlctl", "list", "--json=short").out) if m.get("KernelName") == self.kernel]
 
-    def expect_flashed(self, package="tiny", normal=True):
-        """Its flash holds the package page by page, all else as it was; it runs the new firmware."""
+    def expect_flashed(self, package="tiny", normal=True, may=None):
+        """Its flash holds the package page by page, all else as it was; it runs the new firmware. may: a violation that is none."""
         if normal:
             wait(lambda: self.id() == "2c7c:0800", f"{self.name} in normal mode (is {self.id()})")
         with flashfile.Flash(self.file) as f:
             verdict = flashfile.compare_package(f, self.before, str(FIRMWARE / package / VERSION))
         assert verdict, f"{self.name}: {verdict}"
-        self.expect_no_violation()
+        self.expect_no_violation(may)
 
     def expect_unchanged(self):
         with flashfile.Flash(self.file) as f:
             verdict = flashfile.compare_unchanged(f, self.before)
         assert verdict, f"{self.name}: {verdict}"
 
-    def expect_no_violation(self):
-        bad = re.search(r"^.*VIOLATION.*$", self.trace(), re.M)
-        assert not bad, f"{self.name}: {bad.group(0)}"
+    def expect_no_violation(self, may=None):
+        bad = [v for v in re.findall(r"^.*VIOLATION.*$", self.trace(), re.M) if not (may and re.search(may, v))]
+        assert not bad, f"{self.name}: {bad[0]}"
 
     def flash_command(self, package="tiny", ending=".zip", *options):
         """For a user: the whole of it in one command."""
         return ["qdlctl", "flash", self.kernel, FIRMWARE / package / (VERSION + ending), "--yes", f"--modem-version={VERSION}", *options]
+
+
+# What a modem gets that was left in the middle of raw data and is asked where it stands.
+PROBED = "short transfer of 63 bytes|no ZLP"
+
+
+def library(package="tiny"):
+    """The package is in the library, and flash takes VERSION for it; its object path."""
+    found = json.loads(run("qdlctl", "firmware", "--json=short").out)
+    if not found:
+        run("qdlctl", "firmware", "import", FIRMWARE / package / (VERSION + ".zip"))
+        found = json.loads(run("qdlctl", "firmware", "--json=short").out)
+    return found[0]["path"]
 
 
 # ---- the service ----

@@ -5,7 +5,7 @@ import json
 import shutil
 from xml.etree import ElementTree
 
-from ring import FIRMWARE, VERSION, WORK, Background, Modem, as_user, run, scenario
+from ring import FIRMWARE, VERSION, WORK, Background, Modem, as_user, library, run, scenario
 
 
 def package_for_qdl(name):
@@ -52,9 +52,9 @@ def member_flashes_by_busctl():
     """the same over the bus by hand: Flash and Wait by busctl, the package from the library"""
     modem = Modem()
     row, = modem.rows()
-    firmware, = json.loads(as_user("member", "qdlctl", "firmware", "--json=short").out)
+    firmware = library()
     call = ["busctl", "--system", "--json=short", "--timeout=300", "call", "org.qdld1"]
-    answer = as_user("member", *call, row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware["path"], "1", "modem-version", "s", VERSION)
+    answer = as_user("member", *call, row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware, "1", "modem-version", "s", VERSION)
     job, = json.loads(answer.out)["data"]
     answer = as_user("member", *call, job, "org.qdld1.Job", "Wait", "a{sv}", "0", timeout=300)
     assert json.loads(answer.out)["data"] == ["done"], answer
@@ -64,6 +64,7 @@ def member_flashes_by_busctl():
 @scenario
 def plan_touches_nothing():
     """qdlctl plan by a user who may nothing: says what would be, and not one byte goes to the modem"""
+    library()
     modem = Modem()
     text = as_user("outsider", "qdlctl", "plan", modem.kernel, VERSION, f"--modem-version={VERSION}").out
     assert "EFS2" in text and "keep" in text, text

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who may what: real users, real polkit."""
 
-import json
-
-from ring import FIRMWARE, PASSWORD, VERSION, Modem, Terminal, as_user, jobs, run, scenario
+from ring import FIRMWARE, PASSWORD, VERSION, Modem, Terminal, as_user, jobs, library, run, scenario
 
 ALL_FIRMWARE = ["qdlctl", "firmware", "--json=short"]
 
@@ -12,12 +10,12 @@ ALL_FIRMWARE = ["qdlctl", "firmware", "--json=short"]
 def outsider_is_denied():
     """a user outside: exit 4 from qdlctl, AccessDenied or NotAuthorized over the bus; no job, no package, not a byte to the modem"""
     modem = Modem()
+    firmware = library()
     before = jobs(), run(*ALL_FIRMWARE).out
     as_user("outsider", *modem.flash_command(), code=4)
     as_user("outsider", "qdlctl", "flash", modem.kernel, VERSION, "--yes", code=4)
     as_user("outsider", "qdlctl", "firmware", "import", FIRMWARE / "whole" / (VERSION + ".zip"), code=4)
     row, = modem.rows()
-    firmware = json.loads(before[1])[0]["path"]
     denied = as_user("outsider", "busctl", "--system", "call", "org.qdld1", row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware, "0",
                      code=1)
     assert "authori" in denied.err.lower(), denied
@@ -46,6 +44,7 @@ def root_flashes():
 @scenario
 def right_password_flashes():
     """a user outside who is logged in is asked by pkttyagent for an administrator's password and gives the right one"""
+    library()
     modem = Modem()
     command = Terminal("outsider", "qdlctl", "flash", modem.kernel, VERSION, "--yes", f"--modem-version={VERSION}", session=True)
     command.expect(r"Authenticating as: boss")
@@ -58,6 +57,7 @@ def right_password_flashes():
 @scenario
 def wrong_password_is_denied():
     """the same at a terminal without a session, with a wrong password: exit 4, not a byte to the modem"""
+    library()
     modem = Modem()
     command = Terminal("outsider", "qdlctl", "flash", modem.kernel, VERSION, "--yes", f"--modem-version={VERSION}")
     command.expect(r"Password: ")
@@ -70,6 +70,7 @@ def wrong_password_is_denied():
 @scenario
 def member_is_asked_before_a_refusal_is_lifted():
     """--allow= asks members for an administrator's password, and says what for; without a terminal it is denied"""
+    library()
     modem = Modem()
     flash = ["qdlctl", "flash", modem.kernel, VERSION, "--yes", f"--modem-version={VERSION}", "--allow=WrongFirmware"]
     as_user("member", *flash, code=4)

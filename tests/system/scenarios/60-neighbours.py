@@ -2,11 +2,12 @@
 """Beside what else looks at USB devices: the rules of other packages, ModemManager, libmtp."""
 
 import grp
+import pathlib
 import pwd
 import shutil
 import time
 
-from ring import VERSION, Modem, as_user, journal, run, scenario, wait
+from ring import VERSION, Modem, as_user, journal, library, run, scenario, wait
 
 RULES = "/lib/udev/rules.d/60-qdld.rules"
 
@@ -76,8 +77,7 @@ def serial_port_of_qcserial_is_not_dialouts():
     modem = Modem()
     tty = wait(lambda: next(modem.device.glob(f"{modem.kernel}:1.0/ttyUSB*"), None), "a serial port")
     run("udevadm", "settle")
-    from pathlib import Path
-    node = Path("/dev") / tty.name
+    node = pathlib.Path("/dev") / tty.name
     assert owner(node) == ("root", "qdld", "0o660"), owner(node)
 
 
@@ -112,6 +112,7 @@ def foreign_device_is_left_alone():
     wait(modem.rows, "the device in the list")
     run("udevadm", "settle")
     assert "out transfer" not in modem.trace(), modem.trace()
+    library()
     text = as_user("member", "qdlctl", "flash", modem.kernel, VERSION, "--yes", f"--modem-version={VERSION}", code=None)
     assert text.code not in (0, 4), text
     assert "state programmer" not in modem.trace()
