@@ -11,7 +11,8 @@
 
 static pid_t agent;
 
-/* A desktop's agent goes first where there is a session; polkitd never asks a fallback where there is none. */
+/* A desktop's agent goes first where there is a session; polkitd never asks a fallback where there is none.
+ */
 static bool in_session(void)
 {
     char *session = NULL;
