@@ -158,21 +158,17 @@ $(BUILD)/unit/%-umockdev: LIBS_test += $(LIBS_umockdev)
 .PRECIOUS: $(BUILD)/%.o
 
 check-unit: $(UNIT_TESTS)
-	@BUILD=$(abspath $(BUILD)) tests/run-tests $(UNIT_TESTS)
+	@tests/run-unit $(BUILD)
 
 check-san:
 	+$(MAKE) SAN=1 BUILD=$(BUILD)-san check-unit
 
 check-service: all
-	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/service tests/modem
+	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/service/test_*.py tests/modem/test_*.py)
 
 # The flash rules, each by what the modem received and by what lies in its flash.
-check-rules: all $(BUILD)/still-clock.so
-	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/rules
-
-# Both in one pool: most of them wait.
-check-pytest: all $(BUILD)/still-clock.so
-	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/rules tests/service tests/modem
+check-rules: all
+	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/rules/test_*.py)
 
 # Seeded round trips of backup and restore; FIRST=731 CASES=1 repeats one.
 CASES ?= 1000
@@ -210,7 +206,8 @@ check:
 	+$(MAKE) -s check-style
 	+$(MAKE) -s check-unit
 	+$(MAKE) -s check-san
-	+$(MAKE) -s check-pytest
+	+$(MAKE) -s check-service
+	+$(MAKE) -s check-rules
 	+$(MAKE) -s check-faults
 	+$(MAKE) -s check-round-trips
 	+$(MAKE) -s fuzz SECONDS=3
@@ -262,7 +259,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-pytest check-round-trips check-faults check-system check-style deps clean FORCE
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-round-trips check-faults check-system check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -32,11 +32,12 @@ static int method_open(sd_bus_message *m, void *userdata, sd_bus_error *error)
         r = authorise(b, m, uid == b->owner_uid, false, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    if (strcmp(format, "xqcn") == 0)
+    bool xqcn = strcmp(format, "xqcn") == 0;
+    if (xqcn && strcmp(b->kind, "xqcn") != 0)
         return errors_set(error, ERROR_UNSUPPORTED,
-                          "Backup %s is a copy of the flash; this version of qdld has no XQCN to give.",
-                          b->id);
-    _cleanup_close_ int fd = backup_open(b);
+                          "Backup %s is a copy of the flash (%s); only one of kind xqcn can be had as XQCN.",
+                          b->id, b->kind);
+    _cleanup_close_ int fd = xqcn ? backup_open_xqcn(b) : backup_open(b);
     if (fd < 0)
         return errors_set(error, ERROR_FAILED, "Backup %s cannot be opened: %s.", b->id, strerror(-fd));
     return sd_bus_reply_method_return(m, "h", fd);

@@ -39,6 +39,8 @@ static const struct {
     {"sha256", offsetof(struct backup, sha256)},
     {"partitions", offsetof(struct backup, partition_list)},
     {"unit-data", offsetof(struct backup, unit_data)},
+    {"imei-hash", offsetof(struct backup, imei_hash)},
+    {"xqcn-size", offsetof(struct backup, xqcn_size)},
     /* not the worker's, but kept likewise */
     {"shown-state", offsetof(struct backup, state)},
     {"port", offsetof(struct backup, port)},
@@ -63,6 +65,8 @@ static bool is_hex(const char *text, size_t digits)
 /* Does it hold what only its unit has? Of partitions that no table named nobody knows: they may be it. */
 static bool has_calibration(const struct backup *b)
 {
+    if (strcmp(b->kind, "xqcn") == 0)
+        return true;
     for (char *const *p = b->partitions; p && *p; p++)
         if (strcasecmp(*p, "EFS2") == 0 || text_starts_with(*p, "blocks-"))
             return true;
@@ -193,11 +197,13 @@ static bool are_partitions(const char *list)
 static bool are_valid(const struct record *facts)
 {
     const char *serial = record_get(facts, "serial"), *id = record_get(facts, "id"),
-               *unit_data = record_get(facts, "unit-data");
+               *unit_data = record_get(facts, "unit-data"), *imei_hash = record_get(facts, "imei-hash");
     return is_hex(id, BACKUP_ID_SIZE - 1) && is_hex(record_get(facts, "sha256"), SHA256_DIGITS) &&
            (!*serial || is_hex(serial, SERIAL_DIGITS)) && (!*unit_data || is_hex(unit_data, SHA256_DIGITS)) &&
            is_one_of(record_get(facts, "state"), "complete", "blank", "damaged") &&
-           is_one_of(record_get(facts, "kind"), "nand", "calibration", NULL) &&
+           is_one_of(record_get(facts, "kind"), "nand", "calibration", "xqcn") &&
+           (!*imei_hash || is_hex(imei_hash, SHA256_DIGITS)) &&
+           strspn(record_get(facts, "xqcn-size"), "0123456789") == strlen(record_get(facts, "xqcn-size")) &&
            strlen(record_get(facts, "model")) <= FACT_BYTES_MAX &&
            strlen(record_get(facts, "version")) <= FACT_BYTES_MAX &&
            are_partitions(record_get(facts, "partitions"));
@@ -206,8 +212,8 @@ static bool are_valid(const struct record *facts)
 /* The record of a new one: the worker's facts, those that we keep, and our own. */
 static int make_record(const struct record *facts, int fd, const struct backup_origin *o, struct record **ret)
 {
-    static const char *const told[] = {"kind",   "state",      "model",    "version",
-                                       "sha256", "partitions", "unit-data"};
+    static const char *const told[] = {"kind",       "state",     "model",     "version",  "sha256",
+                                       "partitions", "unit-data", "imei-hash", "xqcn-size"};
     _cleanup_(record_freep) struct record *r = record_new();
     struct stat st;
     if (!r || fstat(fd, &st) < 0)
@@ -235,11 +241,13 @@ static int make_record(const struct record *facts, int fd, const struct backup_o
 /* The same content of the same unit, taken by us and whole. */
 static struct backup *find_same(struct manager *m, const struct record *facts)
 {
-    const char *serial = record_get(facts, "serial");
-    if (!*serial || strcmp(serial, SERIAL_UNSET) == 0)
+    const char *serial = record_get(facts, "serial"), *imei = record_get(facts, "imei-hash");
+    bool named = *serial && strcmp(serial, SERIAL_UNSET) != 0;
+    if (!named && !*imei)
         return NULL;
     for (struct backup *b = m->backups; b; b = b->next)
-        if (!b->imported && strcmp(b->chip_serial, serial) == 0 &&
+        if (!b->imported && strcmp(b->chip_serial, named ? serial : "") == 0 &&
+            (named || strcmp(b->imei_hash, imei) == 0) &&
             strcmp(b->sha256, record_get(facts, "sha256")) == 0 &&
             strcmp(b->state, record_get(facts, "state")) == 0 &&
             strcmp(b->kind, record_get(facts, "kind")) == 0)
@@ -356,6 +364,28 @@ int backup_open(const struct backup *b)
     return store_open_file(b->manager->store.fd_backups, tar, O_RDONLY);
 }
 
+int backup_open_xqcn(const struct backup *b)
+{
+    uint64_t size = 0;
+    _cleanup_close_ int fd = backup_open(b);
+    _cleanup_close_ int copy = store_tmpfile(b->manager->store.fd_backups);
+    if (fd < 0 || copy < 0)
+        return fd < 0 ? fd : copy;
+    if (text_parse_u64(b->xqcn_size, 10, BACKUP_XQCN_MAX, &size) < 0 || size == 0)
+        return -EBADMSG;
+    off_t from = BACKUP_XQCN_OFFSET;
+    while (size > 0) {
+        ssize_t n = copy_file_range(fd, &from, copy, NULL, (size_t)size, 0);
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        size -= (uint64_t)n;
+    }
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", copy);
+    int only_read = open(path, O_RDONLY | O_CLOEXEC);
+    return only_read < 0 ? -errno : only_read;
+}
+
 void backup_verified(struct backup *b, bool intact)
 {
     object_set_string(&b->object, "State", &b->state, intact ? b->told_state : "damaged");
@@ -374,16 +404,36 @@ const struct job *backup_user(const struct backup *b)
     return NULL;
 }
 
-uint64_t backup_last_time(const struct manager *m, const char *serial, const char *port)
+static const char *known(const char *text)
+{
+    return text ? text : "";
+}
+
+bool backup_is_of(const struct backup *b, const struct modem *m)
+{
+    const char *serial = known(m->chip_serial), *imei = known(m->imei_hash), *port = known(m->port);
+    if (*serial && *b->chip_serial)
+        return strcmp(b->chip_serial, serial) == 0;
+    if (*imei && *b->imei_hash)
+        return strcmp(b->imei_hash, imei) == 0;
+    return !*serial && !*b->chip_serial && !*imei && !*b->imei_hash && *port && strcmp(b->port, port) == 0;
+}
+
+uint64_t backup_last_time(const struct manager *m, const struct modem *modem)
 {
     uint64_t last = 0;
-    for (const struct backup *b = m->backups; b; b = b->next) {
-        bool same = *serial ? strcmp(b->chip_serial, serial) == 0
-                            : !*b->chip_serial && *port && strcmp(b->port, port) == 0;
-        if (same && !b->imported && is_good(b) && b->added_time > last)
+    for (const struct backup *b = m->backups; b; b = b->next)
+        if (backup_is_of(b, modem) && !b->imported && is_good(b) && b->added_time > last)
             last = b->added_time;
-    }
     return last;
+}
+
+const struct backup *backup_find_calibration(const struct modem *m)
+{
+    for (const struct backup *b = m->manager->backups; b; b = b->next) /* newest first */
+        if (strcmp(b->kind, "xqcn") == 0 && !b->imported && is_good(b) && backup_is_of(b, m))
+            return b;
+    return NULL;
 }
 
 void backup_update_modems(struct manager *m)
@@ -431,6 +481,8 @@ int backup_remove(struct backup *b)
  * lost; any other is of a unit of its own. */
 static bool same_unit(const struct backup *a, const struct backup *b)
 {
+    if (*a->imei_hash && *b->imei_hash)
+        return strcmp(a->imei_hash, b->imei_hash) == 0;
     if (*a->chip_serial || *b->chip_serial)
         return strcmp(a->chip_serial, b->chip_serial) == 0;
     return *a->unit_data && strcmp(a->unit_data, b->unit_data) == 0;

@@ -20,6 +20,8 @@
 #include "service/record.h"
 
 enum {
+    BACKUP_XQCN_OFFSET = 512,
+    BACKUP_XQCN_MAX = 256 * 1024 * 1024,
     BACKUP_ID_SIZE = 33,                        /* 32 hex digits */
     BACKUP_CALIBRATION_SIZE = 64 * 1024 * 1024, /* what the protected set is taken to need */
     BACKUP_CHIP_SIZE = 512 * 1024 * 1024,       /* a chip of unknown size: the largest common NAND */
@@ -39,6 +41,8 @@ struct backup {
     char **partitions; /* NULL-terminated, may be NULL */
 
     /* not on the bus */
+    char *imei_hash;      /* HMAC of the IMEI in it with the machine's key; "" if it holds none */
+    char *xqcn_size;      /* of the XQCN in one of kind xqcn */
     char *unit_data;      /* digest of what only the unit has; "" if it is not all there */
     char *told_state;     /* by its content; `state` is "damaged" too once the file is */
     char *port;           /* where it was taken */
@@ -76,6 +80,8 @@ struct backup *backup_find_path(struct manager *m, const char *path);
 struct backup *backup_find_id(struct manager *m, const char *id);
 /* Read only; -errno. */
 int backup_open(const struct backup *b);
+/* A copy of the XQCN in one of kind xqcn, which lies behind the first header of its file; -errno. */
+int backup_open_xqcn(const struct backup *b);
 /* A Verify is over: the file is what it was, or damaged. Saved and signalled. */
 void backup_verified(struct backup *b, bool intact);
 /* An unfinished job works with it; NULL if none does. */
@@ -87,7 +93,11 @@ int backup_remove(struct backup *b);
 /* "calibration of RM502QGL (49cbd7ef)", for people. Static buffer. */
 const char *backup_title(const struct backup *b);
 /* When the newest good one of the modem that is at this port was taken; 0: never. */
-uint64_t backup_last_time(const struct manager *m, const char *serial, const char *port);
+uint64_t backup_last_time(const struct manager *m, const struct modem *modem);
+/* Of this modem, by what is known of both: chip serial, IMEI, or the port of one that has neither. */
+bool backup_is_of(const struct backup *b, const struct modem *modem);
+/* The newest good one of kind xqcn of this modem; NULL. */
+const struct backup *backup_find_calibration(const struct modem *modem);
 /* LastBackupTime of every modem. */
 void backup_update_modems(struct manager *m);
 

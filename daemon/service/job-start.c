@@ -63,6 +63,7 @@ static void order_import(struct job *j, struct order *o)
     add_number(o, "max-bytes", c->package_bytes_max);
     add_number(o, "max-entries", c->package_entries_max);
     add_number(o, "input-timeout-usec", c->input_timeout);
+    add_option(o, "imei-key", j->manager->imei_key);
     add_fd(o, "archive", steal_fd(&j->fd_archive));
     add_fd(o, "store", duplicate(j->fd_store));
 }
@@ -81,6 +82,7 @@ static int open_backup(const struct job *j)
 
 static void order_verify(struct job *j, struct order *o)
 {
+    add_option(o, "imei-key", j->manager->imei_key);
     add_option(o, "type", j->backup_id[0] ? "backup" : NULL);
     add_option(o, "id", j->backup_id[0] ? j->backup_id : j->firmware_id);
     add_fd(o, "store", j->backup_id[0] ? open_backup(j) : open_firmware(j));
@@ -163,8 +165,21 @@ static void order_backup(struct job *j, struct order *o)
     add_fd(o, "store", duplicate(j->fd_store));
 }
 
+/* Whose it is, by what is remembered of both: a modem that lost its calibration cannot tell any more. */
+static void add_binding(const struct job *j, struct order *o)
+{
+    const struct backup *b = backup_find_id(j->manager, j->backup_id);
+    const struct modem *m = j->modem;
+    bool same = b && *b->imei_hash && m->imei_hash && strcmp(b->imei_hash, m->imei_hash) == 0;
+    add_option(o, "kind", j->kind_of_backup);
+    add_option(o, "bound", same && backup_is_of(b, m) ? "1" : "0");
+    add_number(o, "boot-usec", j->manager->config.boot_timeout);
+}
+
 static void order_restore(struct job *j, struct order *o)
 {
+    if (j->kind_of_backup)
+        add_binding(j, o);
     add_option(o, "backup", j->backup_id);
     add_option(o, "allow", j->allow);
     order_saving(j, o);

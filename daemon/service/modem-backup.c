@@ -111,18 +111,27 @@ static int read_partitions(char *const *list, char **ret, sd_bus_error *error)
 
 static int check_kind(const char *kind, char *const *partitions, sd_bus_error *error)
 {
-    if (strcmp(kind, "xqcn") == 0)
-        return errors_set(error, ERROR_UNSUPPORTED,
-                          "This version of qdld cannot make an XQCN, which needs the modem in normal mode; "
-                          "kind=calibration saves the same data as raw partitions.");
-    if (strcmp(kind, "nand") != 0 && strcmp(kind, "calibration") != 0)
+    if (strcmp(kind, "nand") != 0 && strcmp(kind, "calibration") != 0 && strcmp(kind, "xqcn") != 0)
         return errors_set(error, ERROR_INVALID_ARGS,
                           "The option \"kind\" is nand, calibration or xqcn, not \"%.64s\".", kind);
     if (strcmp(kind, "nand") != 0 && partitions && *partitions)
         return errors_set(error, ERROR_INVALID_ARGS,
-                          "The option \"partitions\" goes with kind=nand; what kind=calibration saves is "
-                          "fixed.");
+                          "The option \"partitions\" goes with kind=nand; what kind=%s saves is fixed.",
+                          kind);
     return 0;
+}
+
+/* Calibration over DIAG: the firmware itself has to tell and to take it. */
+static int check_runs(const struct modem *m, const char *what, sd_bus_error *error)
+{
+    if (strcmp(modem_kind(m), "normal") == 0)
+        return 0;
+    return errors_set(error, ERROR_WRONG_MODE,
+                      "%s is in %s mode; to %s its calibration as XQCN it must run its firmware%s.",
+                      modem_title(m), modem_kind(m), what,
+                      strcmp(modem_kind(m), "edl") == 0
+                          ? " (\"qdlctl reset\" boots it; kind=calibration saves the raw partitions)"
+                          : "");
 }
 
 /* ---- Backup ---- */
@@ -147,14 +156,15 @@ int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *e
         r = modem_authorise(m, message, false, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = modem_check_mode(m, "save", true, error);
+    bool xqcn = strcmp(kind, "xqcn") == 0;
+    r = xqcn ? check_runs(m, "save", error) : modem_check_mode(m, "save", true, error);
     if (r >= 0)
         r = check_room(m, strcmp(kind, "nand") == 0 ? chip_size(m) : BACKUP_CALIBRATION_SIZE, error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_BACKUP, &j, error);
     if (r < 0)
         return r;
-    r = modem_choose_programmer(m, j, error);
+    r = xqcn ? 0 : modem_choose_programmer(m, j, error);
     j->kind_of_backup = strdup(kind);
     j->partitions = steal_ptr(list);
     if (r >= 0 && !j->kind_of_backup)
@@ -231,16 +241,25 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
     if (r <= 0)
         return r < 0 ? r : 1;
     r = check_backup(m, b, &o, error);
+    bool xqcn = strcmp(b->kind, "xqcn") == 0;
+    if (r >= 0 && xqcn && list && *list)
+        r = errors_set(error, ERROR_INVALID_ARGS, "Backup %s has no partitions: it is put back as a whole.",
+                       b->id);
     if (r >= 0)
-        r = modem_check_mode(m, "restore", true, error);
+        r = xqcn ? check_runs(m, "restore", error) : modem_check_mode(m, "restore", true, error);
     if (r >= 0)
-        r = modem_check_space(m, false, error);
+        r = xqcn ? check_room(m, BACKUP_CALIBRATION_SIZE, error) : modem_check_space(m, false, error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_RESTORE, &j, error);
     if (r < 0)
         return r;
     memcpy(j->backup_id, b->id, sizeof(j->backup_id));
-    r = modem_choose_programmer(m, j, error);
+    if (xqcn) {
+        j->kind_of_backup = strdup("xqcn");
+        r = j->kind_of_backup ? 0 : -ENOMEM;
+    } else {
+        r = modem_choose_programmer(m, j, error);
+    }
     j->allow = strdup(o.allow_text);
     j->partitions = steal_ptr(list);
     if (r >= 0 && !j->allow)

@@ -263,7 +263,7 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
 
 void modem_update_backup(struct modem *m)
 {
-    uint64_t last = backup_last_time(m->manager, text(m->chip_serial), text(m->port));
+    uint64_t last = backup_last_time(m->manager, m);
     object_set_u64(&m->object, "LastBackupTime", &m->last_backup_time, last);
 }
 

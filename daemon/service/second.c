@@ -115,6 +115,9 @@ static int send_order(struct second *s, const struct second_order *order)
         r = link_add(&m, KEY_OPTION "type", order->type);
     if (r == 0 && order->id)
         r = link_add(&m, KEY_OPTION "id", order->id);
+    /* Whose a calibration is, is told by its IMEI as the service knows it. */
+    if (r == 0)
+        r = link_add(&m, KEY_OPTION "imei-key", s->manager->imei_key);
     if (r == 0)
         r = link_add(&m, KEY_FD, "store");
     if (r < 0)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "worker/calibrate.h"
 #include "worker/save.h"
 
 enum { CHUNK = 256 * 1024, PPM = 1000000, PPM_COPIED = 500000 };
@@ -34,6 +35,8 @@ static int check(struct worker *w, uint64_t before, struct error *e)
     _cleanup_(backup_freep) struct backup *b = NULL;
     struct check c = {.w = w, .e = e, .before = before};
     const char *id = worker_option(w, "id", NULL);
+    if (calibration_is_file(w->fd_store))
+        return calibrate_check(w, w->fd_store, e);
     worker_phase(w, "check", NULL);
     int r = backup_open(w->fd_store, &b, e);
     if (r == 0 && id && strcmp(id, b->id) != 0)
@@ -62,7 +65,8 @@ static int await_input(struct worker *w, usec_t patience, struct error *e)
     return r < 0 ? r : fds[0].revents != 0;
 }
 
-static int copy(struct worker *w, struct error *e)
+/* To `at` of the store's file; *ret: how much. */
+static int copy(struct worker *w, uint64_t at, uint64_t *ret, struct error *e)
 {
     usec_t patience = worker_option_u64(w, "input-timeout-usec", 60 * USEC_PER_SEC);
     uint64_t max = MIN_OF(worker_option_u64(w, "max-bytes", BACKUP_FILE_MAX), BACKUP_FILE_MAX), done = 0;
@@ -80,12 +84,14 @@ static int copy(struct worker *w, struct error *e)
             continue;
         if (n < 0)
             return error_set(e, ERROR_FAILED, "The backup cannot be read: %s", strerror(errno));
-        if (n == 0)
+        if (n == 0) {
+            *ret = done;
             return 0;
+        }
         if ((uint64_t)n > max - done)
             return error_set(e, ERROR_TOO_LARGE, "The backup is larger than %llu bytes",
                              (unsigned long long)max);
-        r = io_pwrite_full(w->fd_store, buffer, (size_t)n, done);
+        r = io_pwrite_full(w->fd_store, buffer, (size_t)n, at + done);
         if (r < 0)
             return error_set(e, r == -ENOSPC || r == -EDQUOT || r == -EFBIG ? ERROR_NO_SPACE : ERROR_FAILED,
                              "The backup cannot be written to the store: %s", strerror(-r));
@@ -94,15 +100,49 @@ static int copy(struct worker *w, struct error *e)
     }
 }
 
+/*
+ * What came lies behind the room for a header. A tar is one of ours and moves to the front; anything else is
+ * taken for an XQCN, whose reader says what is wrong with it.
+ */
+static int settle_down(struct worker *w, uint64_t size, bool *ret_ours, struct error *e)
+{
+    static const char magic[] = "ustar";
+    enum { AT_MAGIC = 257 };
+    char found[sizeof(magic) - 1] = "";
+    _cleanup_free_ uint8_t *buffer = malloc(CHUNK);
+    *ret_ours = size > AT_MAGIC + sizeof(magic) &&
+                io_pread_full(w->fd_store, found, sizeof(found), CALIBRATION_XQCN_OFFSET + AT_MAGIC) == 0 &&
+                memcmp(found, magic, sizeof(found)) == 0;
+    if (!*ret_ours)
+        return 0;
+    if (!buffer)
+        return error_set(e, ERROR_FAILED, "Out of memory");
+    for (uint64_t at = 0; at < size; at += CHUNK) {
+        size_t n = (size_t)MIN_OF((uint64_t)CHUNK, size - at);
+        int r = io_pread_full(w->fd_store, buffer, n, CALIBRATION_XQCN_OFFSET + at);
+        if (r == 0)
+            r = io_pwrite_full(w->fd_store, buffer, n, at);
+        if (r < 0)
+            return error_set(e, ERROR_FAILED, "The backup cannot be moved in the store: %s", strerror(-r));
+    }
+    return ftruncate(w->fd_store, (off_t)size) < 0
+               ? error_set(e, ERROR_FAILED, "The backup cannot be cut to its size: %s", strerror(errno))
+               : 0;
+}
+
 int backup_import(struct worker *w, struct job_outcome *o)
 {
     if (w->fd_archive < 0 || w->fd_store < 0)
         return error_set(&o->error, ERROR_INVALID_ARGS, "An import needs a backup and a file to put it in");
     worker_ready(w);
     worker_phase(w, "spool", NULL);
-    int r = copy(w, &o->error);
+    uint64_t size = 0;
+    bool ours = false;
+    int r = copy(w, CALIBRATION_XQCN_OFFSET, &size, &o->error);
     if (r == 0)
-        r = check(w, PPM_COPIED, &o->error);
+        r = settle_down(w, size, &ours, &o->error);
+    if (r == 0)
+        r = ours ? check(w, PPM_COPIED, &o->error) : calibrate_import(w, w->fd_store, size, &o->error);
     if (r == 0 && fdatasync(w->fd_store) < 0)
         r = error_set(&o->error, errno == ENOSPC ? ERROR_NO_SPACE : ERROR_FAILED,
                       "The backup cannot be written to the store: %s", strerror(errno));

@@ -10,9 +10,12 @@
 #include <string.h>
 
 #include "firmware/package.h"
+#include "worker/calibrate.h"
 #include "worker/recorded.h"
 #include "worker/save.h"
 #include "worker/visits.h"
+
+static const usec_t wait_device = 120 * USEC_PER_SEC;
 
 struct backup_job {
     struct worker *worker;
@@ -181,8 +184,29 @@ static int run(struct backup_job *j, struct error *e)
     return 0;
 }
 
+/* Of a modem that runs its firmware; no programmer and no EDL. */
+static int save_calibration(struct worker *w, struct error *e)
+{
+    struct running running = {.worker = w};
+    struct running_identity id;
+    if (w->fd_store < 0)
+        return error_set(e, ERROR_INVALID_ARGS, "a backup needs a file to put it in");
+    worker_ready(w);
+    usec_t deadline = deadline_in(worker_option_u64(w, "wait-device-usec", wait_device));
+    int r = running_attach(&running, deadline, e);
+    if (r == 0)
+        r = running_identify(&running, &id, e);
+    if (r == 0)
+        r = calibrate_save(&running, &id, w->fd_store, NULL, e);
+    running_detach(&running);
+    w->fd_store = close_fd(w->fd_store);
+    return r;
+}
+
 int job_backup(struct worker *w, struct job_outcome *o)
 {
+    if (strcmp(worker_option(w, "kind", ""), "xqcn") == 0)
+        return save_calibration(w, &o->error);
     _cleanup_(job_done) struct backup_job j = {.worker = w};
     j.visits = (struct visits){.visit = visit, .progress = progress, .in_vain = in_vain, .userdata = &j};
     int r = run(&j, &o->error);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "firmware/package.h"
+#include "worker/calibrate.h"
 #include "worker/recorded.h"
 #include "worker/restore.h"
 
@@ -294,6 +295,8 @@ static void end(struct restore *x, int r, struct job_outcome *o)
 
 int job_restore(struct worker *w, struct job_outcome *o)
 {
+    if (strcmp(worker_option(w, "kind", ""), "xqcn") == 0)
+        return calibrate_restore(w, o);
     _cleanup_(restore_done) struct restore x = {.worker = w};
     _cleanup_(package_freep) struct package *package = NULL;
     _cleanup_free_ char *programmer = NULL;

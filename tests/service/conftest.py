@@ -250,6 +250,7 @@ def new_modem(tmp_path):
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
         started.append(process)
         return process
+    make.started = started
     yield make
     for p in started:
         if p.poll() is None:

@@ -385,13 +385,11 @@ def test_mode_by_what_appeared(honest, plug, vid, pid, interfaces, mode):
     assert honest.get(path, MODEM, "KernelName") == ""
 
 
-def test_a_working_modem_is_not_flashed(honest, archive, plug):
+def test_a_working_modem_is_not_reset(honest, plug):
     plug(honest, vid="2c7c", pid="0800", interfaces=5, product="RM502Q-GL")
-    firmware = imported(honest, archive)
-    for method, arguments in (("Flash", [dbus.ObjectPath(firmware)]), ("Reset", [])):
-        with Refused("WrongMode") as e:
-            honest.call(honest.modem(), MODEM, method, *arguments, honest.no_options())
-        assert "normal mode" in e.message and "9008" in e.message
+    with Refused("WrongMode") as e:
+        honest.call(honest.modem(), MODEM, "Reset", honest.no_options())
+    assert "normal mode" in e.message and "9008" in e.message and "enter-edl" in e.message
 
 
 def test_plan_is_typed(honest, archive, plug):

@@ -233,7 +233,8 @@ def test_a_second_worker_that_dies(bench):
     assert bench.stored() == []
 
 
-@pytest.mark.parametrize("lie", [{"id": "../../etc/passwd"}, {"id": "0" * 31}, {"serial": "../../x"}, {"sha256": "short"}, {"kind": "xqcn"},
+@pytest.mark.parametrize("lie", [{"id": "../../etc/passwd"}, {"id": "0" * 31}, {"serial": "../../x"}, {"sha256": "short"}, {"kind": "photo"},
+                                 {"imei-hash": "short"}, {"xqcn-size": "-1"},
                                  {"state": "good"}, {"partitions": "a b"}, {"model": "x" * 200}, {"partitions": ",".join(["p"] * 300)}])
 def test_facts_that_cannot_be(bench, lie):
     bench.wish(second="lie", lie={"id": "1" * 32, **content(), **lie})
@@ -284,7 +285,7 @@ def test_what_a_backup_s_worker_is_told(bench):
 
 
 @pytest.mark.parametrize("name, options", [
-    ("Unsupported", {"kind": "xqcn"}), (INVALID_ARGS, {"kind": "photo"}),
+    ("WrongMode", {"kind": "xqcn"}), (INVALID_ARGS, {"kind": "photo"}),
     (INVALID_ARGS, {"kind": "calibration", "partitions": dbus.Array(["efs2"], signature="s")}),
     (INVALID_ARGS, {"partitions": dbus.Array(["efs2,modem"], signature="s")}),
     (INVALID_ARGS, {"partitions": dbus.Array(["../x"], signature="s")}), (INVALID_ARGS, {"partitions": dbus.Array([""], signature="s")}),
@@ -301,16 +302,6 @@ def test_without_a_programmer(bench):
     with Refused("NoSuchFirmware") as e:
         bench.service.call(bench.modem, MODEM, "Backup", bench.service.no_options())
     assert "import" in e.message
-
-
-def test_a_working_modem_is_not_taken_down(start_bench, plug):
-    bench = start_bench()
-    bench.plug.unplug()
-    plug(bench.service, vid="2c7c", pid="0800", interfaces=5)
-    wait_until(lambda: bench.service.get(bench.modem, MODEM, "Mode") == "normal")
-    for method, arguments in (("Backup", ()), ("Restore", (dbus.ObjectPath(bench.bring(content())),))):
-        with Refused("WrongMode"):
-            bench.start(method, *arguments)
 
 
 def test_the_same_content_is_stored_once(bench):

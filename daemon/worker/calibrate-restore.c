@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A calibration back into the modem that it is of (reference/diag.md 4.4 and 7): judged, the present state
+ * saved, offline, what differs written, synced, read back, reset, and looked at once more. A write that was
+ * stopped half way is made again by the same call.
+ */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "firmware/plan.h"
+#include "firmware/version.h"
+#include "transport/transport.h"
+#include "worker/calibrate.h"
+
+static const usec_t wait_device = 120 * USEC_PER_SEC;
+static const usec_t boot_time = 180 * USEC_PER_SEC;
+static const usec_t leave_time = 20 * USEC_PER_SEC;
+/* A second worker reads what was saved. */
+static const usec_t answer_time = 60 * USEC_PER_SEC;
+
+enum { PPM = 1000000 };
+
+struct putting {
+    struct worker *worker;
+    struct running running;
+    struct running_identity id;
+    struct calibration *want, *now;
+    struct calibration_facts facts;
+    unsigned allow;
+    bool own; /* the backup is known to be of this unit: an IMEI that it lost is given back */
+    bool destructive;
+    uint64_t done, total;
+    unsigned written, right, refused;
+    struct error *e;
+};
+
+static void putting_done(struct putting *p)
+{
+    running_detach(&p->running);
+    calibration_free(p->want);
+    calibration_free(p->now);
+}
+
+static int explain(int r, struct error *e)
+{
+    if (e->kind == ERROR_NONE && r == -ECANCELED)
+        return error_set(e, ERROR_CANCELLED, "cancelled by the user");
+    if (e->kind == ERROR_NONE && r == -EINTR)
+        return error_set(e, ERROR_INTERRUPTED, "interrupted: the service is stopping");
+    return r;
+}
+
+/* ---- may it ---- */
+
+static int judge_version(struct putting *p)
+{
+    struct version ours, theirs;
+    const char *from = p->want->version;
+    int mine = version_parse(p->id.version, &ours), other = version_parse(from, &theirs);
+    if (p->allow & ALLOW_WRONG_FIRMWARE)
+        return 0;
+    if (mine < 0 || other < 0)
+        return error_set(
+            p->e, ERROR_WRONG_FIRMWARE,
+            "the backup is of a modem that ran \"%s\", this one runs \"%s\": whether both are of one "
+            "model cannot be told (allow=WrongFirmware)",
+            from, p->id.version);
+    if (strcmp(ours.prefix, theirs.prefix) != 0)
+        return error_set(p->e, ERROR_WRONG_FIRMWARE,
+                         "the backup is of another model: %s, and this modem runs %s (allow=WrongFirmware)",
+                         from, p->id.version);
+    if (strcmp(ours.baseline, theirs.baseline) != 0)
+        return error_set(
+            p->e, ERROR_WRONG_FIRMWARE,
+            "the backup was taken under baseline %s, and this modem runs %s (allow=WrongFirmware)",
+            theirs.baseline, ours.baseline);
+    return 0;
+}
+
+/* Own unit only; that the IMEI is another one nobody can lift. */
+static int judge_unit(struct putting *p)
+{
+    char imei[DIAG_IMEI_DIGITS + 1] = "";
+    bool has = calibration_imei(p->want, imei), bound = worker_option_u64(p->worker, "bound", 0) == 1;
+    if (has && *p->id.imei) {
+        p->own = strcmp(imei, p->id.imei) == 0;
+        if (p->own)
+            return 0;
+        return error_set(
+            p->e, ERROR_WRONG_UNIT,
+            "the backup is of another unit: its IMEI is not this modem's. Calibration belongs to one "
+            "unit, and qdld changes no IMEI");
+    }
+    if (has && bound) {
+        p->own = true;
+        return 0;
+    }
+    if (p->allow & ALLOW_WRONG_UNIT)
+        return 0;
+    if (!has)
+        return error_set(
+            p->e, ERROR_WRONG_UNIT,
+            "the backup holds no IMEI: whose calibration it is cannot be told (allow=WrongUnit)");
+    return error_set(
+        p->e, ERROR_WRONG_UNIT,
+        "this modem has no IMEI left, and nothing that is remembered of it says that the backup is "
+        "its own (allow=WrongUnit; the IMEI is not written then)");
+}
+
+static int judge(struct putting *p)
+{
+    int r = judge_unit(p);
+    return r < 0 ? r : judge_version(p);
+}
+
+/* ---- what is there now ---- */
+
+static bool answered(const struct worker *w)
+{
+    return w->backup_id[0] || w->backup_refused[0];
+}
+
+static int wake_on_answer(void *userdata)
+{
+    struct worker *w = userdata;
+    int r = worker_wake(w);
+    return answered(w) ? -EALREADY : r;
+}
+
+/* The handshake of flash rule 5. */
+static int offer(struct putting *p)
+{
+    struct worker *w = p->worker;
+    /* Who stores it has to know that nobody writes to it any more. */
+    w->fd_backup = close_fd(w->fd_backup);
+    worker_phase(w, "store-backup", NULL);
+    w->backup_asked = true;
+    worker_tell(w, KEY_BACKUP, "1");
+    int r = wake_on_answer(w);
+    if (r == 0)
+        r = transport_wait(p->running.transport, w->link, wake_on_answer, w, deadline_in(answer_time));
+    if (!answered(w)) {
+        int asked = worker_check(w, p->e);
+        if (asked < 0)
+            return asked;
+        return r == -ENODEV
+                   ? error_set(p->e, ERROR_MODEM_GONE,
+                               "the modem went away while its present state was stored")
+                   : error_set(
+                         p->e, ERROR_TIMEOUT,
+                         "the present state was not stored within the time allowed; nothing was written");
+    }
+    if (w->backup_id[0]) {
+        worker_report(w, "backup", "%s", w->backup_id);
+        return 0;
+    }
+    if (p->allow & ALLOW_NO_BACKUP) {
+        worker_log(w, "WARN: the present state is not saved (%s), and that was allowed", w->backup_refused);
+        return 0;
+    }
+    return error_set(p->e, ERROR_NO_BACKUP,
+                     "the present state cannot be saved: %s; nothing was written (allow=NoBackup)",
+                     w->backup_refused);
+}
+
+/* It has to be in the store before anything is written (diag.md 7). */
+static int save_first(struct putting *p)
+{
+    struct worker *w = p->worker;
+    if (w->fd_backup < 0)
+        return error_set(p->e, ERROR_INVALID_ARGS, "a restore needs a file for the present state");
+    int r = calibrate_save(&p->running, &p->id, w->fd_backup, &p->now, p->e);
+    return r < 0 ? r : offer(p);
+}
+
+/* ---- writing ---- */
+
+static void _printf_(2, 3) refuse(struct putting *p, const char *format, ...)
+{
+    char what[256];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(what, sizeof(what), format, ap);
+    va_end(ap);
+    p->refused++;
+    worker_log(p->worker, "WARN: not restored: %s", what);
+}
+
+static void step(struct putting *p)
+{
+    p->done++;
+    worker_progress(p->worker, p->total ? p->done * PPM / p->total : PPM, 0, 0);
+}
+
+static bool is_left_alone(const struct putting *p, const struct calibration_nv *n)
+{
+    /* Also that of the second SIM: where there is one it stays, whatever the backup says. */
+    bool has = calibration_find_nv(p->now, n->item, n->context);
+    return n->item == DIAG_NV_SPC_TTL || (n->item == DIAG_NV_IMEI && (has || !p->own));
+}
+
+static int write_item(struct putting *p, const struct calibration_nv *n)
+{
+    const struct calibration_nv *now = calibration_find_nv(p->now, n->item, n->context);
+    unsigned status;
+    if (now && memcmp(now->data, n->data, sizeof(n->data)) == 0) {
+        p->right++;
+        return 0;
+    }
+    if (is_left_alone(p, n)) {
+        refuse(p, "NV item %u of SIM %u: qdld does not write it", n->item, n->context + 1u);
+        return 0;
+    }
+    int r = diag_nv_write(p->running.diag, n->item, n->context, n->data, &status, p->e);
+    if (r == -EOPNOTSUPP && n->context > 0) { /* fewer subscriptions than the modem that it is of had */
+        *p->e = (struct error){0};
+        refuse(p, "NV item %u of SIM %u: this modem has no such SIM", n->item, n->context + 1u);
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    if (status == DIAG_NV_DONE)
+        p->written++;
+    else
+        refuse(p, "NV item %u of SIM %u: %s", n->item, n->context + 1u, diag_nv_status_name(status));
+    return 0;
+}
+
+static int write_file(struct putting *p, const struct calibration_file *f)
+{
+    _cleanup_free_ uint8_t *want = NULL, *have = NULL;
+    const struct calibration_file *now = calibration_find_file(p->now, f->path);
+    int r = calibration_load(p->want, f, &want, p->e);
+    if (r == 0 && now && now->size == f->size)
+        r = calibration_load(p->now, now, &have, p->e);
+    if (r < 0)
+        return r;
+    if (now && now->size == f->size && (f->size == 0 || memcmp(want, have, (size_t)f->size) == 0)) {
+        p->right++;
+        return 0;
+    }
+    r = diag_efs_write(p->running.diag, f->path, want ? want : (const uint8_t *)"", (size_t)f->size, p->e);
+    if (r < 0)
+        return r;
+    if (r > 0)
+        refuse(p, "%s: %s", f->path, diag_efs_error_name(r));
+    else
+        p->written++;
+    return 0;
+}
+
+/* A modem without the command syncs at its reset. */
+static int sync_now(struct putting *p)
+{
+    int r = diag_efs_sync(p->running.diag, p->e);
+    if (r == -EOPNOTSUPP) {
+        *p->e = (struct error){0};
+        return 0;
+    }
+    return r;
+}
+
+static int write_all(struct putting *p)
+{
+    int r = 0;
+    worker_phase(p->worker, "program", "NV items");
+    for (size_t i = 0; i < p->want->n_nv && r == 0; i++, step(p))
+        r = write_item(p, &p->want->nv[i]);
+    if (r == 0)
+        r = sync_now(p);
+    if (r == 0)
+        worker_phase(p->worker, "program", "EFS");
+    /* In the order of the sections: provisioning, RF, NV items. */
+    for (size_t i = 0; i < p->want->n_files && r == 0; i++, step(p))
+        r = write_file(p, &p->want->files[i]);
+    return r == 0 ? sync_now(p) : r;
+}
+
+/* ---- what is there then ---- */
+
+static int check_item(struct putting *p, const struct calibration_nv *n)
+{
+    uint8_t data[DIAG_NV_SIZE];
+    unsigned status;
+    if (is_left_alone(p, n))
+        return 0;
+    int r = diag_nv_read(p->running.diag, n->item, n->context, data, &status, p->e);
+    if (r == -EOPNOTSUPP) {
+        *p->e = (struct error){0};
+        return 0; /* told already */
+    }
+    if (r == 0 && (status != DIAG_NV_DONE || memcmp(data, n->data, sizeof(data)) != 0))
+        worker_log(p->worker, "WARN: NV item %u of SIM %u reads back as another one", n->item,
+                   n->context + 1u);
+    return r;
+}
+
+static int check_file(struct putting *p, const struct calibration_file *f, unsigned *wrong)
+{
+    _cleanup_free_ uint8_t *want = NULL, *have = NULL;
+    size_t size = 0;
+    int r = calibration_load(p->want, f, &want, p->e);
+    if (r == 0)
+        r = diag_efs_read(p->running.diag, f->path, CALIBRATE_FILE_MAX, &have, &size, p->e);
+    if (r < 0)
+        return r;
+    if (r > 0 || size != f->size || (size > 0 && memcmp(want, have, size) != 0)) {
+        ++*wrong;
+        worker_log(p->worker, "WARN: %s reads back as another one", f->path);
+    }
+    return 0;
+}
+
+static int check_all(struct putting *p, unsigned *ret_wrong)
+{
+    int r = 0;
+    *ret_wrong = 0;
+    worker_phase(p->worker, "verify", NULL);
+    for (size_t i = 0; i < p->want->n_nv && r == 0; i++, step(p))
+        r = check_item(p, &p->want->nv[i]);
+    for (size_t i = 0; i < p->want->n_files && r == 0; i++, step(p))
+        r = check_file(p, &p->want->files[i], ret_wrong);
+    return r;
+}
+
+/* ---- the boot ---- */
+
+static int restart(struct putting *p)
+{
+    struct worker *w = p->worker;
+    worker_phase(w, "reset", NULL);
+    w->appeared[0] = '\0';
+    int r = diag_set_mode(p->running.diag, DIAG_MODE_RESET, p->e);
+    if (r == 0)
+        r = transport_wait(p->running.transport, w->link, worker_wake, w, deadline_in(leave_time));
+    running_detach(&p->running);
+    if (r != -ENODEV && r != 0 && p->e->kind == ERROR_NONE)
+        return error_set(p->e, ERROR_TIMEOUT,
+                         "everything is written; the modem was told to restart and did not");
+    if (r < 0 && r != -ENODEV)
+        return r;
+    *p->e = (struct error){0};
+    worker_tell(w, KEY_DEVICE_LOST, "1");
+    return 0;
+}
+
+static int look_again(struct putting *p, const char **ret_result)
+{
+    struct worker *w = p->worker;
+    usec_t deadline = deadline_in(worker_option_u64(w, "boot-usec", boot_time));
+    worker_phase(w, "wait-normal", NULL);
+    for (;;) {
+        struct error own = {0};
+        int r = running_attach(&p->running, deadline, &own);
+        if (r == 0)
+            r = running_identify(&p->running, &p->id, &own);
+        running_detach(&p->running);
+        if (r == 0)
+            break;
+        if ((r == -ENODEV || r == -ETIMEDOUT) && now_usec() < deadline)
+            continue;
+        *p->e = own;
+        *ret_result = r == -ETIMEDOUT ? "not-returned" : *ret_result;
+        return r;
+    }
+    worker_report(w, "version", "%s", p->id.version);
+    worker_report(w, "operating-mode", "%u%s", p->id.oper_mode, p->id.factory_test ? " (factory test)" : "");
+    if (!p->id.factory_test)
+        return 0;
+    *ret_result = "no-calibration";
+    return error_set(
+        p->e, ERROR_CALIBRATION_AT_RISK,
+        "the backup is written and the modem is still in factory test mode; what it refused is in the "
+        "job's log");
+}
+
+/* ---- all of it ---- */
+
+static int prepare(struct putting *p)
+{
+    struct worker *w = p->worker;
+    const char *id = worker_option(w, "backup", "");
+    worker_phase(w, "preparing", NULL);
+    int r = plan_parse_allow(worker_option(w, "allow", ""), &p->allow, p->e);
+    if (r == 0)
+        r = calibration_open(w->fd_source, &p->want, &p->facts, p->e);
+    if (r == 0 && *id && strcmp(id, p->facts.id) != 0)
+        r = error_set(p->e, ERROR_BACKUP_DAMAGED,
+                      "the store's file is not backup %s any more: its content is %s", id, p->facts.id);
+    if (r == 0 && p->facts.state != BACKUP_COMPLETE && !p->facts.imported)
+        r = error_set(
+            p->e, ERROR_BACKUP_DAMAGED,
+            "the backup was taken from a modem whose calibration was gone: it holds nothing to restore");
+    return r;
+}
+
+static int put_back(struct putting *p)
+{
+    struct worker *w = p->worker;
+    unsigned wrong = 0;
+    int r = diag_set_mode(p->running.diag, DIAG_MODE_OFFLINE, p->e);
+    if (r == 0)
+        r = diag_efs_hello(p->running.diag, p->e);
+    if (r < 0)
+        return r;
+    /* From here a half of it may be written: the same call makes it whole. */
+    worker_tell(w, KEY_DESTRUCTIVE, "1");
+    worker_state(w, true, false);
+    p->destructive = true;
+    p->total = 2 * (p->want->n_nv + p->want->n_files);
+    r = write_all(p);
+    if (r == 0)
+        r = check_all(p, &wrong);
+    worker_report(w, "written", "%u", p->written);
+    worker_report(w, "already-right", "%u", p->right);
+    worker_report(w, "refused", "%u%s", p->refused, p->refused ? ", each in the job's log" : "");
+    worker_report(w, "verified", wrong ? "no: %u files read back as others" : "every file", wrong);
+    return r;
+}
+
+int calibrate_restore(struct worker *w, struct job_outcome *o)
+{
+    _cleanup_(putting_done) struct putting p = {.worker = w, .running.worker = w, .e = &o->error};
+    int r = prepare(&p);
+    if (r < 0)
+        return r;
+    worker_ready(w);
+    r = running_attach(&p.running, deadline_in(worker_option_u64(w, "wait-device-usec", wait_device)), p.e);
+    if (r == 0)
+        r = running_identify(&p.running, &p.id, p.e);
+    if (r == 0)
+        r = judge(&p);
+    if (r == 0)
+        r = save_first(&p);
+    if (r == 0)
+        r = put_back(&p);
+    /* Offline leads nowhere but through a reset (diag.md 2.3), also when something went wrong. */
+    int started = p.running.diag && r != -ENODEV && (r == 0 || p.destructive) ? restart(&p) : r;
+    worker_state(w, false, true);
+    if (r == 0)
+        r = started;
+    if (r == 0)
+        return look_again(&p, &o->result);
+    if (p.destructive && o->error.hint == HINT_NONE)
+        error_hint(&o->error, HINT_RETRY);
+    if (p.destructive && o->error.kind == ERROR_MODEM_GONE)
+        o->result = "interrupted";
+    return explain(r, p.e);
+}

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Calibration over DIAG: saved as XQCN, put back into its own unit and no other. The real service, real workers, a virtual
+modem whose calibration lies in its flash."""
+
+import os
+import re
+
+import dbus
+import pytest
+from conftest import BACKUP, JOB, MODEM, Refused, wait_until
+from test_diag import IMEI, WORKING, run, running, trace  # noqa: F401 (fixtures)
+
+ITEM = re.compile(r"<Stream Length='(\d+)' Name='([^']*)' Value='([^']*)'/>")
+
+
+def save(service, modem):
+    job, result = run(service, modem, "Backup", kind="xqcn")
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job))
+    return job, dbus.ObjectPath(service.get(job, JOB, "Object"))
+
+
+def open_backup(service, backup, **options):
+    fd = service.call(backup, BACKUP, "Open", dbus.Dictionary(options, signature="sv")).take()
+    with os.fdopen(fd, "rb") as f:
+        return f.read()
+
+
+def records(text):
+    """(array, item) -> record"""
+    found = {}
+    for _, name, value in ITEM.findall(text.decode()):
+        data = bytes.fromhex(value.replace(" ", ""))
+        if name.startswith("NV_ITEM_ARRAY"):
+            for at in range(0, len(data), 136):
+                found[name, int.from_bytes(data[at + 4:at + 6], "little")] = data[at:at + 136].hex()
+    return found
+
+
+def restore(service, modem, backup, **options):
+    job = service.call(modem, MODEM, "Restore", backup, dbus.Dictionary(options, signature="sv"))
+    return job, service.wait_job(job)
+
+
+def test_backup_as_xqcn(running):
+    service, modem = running()
+    job, backup = save(service, modem)
+    facts = service.all(backup, BACKUP)
+    assert facts["Kind"] == "xqcn" and facts["State"] == "complete" and facts["Model"] == "RM502QGL"
+    assert facts["FirmwareVersion"] == "RM502QGLAAR05A03M4G"
+    assert service.get(modem, MODEM, "LastBackupTime") > 0
+    text = open_backup(service, backup, format="xqcn").decode("ascii")
+    assert text.startswith("<?xml") and text.rstrip().endswith("</Storage>")
+    items = {name: (int(length), value) for length, name, value in ITEM.findall(text)}
+    # The IMEI is in there, as the modem has it: this is what the file is for.
+    assert "26 02 00 00 08 4A 09 51 24 30 32 57 81" in items["NV_ITEM_ARRAY"][1]
+    for length, value in items.values():
+        assert len(value.split()) == length
+    # The files that no directory shows are among them.
+    rfnv = text.encode().count(b"2F 72 66 6E 76 2F")
+    assert rfnv >= 150, rfnv
+    assert text.encode() in open_backup(service, backup)
+    # Nothing was written, and nobody had to leave normal mode.
+    assert "plug 05c6" not in trace(service)
+    # Again: the same content is the same backup.
+    assert save(service, modem)[1] == backup
+    assert service.wait_job(service.call(backup, BACKUP, "Verify", service.no_options())) == "done"
+
+
+def test_not_of_one_that_does_not_run(service, new_modem):
+    new_modem(service, blocks=192)
+    with Refused("WrongMode") as e:
+        service.call(service.modem(), MODEM, "Backup", dbus.Dictionary({"kind": "xqcn"}, signature="sv"))
+    assert "firmware" in e.message
+
+
+def test_of_a_blank_modem_is_blank(running):
+    service, modem = running("calibration=erased")
+    _, backup = save(service, modem)
+    assert service.get(backup, BACKUP, "State") == "blank" and service.get(modem, MODEM, "LastBackupTime") == 0
+
+
+@pytest.fixture
+def lost(running, new_modem, tmp_path):
+    """A modem whose calibration was saved, and that came back without it: service, modem, backup."""
+    def make(*settings, **options):
+        service, modem = running(**options)
+        assert run(service, modem, "Identify")[1] == "done"
+        _, backup = save(service, modem)
+        replug(service, new_modem, tmp_path, "calibration=erased", *settings)
+        assert run(service, modem, "Identify")[1] == "done"
+        return service, modem, backup
+    return make
+
+
+def replug(service, new_modem, tmp_path, *settings):
+    """Another flash behind the same plug."""
+    for process in new_modem.started:
+        process.terminate()
+    wait_until(lambda: all(service.get(p, MODEM, "Mode") == "absent" for p in service.paths(MODEM)), what="the unplug")
+    (tmp_path / "modem.flash").unlink()
+    new_modem(service, WORKING, "imei=" + IMEI, *settings, blocks=192)
+    return service.modem()
+
+
+def test_lost_and_restored(lost):
+    service, modem, backup = lost()
+    assert service.get(modem, MODEM, "FactoryTestMode")
+    job, result = restore(service, modem, backup)
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-3000:])
+    assert not service.get(modem, MODEM, "FactoryTestMode")
+    assert run(service, modem, "Identify")[1] == "done"
+    assert service.get(modem, MODEM, "Imei") != ""
+    report = service.get(job, JOB, "Report")
+    assert report["verified"] == "every file" and int(report["written"]) > 300, report
+    # The state that it was in was saved first, as blank, and the good one is still there.
+    states = sorted(str(service.get(b, BACKUP, "State")) for b in service.paths(BACKUP))
+    assert states == ["blank", "complete"]
+    # What it has now is what was saved.
+    again, second = save(service, modem)
+    first_text, second_text = (open_backup(service, b, format="xqcn") for b in (backup, second))
+    assert records(first_text) == records(second_text), service.log(job)[:3000]
+    assert first_text == second_text
+    # Made again there is nothing left to do.
+    job, result = restore(service, modem, backup)
+    assert result == "done" and service.get(job, JOB, "Report")["written"] == "0"
+
+
+def test_another_units_calibration_is_refused(running, new_modem, tmp_path):
+    service, modem = running()
+    _, backup = save(service, modem)
+    replug(service, new_modem, tmp_path, "imei=356938035643809", "serial=11112222")
+    for options in ({}, {"allow": dbus.Array(["WrongUnit"], signature="s")}):
+        job, result = restore(service, modem, backup, **options)
+        assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("WrongUnit"), options
+        assert "IMEI" in service.get(job, JOB, "ErrorMessage")
+    assert "command=0x29" not in trace(service) and "command=0x27" not in trace(service)
+
+
+def test_import_and_roundtrip(running, tmp_path):
+    service, modem = running()
+    _, backup = save(service, modem)
+    text = open_backup(service, backup, format="xqcn")
+    (tmp_path / "mine.xqcn").write_bytes(text)
+    job = service.import_backup(tmp_path / "mine.xqcn")
+    assert service.wait_job(job) == "done", service.get(job, JOB, "ErrorMessage")
+    imported = dbus.ObjectPath(service.get(job, JOB, "Object"))
+    assert service.get(imported, BACKUP, "Kind") == "xqcn"
+    assert open_backup(service, imported, format="xqcn") == text
+    job, result = restore(service, modem, imported)
+    assert result == "done" and service.get(job, JOB, "Report")["written"] == "0", service.log(job)
+    # The store's own file goes round as well.
+    (tmp_path / "mine.tar").write_bytes(open_backup(service, imported))
+    job = service.import_backup(tmp_path / "mine.tar")
+    assert service.wait_job(job) == "done" and service.get(job, JOB, "Object") == imported
+
+
+@pytest.mark.parametrize("spoil,words", [
+    (lambda t: t[:len(t) // 2], ("no XQCN", "line")),
+    (lambda t: t.replace(b"Length='6' Name='File_Version'", b"Length='7' Name='File_Version'"), ("Length", "File_Version")),
+    (lambda t: t.replace(b"<Storage Name='default'>", b"<Storage Name='default'><!-- x -->"), ("comments",)),
+    (lambda t: b"<!DOCTYPE a [<!ENTITY b 'c'>]>" + t, ("DTD",)),
+    (lambda t: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000), ("QCN", "OLE2")),
+    (lambda t: b"", ("empty",)),
+    (lambda t: b"A" * 100000000, ("no XQCN",)),
+    (lambda t: t.replace(b"Value='88 00", b"Value='87 00", 1), ("record 0",)),
+], ids=["truncated", "wrong-length", "comment", "dtd", "ole2", "empty", "100MB", "record"])
+def test_hostile_files_are_refused_with_reasons(running, tmp_path, spoil, words):
+    service, modem = running()
+    _, backup = save(service, modem)
+    (tmp_path / "bad.xqcn").write_bytes(spoil(open_backup(service, backup, format="xqcn")))
+    job = service.import_backup(tmp_path / "bad.xqcn")
+    assert service.wait_job(job) == "failed"
+    message = str(service.get(job, JOB, "ErrorMessage"))
+    for word in words:
+        assert word in message, message
+    assert len(service.paths(BACKUP)) == 1
