@@ -71,6 +71,8 @@ static void help(const struct verb *verbs, size_t n_verbs)
         "      --modem-version=NAME   the version on the modem's label, where it cannot be read from the "
         "modem\n"
         "      --no-reset             flash: leave the modem in emergency download mode\n"
+        "      --wait                 rescue, catch: wait for the first modem in 9008 and say what to do\n"
+        "      --port=PORT            rescue, catch, policy: of a connector, whatever comes there\n"
         "      --queue                wait for the job that has the modem\n"
         "      --kind=KIND            backup: nand (default: everything) or calibration (what only this unit "
         "has)\n"
@@ -96,6 +98,8 @@ enum {
     OPTION_MODEM_VERSION,
     OPTION_NO_RESET,
     OPTION_QUEUE,
+    OPTION_WAIT,
+    OPTION_PORT,
     OPTION_MODE,
     OPTION_KIND,
     OPTION_PARTITIONS,
@@ -119,6 +123,8 @@ static const struct option long_options[] = {
     {"modem-version", required_argument, NULL, OPTION_MODEM_VERSION},
     {"no-reset", no_argument, NULL, OPTION_NO_RESET},
     {"queue", no_argument, NULL, OPTION_QUEUE},
+    {"wait", no_argument, NULL, OPTION_WAIT},
+    {"port", required_argument, NULL, OPTION_PORT},
     {"mode", required_argument, NULL, OPTION_MODE},
     {"kind", required_argument, NULL, OPTION_KIND},
     {"partitions", required_argument, NULL, OPTION_PARTITIONS},
@@ -216,6 +222,12 @@ static int take_option(int c)
     case OPTION_NO_RESET:
         options.no_reset = true;
         break;
+    case OPTION_WAIT:
+        options.wait = true;
+        break;
+    case OPTION_PORT:
+        options.port = optarg;
+        break;
     case OPTION_QUEUE:
         options.queue = true;
         break;
@@ -257,7 +269,9 @@ static const struct {
     {OPTION_KIND, USES_BACKUP, "--kind"},
     {OPTION_PARTITIONS, USES_PARTITIONS, "--partitions"},
     {'o', USES_OUTPUT, "--output"},
-    {OPTION_MODEM_VERSION, USES_FLASH | USES_PLAN, "--modem-version"},
+    {OPTION_MODEM_VERSION, USES_FLASH | USES_PLAN | USES_VERSION, "--modem-version"},
+    {OPTION_WAIT, USES_WAIT, "--wait"},
+    {OPTION_PORT, USES_PORT, "--port"},
     {OPTION_NO_RESET, USES_FLASH | USES_PLAN, "--no-reset"},
     {OPTION_QUEUE, USES_MODEM, "--queue"},
     {OPTION_MODE, USES_MODE, "--mode"},

@@ -96,11 +96,7 @@ static int import_file(sd_bus *bus, const char *verb, const char *path, char **r
     return code;
 }
 
-/*
- * With a slash it is a path, otherwise the library goes first. What is both is refused: the file may have
- * another content.
- */
-static int find_firmware(sd_bus *bus, const char *verb, const char *selector, char **ret)
+int plan_find_firmware(sd_bus *bus, const char *verb, const char *selector, char **ret)
 {
     json_object *firmware;
     bool here = *selector && access(selector, F_OK) == 0;
@@ -127,7 +123,7 @@ int plan_arguments(sd_bus *bus, int argc, char **argv, enum modem_use use, json_
     int code = select_modem(bus, argc > 2 ? argv[1] : NULL, use, ret_modem);
     if (code != EXIT_OK)
         return code;
-    code = find_firmware(bus, argv[0], argv[argc - 1], ret_firmware);
+    code = plan_find_firmware(bus, argv[0], argv[argc - 1], ret_firmware);
     if (code != EXIT_OK) {
         json_object_put(*ret_modem);
         *ret_modem = NULL;

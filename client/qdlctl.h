@@ -35,7 +35,8 @@ struct options {
     const char *label, *sha256, *mode; /* of firmware import, of reset */
     const char *kind, *output;         /* of backup; where a copy goes */
     char **partitions;                 /* as allow */
-    bool queue, no_reset;
+    bool queue, no_reset, wait;
+    const char *port; /* of catch, rescue, policy */
 };
 extern struct options options;
 
@@ -52,6 +53,9 @@ enum verb_use {
     USES_OUTPUT = 256,
     USES_ALLOW = 512,
     USES_PARTITIONS = 1024,
+    USES_PORT = 2048,
+    USES_WAIT = 4096,
+    USES_VERSION = 8192,
 };
 
 struct verb {
@@ -85,6 +89,11 @@ int verb_jobs(sd_bus *bus, int argc, char **argv);
 int verb_follow(sd_bus *bus, int argc, char **argv);
 int verb_cancel(sd_bus *bus, int argc, char **argv);
 int verb_log(sd_bus *bus, int argc, char **argv);
+int verb_catch(sd_bus *bus, int argc, char **argv);
+int verb_rescue(sd_bus *bus, int argc, char **argv);
+int verb_policy(sd_bus *bus, int argc, char **argv);
+int verb_forget(sd_bus *bus, int argc, char **argv);
+int verb_monitor(sd_bus *bus, int argc, char **argv);
 int verb_identify(sd_bus *bus, int argc, char **argv);
 int verb_enter_edl(sd_bus *bus, int argc, char **argv);
 int verb_reset(sd_bus *bus, int argc, char **argv);

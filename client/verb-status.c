@@ -69,6 +69,12 @@ static void print_modem(sd_bus *bus, json_object *m)
     print_job(bus, "Interrupted", dict_string(m, "Interrupted"));
     format_time(dict_u64(m, "LastBackupTime"), when);
     print_field("Last backup", when);
+    print_field("Policy", dict_string(m, "Policy"));
+    if (*dict_string(m, "Note")) {
+        char note[512];
+        snprintf(note, sizeof(note), "it %s", dict_string(m, "Note"));
+        print_field("Unasked", note);
+    }
     print_field("Last error", dict_string(m, "LastError"));
 }
 
