@@ -176,6 +176,10 @@ FIRST ?= 0
 check-round-trips: all
 	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/round-trips.py --first $(FIRST) --cases $(CASES)
 
+# A backup and a restore, interrupted at every command.
+check-interruptions: all
+	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/interruptions.py
+
 # The clock of the fault runs, preloaded into worker and modem.
 $(BUILD)/still-clock.so: tests/faults/still-clock.c
 	@mkdir -p $(@D)
@@ -210,6 +214,7 @@ check:
 	+$(MAKE) -s check-rules
 	+$(MAKE) -s check-faults
 	+$(MAKE) -s check-round-trips
+	+$(MAKE) -s check-interruptions
 	+$(MAKE) -s fuzz SECONDS=3
 	+$(MAKE) -s check-system
 
@@ -259,7 +264,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-round-trips check-faults check-system check-style deps clean FORCE
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-round-trips check-interruptions check-faults check-system check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

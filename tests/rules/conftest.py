@@ -352,7 +352,7 @@ class Bench:
         self.holder = job
         return job
 
-    def backup(self, package=(), recorded=None, on_message=None, known=VERSION, **options):
+    def backup(self, package=(), recorded=None, on_message=None, known=VERSION, on_stop=None, **options):
         """A backup job to its end; the file is at self.saved."""
         p = package if package is None or isinstance(package, Package) else self.packages("--small", *package)
         given = {"created": 1790000000000000, **{k.replace("_", "-"): v for k, v in options.items()}}
@@ -365,7 +365,7 @@ class Bench:
         if recorded is not None:
             fds.append(("recorded", memory(recorded.encode())))
         try:
-            job = self.job("backup", given, fds).run(on_message)
+            job = self.job("backup", given, fds).run(on_message, on_stop)
         finally:
             for _, fd in fds:
                 os.close(fd)
@@ -373,7 +373,7 @@ class Bench:
         return job
 
     def restore(self, path, package=(), on_message=None, known=VERSION, answer=None, backup=True, journal=None,
-                **options):
+                on_stop=None, **options):
         """A restore of this backup file to its end."""
         p = package if isinstance(package, Package) else self.packages("--small", *package)
         given = {"created": 1790000000000001, **{k.replace("_", "-"): v for k, v in options.items()}}
@@ -388,7 +388,7 @@ class Bench:
             job = self.job("restore", given, fds)
             if answer:
                 job.answer_backup = lambda: answer(job)
-            job.run(on_message)
+            job.run(on_message, on_stop)
         finally:
             for _, fd in fds:
                 if fd is not None:

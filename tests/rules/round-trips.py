@@ -11,21 +11,19 @@ another for the putting back, bad blocks before and after, pages that cannot be 
 nothing but what elsewhere is a fill, and some or all partitions to be restored. The judge is the flash file.
 """
 import argparse
-import collections
 import functools
-import multiprocessing
 import os
 import random
 import re
 import sys
 import tempfile
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from conftest import Bench, Package, driver, file_job, flashfile, layout  # noqa: E402
 import backupfile  # noqa: E402
+from pool import run_pool  # noqa: E402
 from test_restore import difference_outside, expected_difference, impossible_error, is_physical, used_blocks  # noqa: E402
 
 PAGES = 64
@@ -242,28 +240,19 @@ def make_templates(directory):
     return made
 
 
-def run_cases(number, options, results, directory):
+def run_cases(seeds, report, directory):
     templates = make_templates(directory)
     package = Package(directory, ["--small", "--tiny-chip"])
-    for seed in options.seeds(number):
+    for seed in seeds:
+        report.begin(seed)
         own = os.path.join(directory, "case")
         os.makedirs(own, exist_ok=True)
         bench = Bench(own, None)
         bench.package = package
         try:
-            results.put((seed, Case(seed, bench, templates).run(), None))
+            report.done(Case(seed, bench, templates).run())
         finally:
             bench.stop()
-
-
-def worker(number, options, results):
-    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="qdld-round-trips.", dir=shm) as directory:
-        try:
-            run_cases(number, options, results, directory)
-            results.put((None, None, None))
-        except Exception:
-            results.put((options.seed, None, traceback.format_exc()))
 
 
 def main():
@@ -271,43 +260,22 @@ def main():
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seconds", type=float)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() + 1)
     options = parser.parse_args()
     end = time.monotonic() + options.seconds if options.seconds else None
     first = random.SystemRandom().randrange(10 ** 6, 10 ** 9) if end else options.first
 
-    def seeds(number):
+    def seeds(number, jobs):
         seed = first + number
         while (time.monotonic() < end) if end else seed < first + options.cases:
-            options.seed = seed
             yield seed
-            seed += options.jobs
-    options.seeds, options.seed = seeds, -1
-    context = multiprocessing.get_context("fork")
-    results, begun = context.Queue(), time.monotonic()
-    running = [context.Process(target=worker, args=(i, options, results)) for i in range(options.jobs)]
-    for p in running:
-        p.start()
-    came_to, failed, left = collections.Counter(), None, options.jobs
-    while left and not failed:
-        seed, what, error = results.get(timeout=driver.LIMIT * 2)
-        if error:
-            failed = seed, error
-        elif seed is None:
-            left -= 1
-        else:
-            came_to[what] += 1
-    for p in running:
-        if failed:
-            p.terminate()
-        p.join()
-    if failed:
-        print("FAIL case %d (round-trips.py --first %d --cases 1)\n%s" % (failed[0], failed[0], failed[1]))
-        return 1
-    total = sum(came_to.values())
-    print("ok   round trips: %d cases in %.0f s: %s" % (total, time.monotonic() - begun,
-                                                         ", ".join("%d %s" % (n, what) for what, n in came_to.most_common())))
-    return 0 if total and came_to["done"] > total / 2 else 1
+            seed += jobs
+
+    def work(number, jobs, report):
+        shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="qdld-round-trips.", dir=shm) as directory:
+            run_cases(seeds(number, jobs), report, directory)
+    return run_pool("round trips", work, 1 if options.cases == 1 else None, "round-trips.py --cases 1 --first",
+                    lambda came_to: came_to["done"] > sum(came_to.values()) / 2)
 
 
 if __name__ == "__main__":

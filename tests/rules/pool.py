@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Many small cases in a few processes: the first that fails ends all of them and is named."""
+import collections
+import multiprocessing
+import os
+import time
+import traceback
+
+PATIENCE = 300  # seconds without a word of any process: far more than one case takes
+
+
+class Report:
+    def __init__(self, queue):
+        self.queue, self.case = queue, None
+
+    def begin(self, case):
+        self.case = case
+
+    def done(self, what):
+        self.queue.put((self.case, what, None))
+
+
+def run_pool(title, work, jobs, again, good=lambda came_to: True):
+    """work(number, jobs, report) in each process. again: the words that repeat one case, before its name. The exit status."""
+    jobs = jobs or os.cpu_count() + 1
+    context = multiprocessing.get_context("fork")
+    queue, begun = context.Queue(), time.monotonic()
+
+    def child(number):
+        report = Report(queue)
+        try:
+            work(number, jobs, report)
+            queue.put((None, None, None))
+        except BaseException:
+            queue.put((report.case, None, traceback.format_exc()))
+
+    running = [context.Process(target=child, args=(i,)) for i in range(jobs)]
+    for p in running:
+        p.start()
+    came_to, failed, left = collections.Counter(), None, jobs
+    while left and not failed:
+        case, what, error = queue.get(timeout=PATIENCE)
+        if error:
+            failed = case, error
+        elif what is None:
+            left -= 1
+        else:
+            came_to[what] += 1
+    for p in running:
+        if failed:
+            p.terminate()
+        p.join()
+    if failed:
+        print("FAIL %s %s (%s %s)\n%s" % (title, failed[0], again, failed[0], failed[1]))
+        return 1
+    print("ok   %s: %d in %.0f s: %s" % (title, sum(came_to.values()), time.monotonic() - begun,
+                                        ", ".join("%d %s" % (n, what) for what, n in came_to.most_common())))
+    return 0 if came_to and good(came_to) else 1
