@@ -163,11 +163,11 @@ check-unit: $(UNIT_TESTS)
 check-san:
 	+$(MAKE) SAN=1 BUILD=$(BUILD)-san check-unit
 
-check-service: all
+check-service: all $(BUILD)/full-disk.so
 	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/service/test_*.py tests/modem/test_*.py)
 
 # The flash rules, each by what the modem received and by what lies in its flash.
-check-rules: all
+check-rules: all $(BUILD)/full-disk.so
 	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/rules/test_*.py)
 
 # Seeded round trips of backup and restore; FIRST=731 CASES=1 repeats one.
@@ -175,6 +175,11 @@ CASES ?= 1000
 FIRST ?= 0
 check-round-trips: all
 	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/round-trips.py --first $(FIRST) --cases $(CASES)
+
+# A disk that is full, preloaded into a worker or the service.
+$(BUILD)/full-disk.so: tests/rules/full-disk.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -std=gnu17 -O2 -g $(WARN) -fPIC -shared -o $@ $<
 
 # A backup and a restore, interrupted at every command.
 check-interruptions: all

@@ -244,11 +244,16 @@ static int explain_block(struct restore *x, const struct restore_part *p, uint64
     return r;
 }
 
-/* Whoever continues need not write it again. */
-static int note_done(struct restore *x, uint64_t block, struct error *e)
+/* Whoever continues need not write it again. That it cannot be noted is no reason to stop half-way. */
+static void note_done(struct restore *x, uint64_t block)
 {
     const struct journal_record done = {.kind = JOURNAL_DONE, .first_block = block, .n_blocks = 1};
-    return x->worker->fd_journal < 0 ? 0 : journal_append(&x->journal, &done, e);
+    struct error e = {0};
+    if (x->worker->fd_journal < 0 || x->unnoted)
+        return;
+    x->unnoted = journal_append(&x->journal, &done, &e) < 0;
+    if (x->unnoted)
+        worker_log(x->worker, "WARN: what is written is not noted any more: %s", e.message);
 }
 
 /* 1: right; 0: it went bad meanwhile. */
@@ -265,8 +270,8 @@ static int write_block(struct restore *x, struct restore_part *p, uint64_t i, st
         x->written++;
         x->steps_done++;
         firehose_clear_errors(x->visits.session->firehose);
-        r = note_done(x, block, e);
-        return r < 0 ? r : 1;
+        note_done(x, block);
+        return 1;
     }
     if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
         *e = own;

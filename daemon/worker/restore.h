@@ -51,7 +51,7 @@ struct restore {
      * blocks of ours such a page counts as erased.
      */
     uint8_t *ours;
-    bool ee_told;
+    bool ee_told, unnoted;
     struct journal_key key;
     struct journal journal; /* that the present state was saved, and that something was changed */
     bool begun;             /* an earlier appearance was looked at */

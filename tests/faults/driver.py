@@ -223,7 +223,7 @@ class Job:
         self.killed = self.abandoned = False
         self.clock = getattr(modem, "clock", None)
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        env = {"LANG": "C.UTF-8", **(self.clock.environment(Clock.WORKER) if self.clock else {})}
+        env = {"LANG": "C.UTF-8", **self.environment, **(self.clock.environment(Clock.WORKER) if self.clock else {})}
         self.process = spawn_with_link([os.path.join(BUILD, "qdld-worker")], theirs, env)
         theirs.close()
         if self.clock:
@@ -269,6 +269,7 @@ class Job:
 
     came_back = False
     backups = 0
+    environment = {}  # of the worker, besides
 
     def answer_backup(self):
         """As the service does once another worker has read the file."""

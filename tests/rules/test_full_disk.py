@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The disk is full from one write on, each of them in turn: NoSpace, nothing erased that is not saved, nothing half-done called
+done, and with room the same call comes to its end."""
+import os
+
+import pytest
+
+import backupfile
+from conftest import PAGES, Job, Package, driver, file_job, flashfile
+from test_restore import expected_difference
+
+BASE = ("force_edl=yes", "family=devprg", "geometry=p2K_b128K")
+BLOCKS = 16
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    from conftest import layout
+    before = layout.BLOCKS, layout.PARTITIONS
+    made = Package(str(tmp_path_factory.mktemp("package")), ["--small", "--tiny-chip"])
+    layout.BLOCKS, layout.PARTITIONS = before
+    return made
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """full(n): from the nth write of a worker on there is no room; full(0): there is."""
+    def set_(n):
+        monkeypatch.setattr(Job, "environment",
+                            {"LD_PRELOAD": os.path.join(driver.BUILD, "full-disk.so"), "FULL_AT": str(n)} if n else {})
+    return set_
+
+
+@pytest.fixture
+def tiny(bench):
+    bench.make_flash("initial=working", "geometry=p2K_b128K", blocks=BLOCKS)
+    bench.unit_data_may_change = True
+    bench.always_true = lambda: None  # it knows the big chip's partitions
+    return bench
+
+
+def spoil(bench, *blocks):
+    with flashfile.Flash(bench.flash_path) as f:
+        at = [f.data_offset + b * PAGES * f.page_size for b in blocks]
+    with open(bench.flash_path, "r+b") as f:
+        for place in at:
+            f.seek(place)
+            f.write(b"spoilt")
+
+
+def unchanged(bench, before):
+    bench.stop()
+    with bench.flashed() as f:
+        verdict = flashfile.compare_unchanged(f, before)
+    assert verdict, str(verdict)
+
+
+def test_backup(tiny, package, full):
+    before, whole = flashfile.Snapshot.load(tiny.flash_path), 0
+    for n in range(1, 1000):
+        full(n)
+        tiny.start(*BASE)
+        job = tiny.backup(package, kind="nand")
+        if job.result == "done":
+            break
+        assert job.error == "NoSpace" and job.message, job.words
+        assert "BACKUP.sha256" not in job.values
+        unchanged(tiny, before)
+        full(0)
+        half = file_job("verify", tiny.directory, tiny.saved)
+        whole += half.result == "done"
+        assert half.result == "done" or half.error == "BackupDamaged", half.words
+    assert n > 20 and file_job("verify", tiny.directory, tiny.saved).result == "done"
+    assert whole == 1, "all was written, and the disk would not say that it has it"
+
+
+def test_import(tiny, package, full):
+    tiny.start(*BASE)
+    assert tiny.backup(package, kind="nand").result == "done"
+    for n in range(1, 1000):
+        full(n)
+        job = file_job("import", tiny.directory, tiny.saved)
+        if job.result == "done":
+            break
+        assert job.error == "NoSpace", job.words
+    assert n > 2
+
+
+def test_restore(tiny, package, full):
+    """What is saved first, and the journal."""
+    tiny.start(*BASE)
+    assert tiny.backup(package, kind="nand").result == "done"
+    path, b = tiny.saved, backupfile.Backup(tiny.saved)
+    tiny.stop()
+    spoil(tiny, 0, 5, 8)
+    spoilt = open(tiny.flash_path, "rb").read()
+    before = flashfile.Snapshot.load(tiny.flash_path)
+    journal = os.path.join(tiny.directory, "restore.journal")
+    kinds = set()
+    for n in range(1, 1000):
+        with open(tiny.flash_path, "wb") as f:
+            f.write(spoilt)
+        if os.path.exists(journal):
+            os.unlink(journal)
+        full(n)
+        tiny.start(*BASE)
+        job = tiny.restore(path, package, journal=journal)
+        if job.result == "done":
+            break
+        assert job.error in ("NoBackup", "NoSpace") and job.message and job.result == "failed", job.words
+        kinds.add(job.error)
+        assert "DESTRUCTIVE" not in job.values
+        unchanged(tiny, before)
+        full(0)
+        if n % 5 == 0:
+            tiny.start(*BASE)
+            job = tiny.restore(path, package, journal=journal)
+            assert job.result == "done", job.words
+            tiny.stop()
+            with tiny.flashed() as f:
+                assert expected_difference(b, f, b.parts) is None
+    assert kinds == {"NoBackup", "NoSpace"}, kinds
+    # From the first erase on it is not stopped half-way because it cannot be noted.
+    for more in range(n, n + 3):
+        with open(tiny.flash_path, "wb") as f:
+            f.write(spoilt)
+        os.unlink(journal)
+        full(more)
+        tiny.start(*BASE)
+        job = tiny.restore(path, package, journal=journal)
+        assert job.result == "done" and job.log_has("not noted"), job.words
+        tiny.stop()
+        with tiny.flashed() as f:
+            assert expected_difference(b, f, b.parts) is None
+
+
+def test_flash(bench, full):
+    """Before the first erase nothing is lost; after it the flash can be continued."""
+    bench.make_flash("initial=working")
+    contents = open(bench.flash_path, "rb").read()
+    before = flashfile.Snapshot.load(bench.flash_path)
+    bench.packages("--small")
+
+    def flash(n):
+        """A flash of the same modem with a disk that is full from the nth write on."""
+        with open(bench.flash_path, "wb") as f:
+            f.write(contents)
+        if os.path.exists(bench.journal):
+            os.unlink(bench.journal)
+        full(n)
+        bench.start("force_edl=yes")
+        job = bench.flash(reset=0)
+        full(0)
+        if "DESTRUCTIVE" not in job.values:
+            assert job.error in ("NoBackup", "NoSpace") and job.message, job.words
+            unchanged(bench, before)
+        return job
+
+    low, high = 1, 100000  # where the saving ends
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if flash(middle).error == "NoBackup" else (low, middle)
+    seen = set()
+    for n in range(low, low + 8):
+        job = flash(n)
+        seen.add((job.error, "DESTRUCTIVE" in job.values))
+        if "DESTRUCTIVE" not in job.values:
+            continue
+        assert job.error == "NoSpace" and job.message, job.words
+        bench.start("force_edl=yes")
+        job = bench.flash(reset=0)
+        assert job.result == "done" and job.log_has("continuing"), job.words
+    assert seen == {("NoSpace", False), ("NoSpace", True)}, seen
