@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Preloaded into one process: from its Nth change of a regular file or of a directory on (FULL_AT) the disk is
- * full. 1 is the first; 0 or nothing: there is always room. FULL_COMM: only in the program of this name.
+ * Preloaded into one process: from its Nth change of a regular file or of a directory on (FULL_AT) the disk
+ * is full. 1 is the first; 0 or nothing: there is always room. FULL_COMM: only in the program of this name.
  */
 
 #include <dlfcn.h>
@@ -44,7 +44,7 @@ static int is_file(int fd)
 #define REAL(name)                                                                                           \
     static __typeof__(&name) real;                                                                           \
     if (!real)                                                                                               \
-        *(void **)&real = dlsym(RTLD_NEXT, #name)
+    *(void **)&real = dlsym(RTLD_NEXT, #name)
 
 ssize_t write(int fd, const void *data, size_t size)
 {

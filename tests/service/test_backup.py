@@ -615,3 +615,45 @@ def test_an_import_leaves_what_is_reserved(small_disk, start_bench):
     with Refused("NoSpace"):
         bench.service.import_backup(bench.file(content()))
     assert bench.stored() == []
+
+
+@pytest.mark.parametrize("method", ["Backup", "Flash"])
+def test_disk_full_at_every_write_of_the_service(start_bench, plug, tmp_path, forge, method):
+    """Log, records of job and modem, the link into the store, its record, the syncing of both: each of them in turn, and all
+    that follow. What is not on the disk is no backup, and what is one can be read after a restart."""
+    bench = start_bench()
+    firmware = bench.firmware()
+    bench.wish(content(1))
+    outcomes = set()
+    for n in range(1, 200):
+        environment = {"LD_PRELOAD": str(BUILD / "full-disk.so"), "FULL_AT": str(n), "FULL_COMM": "qdld"}
+        assert bench.service.stop() == 0
+        bench.service.start(worker=forge(WORKER), environment=environment)
+        bench.plug = plug(bench.service)
+        bench.modem = bench.service.modem()
+        before = bench.backups()
+        bench.wish(content(n))
+        try:
+            job = bench.start(method, *([dbus.ObjectPath(firmware)] if method == "Flash" else []))
+            result = bench.service.wait_job(job)
+            name = str(bench.service.get(job, JOB, "ErrorName")).rsplit(".", 1)[-1]
+            assert result == "done" or name in ("NoSpace", "NoBackup", "Failed"), bench.service.all(job, JOB)
+            if result == "done" and method == "Flash":
+                heard = bench.service.get(job, JOB, "Report")["heard"]
+                assert heard + ".tar" in bench.stored("*.tar"), "it was told that it is stored"
+        except dbus.DBusException as e:
+            result, name = "refused", e.get_dbus_name().rsplit(".", 1)[-1]
+            assert name == "NoSpace", e
+        outcomes.add(result)
+        assert bench.service.stop() == 0
+        bench.service.start(worker=forge(WORKER))
+        now = bench.backups()
+        assert set(before) <= set(now) and not (result == "refused" and now != before)
+        assert result != "done" or len(now) == len(before) + 1
+        assert len(bench.stored("*.tar")) == len(bench.stored("*.rec")) == len(now) and not bench.stored("*.lost")
+        for b in now:
+            assert bench.service.wait_job(bench.service.call(b, BACKUP, "Verify", bench.service.no_options())) == "done"
+            bench.service.call(b, BACKUP, "Remove", dbus.Dictionary({"allow": allow("LastBackup")}, signature="sv"))
+        if result == "done" and n > 12:
+            break
+    assert {"refused", "failed", "done"} <= outcomes, outcomes
