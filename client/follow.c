@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "bus.h"
+#include "follow-window.h"
 #include "output.h"
 #include "progress.h"
 #include "report.h"
@@ -20,6 +21,7 @@ struct follow {
     const char *path;
     json_object *job;
     struct progress progress;
+    struct follow_window window;
     bool detaching, cancelling;
     bool over; /* with `code`; not sd_event_exit(), which would close the bus */
     int code;
@@ -59,6 +61,13 @@ static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *error)
     return finished(f->job) ? stop(f, report_exit_code(f->job)) : 0;
 }
 
+static void redraw(void *userdata)
+{
+    struct follow *f = userdata;
+    if (f->job && !f->detaching && !finished(f->job))
+        progress_show(&f->progress, f->job);
+}
+
 /* Where it stands now; what was told before is older. */
 static int on_state(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
@@ -68,6 +77,7 @@ static int on_state(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (code != EXIT_OK)
         return stop(f, code);
     progress_show(&f->progress, f->job);
+    follow_window_start(&f->window, f->bus, dict_string(f->job, "Modem"));
     return finished(f->job) ? stop(f, report_exit_code(f->job)) : 0;
 }
 
@@ -219,6 +229,8 @@ int follow_job(sd_bus *bus, const char *path, bool result_text, json_object **re
     progress_init(&f.progress);
 
     int r = sd_event_new(&f.event);
+    f.window =
+        (struct follow_window){.event = f.event, .progress = &f.progress, .redraw = redraw, .userdata = &f};
     int code = r < 0 ? bus_report(NULL, r) : subscribe(&f, slots);
     if (code == EXIT_OK)
         code = bus_ask_all(bus, path, "org.qdld1.Job", on_state, &f);
@@ -233,6 +245,7 @@ int follow_job(sd_bus *bus, const char *path, bool result_text, json_object **re
     }
     for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
         sd_bus_slot_unref(slots[i]);
+    follow_window_stop(&f.window);
     sd_event_unref(f.event);
     if (ret_job)
         *ret_job = f.job;

@@ -81,17 +81,32 @@ static void draw_bar(char *out, double done, int width)
     *out = '\0';
 }
 
+/* "  window 7, next in 2 s", of a job that has needed more than one appearance of its modem. */
+static void window_text(const struct progress *p, json_object *job, const char *before, char *out,
+                        size_t size)
+{
+    uint64_t appearances = dict_u64(job, "Window"), now = realtime_usec();
+    char span[FORMAT_SIZE] = "";
+    bool waits = strcmp(dict_string(job, "Phase"), "wait-device") == 0 && p->next_window > now;
+    out[0] = '\0';
+    if (appearances < 2)
+        return;
+    if (waits)
+        format_span(p->next_window - now, span);
+    snprintf(out, size, "%swindow %llu%s%s", before, (unsigned long long)appearances,
+             waits ? ", next in " : "", span);
+}
+
 /*
  * "[#####.....]  43 %  writing modem  3.6 MB/s  12 s left  window 2  do not unplug". `level` tells how much
  * of it is left out to fit a narrow terminal; the warning goes last of all.
  */
-static size_t format_line(char *out, json_object *job, int level)
+static size_t format_line(char *out, const struct progress *p, json_object *job, int level)
 {
     char bar[BAR_WIDTH + 4] = "", span[FORMAT_SIZE], rate[FORMAT_SIZE + 2] = "", left[FORMAT_SIZE + 8] = "",
-                         window[32] = "";
+                         window[FORMAT_SIZE + 48] = "";
     const char *detail = level < 2 ? dict_string(job, "Detail") : "";
-    uint64_t end = dict_u64(job, "ExpectedEndTime"), now = realtime_usec(),
-             appearances = dict_u64(job, "Window");
+    uint64_t end = dict_u64(job, "ExpectedEndTime"), now = realtime_usec();
     if (level < 5)
         draw_bar(bar, dict_double(job, "Progress"), level < 1 ? BAR_WIDTH : BAR_NARROW);
     if (dict_u64(job, "Rate") && level < 3) {
@@ -102,8 +117,8 @@ static size_t format_line(char *out, json_object *job, int level)
         format_span(end - now, span);
         snprintf(left, sizeof(left), "  %s left", span);
     }
-    if (appearances > 1 && level < 4)
-        snprintf(window, sizeof(window), "  window %llu", (unsigned long long)appearances);
+    if (level < 4)
+        window_text(p, job, "  ", window, sizeof(window));
     bool unsafe = strcmp(dict_string(job, "State"), "finished") != 0 && !dict_bool(job, "SafeToUnplug");
     snprintf(out, LINE_BYTES, "%s%3d %%  %s%s%s%s%s%s%s%s", bar, percent_of(job),
              level < 6 ? phase_text(job) : "", *detail ? " " : "", detail, rate, left, window,
@@ -118,7 +133,7 @@ static void draw_line(struct progress *p, json_object *job)
     size_t columns = terminal_width(stdout), width;
     int level = 0;
     columns = columns > 0 ? columns - 1 : COLUMNS_DEFAULT - 1;
-    while ((width = format_line(line, job, level)) > columns && level < 6)
+    while ((width = format_line(line, p, job, level)) > columns && level < 6)
         level++;
     if (width > columns) {
         line[columns] = '\0'; /* plain ASCII at this level */
@@ -132,16 +147,33 @@ static void draw_line(struct progress *p, json_object *job)
     p->drawn = width;
 }
 
+static bool is_beginning(const char *phase)
+{
+    static const char *const beginnings[] = {"sahara", "upload-programmer", "configure"};
+    for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++)
+        if (strcmp(beginnings[i], phase) == 0)
+            return true;
+    return false;
+}
+
 /* A line for each phase and each step of 5 %. */
 static void print_plain(struct progress *p, json_object *job)
 {
     const char *text = phase_text(job), *detail = dict_string(job, "Detail");
     int percent = percent_of(job), step = percent / PLAIN_STEP_PERCENT;
+    char window[FORMAT_SIZE + 48];
+    window_text(p, job, ", ", window, sizeof(window));
+    /* What every window begins with was told of the first. */
+    if (*window && is_beginning(dict_string(job, "Phase")))
+        return;
+    /* It waits for the modem to go, too. */
+    if (*window && !p->away && strcmp(dict_string(job, "Phase"), "wait-device") == 0)
+        return;
     if (strcmp(text, p->phase) == 0 && step <= p->percent / PLAIN_STEP_PERCENT)
         return;
     snprintf(p->phase, sizeof(p->phase), "%s", text);
     p->percent = percent;
-    printf("%3d %%  %s%s%s\n", percent, text, *detail ? " " : "", detail);
+    printf("%3d %%  %s%s%s%s\n", percent, text, *detail ? " " : "", detail, window);
     fflush(stdout);
 }
 

@@ -11,6 +11,10 @@ struct progress {
     size_t drawn;   /* columns that the line on the screen takes; 0: there is none */
     char phase[64]; /* last printed, plain mode */
     int percent;    /* last printed, plain mode */
+    /* When the modem is expected next, us since 1970; 0: it is there, or nobody knows. The follower's to set.
+     */
+    uint64_t next_window;
+    bool away; /* the modem is; the follower's, too */
 };
 void progress_init(struct progress *p);
 /* The job changed. A finished one is shown with --json only: report.h has the words. */
