@@ -158,17 +158,21 @@ $(BUILD)/unit/%-umockdev: LIBS_test += $(LIBS_umockdev)
 .PRECIOUS: $(BUILD)/%.o
 
 check-unit: $(UNIT_TESTS)
-	@tests/run-unit $(BUILD)
+	@BUILD=$(abspath $(BUILD)) tests/run-tests $(UNIT_TESTS)
 
 check-san:
 	+$(MAKE) SAN=1 BUILD=$(BUILD)-san check-unit
 
 check-service: all $(BUILD)/full-disk.so
-	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/service/test_*.py tests/modem/test_*.py)
+	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/service tests/modem
 
 # The flash rules, each by what the modem received and by what lies in its flash.
-check-rules: all $(BUILD)/full-disk.so
-	@BUILD=$(abspath $(BUILD)) tests/run-pytest $(wildcard tests/rules/test_*.py)
+check-rules: all $(BUILD)/still-clock.so $(BUILD)/full-disk.so
+	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/rules
+
+# Both in one pool: most of them wait.
+check-pytest: all $(BUILD)/still-clock.so $(BUILD)/full-disk.so
+	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/rules tests/service tests/modem
 
 # Seeded round trips of backup and restore; FIRST=731 CASES=1 repeats one.
 CASES ?= 1000
@@ -215,8 +219,7 @@ check:
 	+$(MAKE) -s check-style
 	+$(MAKE) -s check-unit
 	+$(MAKE) -s check-san
-	+$(MAKE) -s check-service
-	+$(MAKE) -s check-rules
+	+$(MAKE) -s check-pytest
 	+$(MAKE) -s check-faults
 	+$(MAKE) -s check-round-trips
 	+$(MAKE) -s check-interruptions
@@ -269,7 +272,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-round-trips check-interruptions check-faults check-system check-style deps clean FORCE
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-pytest check-round-trips check-interruptions check-faults check-system check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

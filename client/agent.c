@@ -4,10 +4,22 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 
 static pid_t agent;
+
+/* A desktop's agent goes first where there is a session; polkitd never asks a fallback where there is none.
+ */
+static bool in_session(void)
+{
+    char *session = NULL;
+    int r = sd_pid_get_session(0, &session);
+    free(session);
+    return r >= 0;
+}
 
 void agent_start(void)
 {
@@ -20,7 +32,8 @@ void agent_start(void)
         snprintf(notify, sizeof(notify), "%d", ready[1]);
         snprintf(process, sizeof(process), "%d", getppid());
         close(ready[0]);
-        execlp("pkttyagent", "pkttyagent", "--notify-fd", notify, "--fallback", "--process", process, NULL);
+        execlp("pkttyagent", "pkttyagent", "--notify-fd", notify, "--process", process,
+               in_session() ? "--fallback" : NULL, NULL);
         _exit(127);
     }
     close(ready[1]);

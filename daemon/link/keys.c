@@ -6,7 +6,7 @@
 const char *const link_keys_from_service[] = {
     KEY_JOB, KEY_OPTION,  KEY_FD,     KEY_DEVICE, KEY_DEVICE_GONE, KEY_APPEARED,      KEY_VID,
     KEY_PID, KEY_PRODUCT, KEY_CANCEL, KEY_STOP,   KEY_RELEASE,     KEY_BACKUP_STORED, KEY_BACKUP_REFUSED,
-    KEY_ID,  KEY_MESSAGE, NULL,
+    KEY_ID,  KEY_MESSAGE, KEY_SINCE,  NULL,
 };
 
 const char *const link_keys_from_worker[] = {

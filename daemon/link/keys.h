@@ -12,6 +12,7 @@
  *                                      <-      READY=1           pre-flight is over (within 10 s)
  *                                      <-      WAIT_DEVICE=edl   "give me the modem in 9008"
  *    DEVICE=1 VID= PID= PRODUCT= (+fd) ->                        the node, opened anew for this worker
+ *      SINCE=                                                    and since when it is there
  *                                      <-      SERIAL= HWID= PKHASH= CHIP= MODE= STORAGE= ...
  *                                      <-      PHASE= DETAIL= PROGRESS= BYTES_DONE= BYTES_TOTAL= UNSAFE=
  * CANCELABLE=
@@ -48,10 +49,12 @@
 #define KEY_DEVICE      "DEVICE"
 #define KEY_DEVICE_GONE "DEVICE_GONE"
 #define KEY_APPEARED                                                                                         \
-    "APPEARED" /* normal | edl | crash-dump | fastboot | unknown (an appearance without its fd) */
-#define KEY_VID            "VID" /* hexadecimal, four digits */
-#define KEY_PID            "PID"
-#define KEY_PRODUCT        "PRODUCT" /* product string of the USB device */
+    "APPEARED"            /* normal | edl | crash-dump | fastboot | unknown (an appearance without its fd) */
+#define KEY_VID     "VID" /* hexadecimal, four digits */
+#define KEY_PID     "PID"
+#define KEY_PRODUCT "PRODUCT" /* product string of the USB device */
+#define KEY_SINCE                                                                                            \
+    "SINCE" /* with DEVICE: when the device appeared, us of CLOCK_MONOTONIC; absent: not known */
 #define KEY_CANCEL         "CANCEL"
 #define KEY_STOP           "STOP"
 #define KEY_RELEASE        "RELEASE"
@@ -70,6 +73,9 @@
  *   identify, enter-edl, flash, backup, restore   imei-key (64 hex digits), normal 0|1 (identify: it runs its
  * firmware)
  *   import, verify   type firmware (if absent) | backup; verify only: content (of a stored package)
+ *   flash, backup, restore: window-usec (how long this modem stays in 9008 before it goes away by itself, as
+ * the service measured it; 0 or absent: it does not, as far as is known), loop-period-usec (from one such
+ * appearance to the next)
  *   flash    running-programmer (id of the package whose programmer was uploaded in this appearance; if not
  * known or the unit is not confirmed, absent) catch    candidate-0 and on (id and chip, a space between),
  * timeout-usec (absent: for ever) identify hold 0|1 (default 1: the modem stays with its worker) backup kind

@@ -178,6 +178,7 @@ static void on_appeared(void *userdata, const struct appearance *a)
     set_device_path(m, a->key);
     m->number = ++manager->n_appearances;
     m->seen_time = realtime_usec();
+    m->appeared_at = a->cold ? 0 : now_usec();
     object_set_string(&m->object, "KernelName", &m->kernel_name, a->kernel_name);
     object_set_string(&m->object, "Product", &m->product, a->product);
     object_set_u16(&m->object, "VendorId", &m->vendor_id, a->vid);

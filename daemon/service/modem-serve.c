@@ -26,6 +26,8 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
     struct link_message message = {.size = 0};
     link_add(&message, KEY_DEVICE, "1");
     add_ids(m, &message);
+    if (m->appeared_at > 0)
+        link_addf(&message, KEY_SINCE, "%llu", (unsigned long long)m->appeared_at);
     if (link_add_fd(&message, fd) < 0)
         return;
     j->wants = WANTS_NOTHING;

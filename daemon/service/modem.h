@@ -77,9 +77,10 @@ struct modem {
     const struct appearance *appearance; /* NULL: absent */
     char *device_path;                   /* in sysfs, of the last appearance; NULL: none in this run */
     uint64_t number;                     /* of this appearance, or of the last one; 0: none in this run */
-    uint64_t claimed;                    /* the number with which a job was told of it */
-    struct opener *opener;               /* its node is being opened for its job */
-    bool was_normal;                     /* kind of the last appearance that went */
+    usec_t appeared_at;    /* when it came, CLOCK_MONOTONIC; 0: it was there when we started looking */
+    uint64_t claimed;      /* the number with which a job was told of it */
+    struct opener *opener; /* its node is being opened for its job */
+    bool was_normal;       /* kind of the last appearance that went */
     usec_t gone_at;
     struct job *job;         /* the one that has it, published or not; NULL */
     struct job *interrupted; /* the flash that the same call continues; NULL */

@@ -145,6 +145,13 @@ void nand_map_set(struct nand_map *m, uint64_t block, bool bad)
     bit_set(m->known, block, true);
 }
 
+uint64_t nand_map_good(const struct nand_map *m, uint64_t first, uint64_t n)
+{
+    while (first < m->blocks && (nand_map_is_bad(m, first) || n-- > 0))
+        first++;
+    return first;
+}
+
 uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t count)
 {
     uint64_t bad = 0;

@@ -60,6 +60,8 @@ void nand_map_done(struct nand_map *m);
 bool nand_map_is_bad(const struct nand_map *m, uint64_t block);
 bool nand_map_is_known(const struct nand_map *m, uint64_t block);
 void nand_map_set(struct nand_map *m, uint64_t block, bool bad);
+/* The n-th good block (from 0) at or behind `first`; beyond the chip if there are not so many. */
+uint64_t nand_map_good(const struct nand_map *m, uint64_t first, uint64_t n);
 /* Known bad blocks in [first, first + count). */
 uint64_t nand_map_count_bad(const struct nand_map *m, uint64_t first, uint64_t count);
 

@@ -155,6 +155,12 @@ int boot_confirm(struct flash *f, const char **ret_result, struct error *e)
     return r;
 }
 
+bool boot_may_be_under_way(struct flash *f)
+{
+    usec_t time = worker_option_u64(f->worker, "boot-usec", boot_time) + leave_time;
+    return f->options.reset && journal_was_completed(&f->journal, f->worker->fd_journal, &f->key, time);
+}
+
 int boot_untouched(struct flash *f)
 {
     struct session *s = f->session;

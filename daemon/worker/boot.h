@@ -19,6 +19,9 @@ int boot_wait(struct flash *f, const char **ret_result, struct error *e);
  * confirmed and is no failure.
  */
 int boot_confirm(struct flash *f, const char **ret_result, struct error *e);
+/* Was the journal's flash completed so lately that its modem may be booting now? f->journal is that one then.
+ */
+bool boot_may_be_under_way(struct flash *f);
 
 /* Flash rule 11: nothing was changed, so a modem that was taken from normal mode goes back there. 0 if it was
  * told to. */

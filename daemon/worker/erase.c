@@ -11,7 +11,12 @@ static bool shows_bad_blocks(const struct flash *f)
     return f->session->capabilities.skip_bad_block;
 }
 
-static int erase_command(struct flash *f, uint64_t first, uint64_t count, const char *name, struct error *e)
+static struct block_range whole_step(const struct plan_step *s)
+{
+    return (struct block_range){s->first_block, s->n_blocks};
+}
+
+int erase_command(struct flash *f, uint64_t first, uint64_t count, const char *name, struct error *e)
 {
     struct firehose_range range = nand_range(&f->plan->geometry, first, count);
     char what[96];
@@ -130,10 +135,11 @@ static bool has_to_be_erased(const struct flash *f, uint64_t block)
     return !nand_map_is_bad(&f->map, block) && !is_covered(f, block);
 }
 
-static int look_at_blocks(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+static int look_at_blocks(struct flash *f, const struct plan_step *s, const struct block_range *part,
+                          uint64_t *ret_block, struct error *e)
 {
     _cleanup_free_ uint8_t *buffer = malloc(2 * (size_t)f->plan->geometry.page_size);
-    uint64_t end = s->first_block + s->n_blocks;
+    uint64_t end = block_range_end(part);
     bool begins = false; /* b does, as was seen with the block in front of it */
     if (!buffer)
         return error_set(e, ERROR_FAILED, "out of memory");
@@ -141,7 +147,7 @@ static int look_at_blocks(struct flash *f, const struct plan_step *s, uint64_t *
         *ret_block = s->first_block;
         return check_blind(f, s, buffer, e);
     }
-    for (uint64_t b = s->first_block; b < end; b++) {
+    for (uint64_t b = part->first; b < end; b++) {
         if (!has_to_be_erased(f, b))
             continue;
         int r = begins ? 1 : begins_erased(f, b, buffer, e);
@@ -160,10 +166,11 @@ static int look_at_blocks(struct flash *f, const struct plan_step *s, uint64_t *
     return 1;
 }
 
-static int look_with_new_map(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+static int look_with_new_map(struct flash *f, const struct plan_step *s, const struct block_range *part,
+                             uint64_t *ret_block, struct error *e)
 {
     int r = erase_read_map(f, s->first_block, s->n_blocks, e);
-    return r < 0 ? r : look_at_blocks(f, s, ret_block, e);
+    return r < 0 ? r : look_at_blocks(f, s, part, ret_block, e);
 }
 
 /*
@@ -172,22 +179,36 @@ static int look_with_new_map(struct flash *f, const struct plan_step *s, uint64_
  * one block further: the block behind it, erased by the map that we have, holds data then. That is the moment
  * to look again, and always before that block is taken for a stale one and erased.
  */
-int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+static int check(struct flash *f, const struct plan_step *s, const struct block_range *part,
+                 uint64_t *ret_block, struct error *e)
 {
     bool quiet = f->quiet;
     f->quiet = true;
-    int r = look_at_blocks(f, s, ret_block, e);
+    int r = look_at_blocks(f, s, part, ret_block, e);
     if (r == 0 && has_finished_write(f, s))
-        r = look_with_new_map(f, s, ret_block, e);
+        r = look_with_new_map(f, s, part, ret_block, e);
     f->quiet = quiet;
     return r;
 }
 
+int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block, struct error *e)
+{
+    const struct block_range all = whole_step(s);
+    return check(f, s, &all, ret_block, e);
+}
+
 int erase_ensure(struct flash *f, const struct plan_step *s, struct error *e)
 {
-    uint64_t block, behind = s->first_block; /* every block gets its second chance once */
+    const struct block_range all = whole_step(s);
+    return erase_ensure_part(f, s, &all, e);
+}
+
+int erase_ensure_part(struct flash *f, const struct plan_step *s, const struct block_range *part,
+                      struct error *e)
+{
+    uint64_t block, behind = part->first; /* every block gets its second chance once */
     for (;;) {
-        int r = erase_check(f, s, &block, e);
+        int r = check(f, s, part, &block, e);
         if (r != 0)
             return r < 0 ? r : 0;
         if (block < behind || !shows_bad_blocks(f))

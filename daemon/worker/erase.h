@@ -8,8 +8,12 @@
  * good block, and what no image covers afterwards is read.
  */
 
+#include "firmware/ranges.h"
 #include "worker/flash.h"
 
+/* One command for `count` blocks, none of them known to be bad; its ERROR logs are counted. name: of the
+ * partition, for people. */
+int erase_command(struct flash *f, uint64_t first, uint64_t count, const char *name, struct error *e);
 /* Sends the commands for one ERASE step. Known-bad blocks are not addressed. */
 int erase_range(struct flash *f, const struct plan_step *s, struct error *e);
 
@@ -24,6 +28,10 @@ int erase_check(struct flash *f, const struct plan_step *s, uint64_t *ret_block,
 /* The same, but a block that is not erased gets an erase of its own and a second look; then FirehoseFailed
  * with the hint contact-vendor. */
 int erase_ensure(struct flash *f, const struct plan_step *s, struct error *e);
+
+/* The same for some of its blocks. */
+int erase_ensure_part(struct flash *f, const struct plan_step *s, const struct block_range *part,
+                      struct error *e);
 
 /* Learns how this programmer shows an erased page, from one that must be (the first good page of an ERASE
  * step that was just done). */

@@ -22,6 +22,14 @@ struct flash_step {
     bool touched; /* its command was sent, by this job or by the one it continues */
     bool begun;   /* by this job, after the gate read the map */
     bool done;    /* ACKed and, as far as the rules ask, looked at */
+    bool half;    /* begun as a whole and not done */
+
+    /* In pieces (pieces.h). Blocks from the first one on: of an ERASE as they lie there, of a WRITE or VERIFY
+     * those of the image. */
+    uint64_t finished;
+    uint64_t dirty; /* up to this one a command that did not come to its end may have changed something; 0 */
+    uint64_t checked; /* ERASE: looked at, and erased or covered */
+    bool again;       /* WRITE: what was written was not there any more, once */
 };
 
 /* What gate 2 saw of a unit that tells no serial number: by this it is known again. */
@@ -51,11 +59,16 @@ struct flash {
     struct protect protect;   /* what was saved before the first erase (flash rule 5) */
     uint64_t mibib_block;     /* where the modem's table was found, UINT64_MAX: nowhere */
     struct gate_facts facts;  /* empty for a unit that tells its serial */
+    uint64_t looked_at;       /* blocks of the map that the gate has read */
+    uint64_t best;            /* the most that was finished (all of it counted) in any appearance */
+    usec_t window_told;       /* its length, as the log has it */
     bool fill_known;          /* session->erased_fill was probed with this programmer */
     bool programmer_up;
     bool destructive; /* the modem's flash was changed, by this job or by the one it continues */
     bool booted;      /* it was seen in normal mode before everything was verified */
     bool complete;    /* everything written and verified */
+    /* The job that this one continues was at its reset a moment ago. */
+    bool may_be_booting;
 
     unsigned resumed;    /* steps that the journal called done and that were found so */
     unsigned error_logs; /* ERROR logs of the programmer */

@@ -125,6 +125,7 @@ static int read_map(struct flash *f, struct error *e)
                 r = nand_read_map(s->firehose, &s->geometry, &s->capabilities, b, n, &f->map, e);
             if (r < 0)
                 return r;
+            f->looked_at += n;
         }
     }
     return 0;
@@ -341,8 +342,13 @@ static int prepare_map(struct flash *f, struct error *e)
     if (g->blocks == 0)
         return error_set(e, ERROR_GEOMETRY_DIFFERS,
                          "the programmer does not tell the size of the flash, so no range can be checked");
-    nand_map_done(&f->map);
     nand_map_done(&f->at_gate);
+    /* What was looked at in an earlier window, before anything was changed, is still so: or the gate would
+     * never come to its end. */
+    if (f->session->recognized && f->map.blocks == g->blocks && !f->destructive)
+        return 0;
+    nand_map_done(&f->map);
+    f->looked_at = 0;
     return nand_map_init(&f->map, g->blocks) < 0
                ? error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(g->blocks))
                : 0;

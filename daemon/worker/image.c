@@ -17,7 +17,7 @@ int image_read(const struct flash *f, const struct plan_step *s, uint64_t offset
 int image_source(void *userdata, uint64_t offset, void *buffer, size_t size, struct error *e)
 {
     const struct image *i = userdata;
-    return image_read(i->flash, i->step, offset, buffer, size, e);
+    return image_read(i->flash, i->step, i->from + offset, buffer, size, e);
 }
 
 void image_progress(void *userdata, uint64_t done, uint64_t total _unused_)

@@ -8,6 +8,7 @@
 struct image {
     struct flash *flash;
     const struct plan_step *step;
+    uint64_t from;                      /* bytes of the image in front of what is sent */
     uint64_t work_before, bytes_before; /* the flash's, when the command began */
 };
 

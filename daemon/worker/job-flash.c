@@ -16,6 +16,7 @@
 #include "transport/transport.h"
 #include "worker/boot.h"
 #include "worker/gate.h"
+#include "worker/pieces.h"
 #include "worker/recorded.h"
 #include "worker/report.h"
 #include "worker/steps.h"
@@ -116,6 +117,7 @@ static int prepare(struct flash *f, struct error *e)
         r = make_key(f, e);
     if (r < 0)
         return r;
+    f->may_be_booting = boot_may_be_under_way(f);
     for (size_t i = 0; i < f->plan->n_notes; i++)
         worker_log(w, "note: %s", f->plan->notes[i]);
     if (!f->plan->sbl_last)
@@ -185,6 +187,18 @@ static int check_unit_again(struct flash *f, struct error *e)
     return r;
 }
 
+/* In pieces where the modem is known to go away by itself, each step at once where it is not. */
+static int work(struct flash *f, bool resumed, struct error *e)
+{
+    if (window_is_known(&f->session->window)) {
+        if (resumed || f->destructive)
+            pieces_resume(f, resumed);
+        return pieces_run(f, e);
+    }
+    int r = resumed || f->destructive ? steps_recheck(f, e) : 0;
+    return r < 0 ? r : steps_run(f, e);
+}
+
 /* Programmer up, gate, what is left to do. -ENODEV: the modem went away; -EAGAIN: it was sent back to Sahara.
  */
 static int use_modem(struct flash *f, const struct detect_result *found, bool *replaced, struct error *e)
@@ -220,9 +234,7 @@ static int use_modem(struct flash *f, const struct detect_result *found, bool *r
     if (s->programmer_was_running && ours)
         s->capabilities = f->package->capabilities;
     r = first ? pass_gate(f, resumed, e) : check_unit_again(f, e);
-    if (r == 0 && (resumed || f->destructive))
-        r = steps_recheck(f, e);
-    return r < 0 ? r : steps_run(f, e);
+    return r < 0 ? r : work(f, resumed, e);
 }
 
 /* ---- over all appearances ---- */
@@ -286,14 +298,25 @@ static int booted_meanwhile(struct flash *f, struct error *e)
     return r;
 }
 
+/* The job that this one continues had verified everything and told the modem to reset. */
+static int booted_since(struct flash *f)
+{
+    f->booted = f->complete = true;
+    worker_log(f->worker, "everything had been written and verified by the job that this one continues; the "
+                          "modem was on its way to normal mode and is there");
+    return -EALREADY;
+}
+
+/* -EALREADY: there is nothing left to do for this modem. */
 static int attach(struct flash *f, struct detect_result *found, struct error *e)
 {
     usec_t deadline = deadline_in(worker_option_u64(f->worker, "wait-device-usec", wait_device));
+    bool first = f->session->appearances == 0;
     worker_state(f->worker, false, true);
-    if (f->destructive && f->session->appearances > 0) {
+    if (first ? f->may_be_booting : f->destructive) {
         int r = await_again(f, deadline, e);
         if (r <= 0)
-            return r < 0 ? r : booted_meanwhile(f, e);
+            return r < 0 ? r : first ? booted_since(f) : booted_meanwhile(f, e);
     }
     return session_attach(f->session, deadline, true, found, e);
 }
@@ -307,30 +330,82 @@ static int lost_too_often(struct error *e)
     return r;
 }
 
+static int too_short(const struct flash *f, struct error *e)
+{
+    const struct window *w = &f->session->window;
+    int r =
+        error_set(e, ERROR_MODEM_GONE,
+                  "the modem goes away by itself after %.1f s, which is too short to do anything: not one "
+                  "piece was finished in %d windows",
+                  (double)window_length(w) / USEC_PER_SEC, WINDOW_VAIN_MAX);
+    error_hint(e, HINT_BRIDGE_USB_BOOT);
+    return r;
+}
+
+/* All that grows when an appearance was of use. */
+static uint64_t progress(const struct flash *f)
+{
+    return pieces_finished(f) + steps_count_done(f) + f->protect.save.blocks_done + f->looked_at;
+}
+
+/* Nothing came of an appearance. 0: one more. */
+static int in_vain(struct flash *f, unsigned *idle, struct error *e)
+{
+    struct window *w = &f->session->window;
+    save_smaller_pieces(&f->protect.save);
+    if (!window_is_known(w))
+        return ++*idle < IDLE_APPEARANCES_MAX ? 0 : lost_too_often(e);
+    switch (window_in_vain(w)) {
+    case WINDOW_TOO_SHORT:
+        return too_short(f, e);
+    case WINDOW_SMALLER:
+        worker_log(f->worker, "no piece was finished in %d windows: at most %llu blocks at once from now on",
+                   WINDOW_VAIN_MAX, (unsigned long long)w->piece);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static void tell_window(struct flash *f)
+{
+    const struct window *w = &f->session->window;
+    usec_t length = window_length(w);
+    if (length == 0 || length == f->window_told)
+        return;
+    f->window_told = length;
+    worker_log(f->worker,
+               "the modem is expected to go away by itself %.1f s after it appeared: the flash goes on in "
+               "pieces that fit",
+               (double)length / USEC_PER_SEC);
+}
+
 static int flash_modem(struct flash *f, struct error *e)
 {
     bool replaced = false;
     for (unsigned idle = 0;;) {
         struct detect_result found;
-        size_t before = steps_count_done(f);
-        uint64_t saved = f->protect.save.blocks_done;
         int r = attach(f, &found, e);
         if (r < 0)
-            return r;
+            return r == -EALREADY ? 0 : r;
+        tell_window(f);
         r = use_modem(f, &found, &replaced, e);
         if (r != -ENODEV && r != -EAGAIN)
             return r;
         f->programmer_up = false;
         if (r == -EAGAIN)
             continue;
-        session_detach(f->session);
-        bool useful = steps_count_done(f) > before || f->protect.save.blocks_done > saved;
-        if (!useful)
-            save_smaller_pieces(&f->protect.save);
-        idle = useful ? 0 : idle + 1;
-        if (idle >= IDLE_APPEARANCES_MAX)
-            return lost_too_often(e);
+        session_lost(f->session);
         worker_log(f->worker, "WARN: the modem went away (%s)", e->message);
+        /* What is done again in every window, and is lost with it, is no progress. */
+        bool useful = progress(f) > f->best;
+        f->best = MAX_OF(f->best, progress(f));
+        if (useful)
+            window_accepted(&f->session->window);
+        idle = useful ? 0 : idle;
+        r = useful ? 0 : in_vain(f, &idle, e);
+        if (r < 0)
+            return r;
         *e = (struct error){0};
     }
 }
@@ -353,8 +428,14 @@ static void hold(struct flash *f, struct job_outcome *o)
 
 static int finish(struct flash *f, struct job_outcome *o)
 {
-    static const struct journal_record finished = {.kind = JOURNAL_FINISHED};
+    static const struct journal_record finished = {.kind = JOURNAL_FINISHED},
+                                       complete = {.kind = JOURNAL_COMPLETE};
     struct error ignored = {0};
+    if (f->booted)
+        return boot_confirm(f, &o->result, &o->error);
+    /* Behind the reset it is not seen in 9008 again: who continues from here must know that. */
+    if (f->options.reset && f->journal.writable && journal_append(&f->journal, &complete, &ignored) < 0)
+        worker_log(f->worker, "WARN: the journal could not be written: %s", ignored.message);
     int r = f->options.reset ? boot_reset(f, &o->error) : 0;
     if (r < 0) {
         worker_state(f->worker, false, true);

@@ -125,7 +125,7 @@ static int decode_record(const uint8_t *header, const uint8_t *bytes, size_t num
     if (r < 0)
         return r;
     if (memcmp(again, bytes, sizeof(again)) != 0 || record.kind < JOURNAL_INTENT ||
-        record.kind > JOURNAL_BACKUP)
+        record.kind > JOURNAL_PIECE_DONE)
         return 0;
     *ret = record;
     return 1;
@@ -158,8 +158,8 @@ static bool is_whole(const uint8_t *header)
            memcmp(digest, header + AT_HEADER_DIGEST, sizeof(digest)) == 0;
 }
 
-/* NULL: this header is ours; else what differs first. */
-static const char *compare_header(const uint8_t *want, const uint8_t *found)
+/* NULL: this header is ours; else what differs first. any_unit: of whatever unit. */
+static const char *compare_header(const uint8_t *want, const uint8_t *found, bool any_unit)
 {
     static const struct {
         size_t at, size;
@@ -175,7 +175,7 @@ static const char *compare_header(const uint8_t *want, const uint8_t *found)
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
         if (memcmp(want + fields[i].at, found + fields[i].at, fields[i].size) != 0)
             return fields[i].what;
-        if (fields[i].at == AT_VERSION && !same_unit(want, found))
+        if (fields[i].at == AT_VERSION && !any_unit && !same_unit(want, found))
             return "it is of another unit";
     }
     return is_whole(found) ? NULL : "its header is damaged";
@@ -220,7 +220,7 @@ static int load(struct journal *j, const struct journal_key *key, const char **r
     int r = io_pread_full(j->fd, found, sizeof(found), 0);
     if (r < 0)
         return r;
-    *ret_void = compare_header(j->header, found);
+    *ret_void = compare_header(j->header, found, false);
     if (*ret_void)
         return 0;
     memcpy(j->header, found, sizeof(found)); /* what its records are bound to */
@@ -265,6 +265,43 @@ void journal_done(struct journal *j)
     free(j->records);
     j->records = NULL;
     j->n_records = 0;
+}
+
+/* The clock may have been set: what lies in the future tells no age. */
+static bool is_younger(const struct stat *st, usec_t max_age)
+{
+    uint64_t now = realtime_usec(),
+             then = (uint64_t)st->st_mtim.tv_sec * USEC_PER_SEC + (uint64_t)st->st_mtim.tv_nsec / 1000;
+    return then <= now && now - then <= max_age;
+}
+
+/* Behind COMPLETE there is nothing but the end that the modem's leaving is. */
+static bool ends_complete(const struct journal *j)
+{
+    size_t n = j->n_records;
+    if (n > 0 && j->records[n - 1].kind == JOURNAL_FINISHED)
+        n--;
+    return n > 0 && j->records[n - 1].kind == JOURNAL_COMPLETE;
+}
+
+bool journal_was_completed(struct journal *j, int fd, const struct journal_key *key, usec_t max_age)
+{
+    struct journal found = {.fd = fd};
+    uint8_t want[JOURNAL_HEADER_SIZE];
+    struct stat st;
+    if (fstat(fd, &st) < 0 || st.st_size < JOURNAL_HEADER_SIZE || !is_younger(&st, max_age) ||
+        encode_header(key, want) < 0 || io_pread_full(fd, found.header, sizeof(found.header), 0) < 0 ||
+        compare_header(want, found.header, !key->unit.have_serial))
+        return false;
+    uint64_t room = ((uint64_t)st.st_size - JOURNAL_HEADER_SIZE) / JOURNAL_RECORD_SIZE;
+    if (read_records(&found, (size_t)MIN_OF(room, (uint64_t)JOURNAL_RECORDS_MAX)) < 0)
+        return false;
+    if (!ends_complete(&found)) {
+        journal_done(&found);
+        return false;
+    }
+    *j = found;
+    return true;
 }
 
 /* ---- writing ---- */

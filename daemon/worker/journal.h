@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "protocol/sahara.h"
@@ -44,6 +45,11 @@ enum journal_kind {
     JOURNAL_DONE = 2,
     JOURNAL_FINISHED = 3, /* the whole flash is over: nothing to continue */
     JOURNAL_BACKUP = 4,   /* what must not be lost was stored before the first erase (flash rule 5) */
+    JOURNAL_COMPLETE = 5, /* everything is written and verified, the modem is about to be reset */
+    /* A part of an ERASE or WRITE: its blocks, those of a WRITE counted as if none in front of them was bad.
+     */
+    JOURNAL_PIECE_INTENT = 6,
+    JOURNAL_PIECE_DONE = 7,
 };
 
 /* A step is told by what it does where, not by its number: a plan that is judged again may have lost steps.
@@ -70,6 +76,14 @@ struct journal {
 int journal_load(struct journal *j, int fd, const struct journal_key *key, const char **ret_void,
                  struct error *e);
 void journal_done(struct journal *j);
+
+/*
+ * Without the modem: the file ends with COMPLETE (and perhaps FINISHED, once the modem had left), `key` is
+ * its flash (unit aside: a serial in the key must be the journal's), and it was written at most max_age ago.
+ * Then the modem may be on its way to normal mode, and never be seen in 9008 again. True: *j holds its
+ * records, not to be written; journal_done().
+ */
+bool journal_was_completed(struct journal *j, int fd, const struct journal_key *key, usec_t max_age);
 
 /* Empties the file and writes the header, to the disk. NoSpace, Failed. */
 int journal_start(struct journal *j, struct error *e);

@@ -38,16 +38,9 @@ static void report_bad_blocks(const struct flash *f)
                       (unsigned long long)erase_new_bad(f), list);
 }
 
-void report_flash(const struct flash *f)
+static void report_steps(const struct flash *f)
 {
     struct worker *w = f->worker;
-    worker_report(w, "backup", "%s",
-                  f->protect.result[0] ? f->protect.result
-                  : journal_has_backup(&f->journal)
-                      ? "taken before the first erase, by the job that this one continues"
-                      : "no backup taken");
-    if (!f->steps)
-        return;
     report_partitions(f, "erased", PLAN_ERASE);
     report_partitions(f, "written", PLAN_WRITE);
     report_partitions(f, "verified", PLAN_VERIFY);
@@ -57,6 +50,20 @@ void report_flash(const struct flash *f)
     worker_report(w, "error-logs", "%u", f->error_logs);
     worker_report(w, "vendor-check", "%s", f->vendor);
     worker_report(w, "sbl-last", "%s", f->plan->sbl_last ? "yes" : f->plan->sbl_note);
+}
+
+void report_flash(const struct flash *f)
+{
+    struct worker *w = f->worker;
+    worker_report(w, "backup", "%s",
+                  f->protect.result[0] ? f->protect.result
+                  : journal_has_backup(&f->journal)
+                      ? "taken before the first erase, by the job that this one continues"
+                      : "no backup taken");
+    if (!f->steps && f->complete)
+        worker_report(w, "verified", "everything, by the job that this one continues");
+    if (f->steps)
+        report_steps(f);
     if (f->complete)
         worker_report(w, "version", "%s (not confirmed)",
                       f->package->version_known ? f->package->version.name

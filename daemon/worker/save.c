@@ -156,11 +156,20 @@ static uint64_t next_run(const struct save *s, const struct save_range *range)
 static int save_some(struct save *s, struct look_piece *p, struct error *e)
 {
     const struct save_range *range = &s->ranges[s->range];
+    struct window *w = &s->session->window;
     p->first = s->block;
     p->n = next_run(s, range);
     int r = 0;
     if (p->n > 0) {
+        uint64_t n = window_fit(w, WINDOW_WORK(WINDOW_READ), p->n, now_usec());
+        if (n == 0)
+            return session_let_pass(s->session, e);
+        p->n = n;
+        window_begun(w, n);
+        usec_t start = now_usec();
         r = look_at_piece(&s->look, p, mibib_is_unit_data(range->name), e);
+        if (r == 0)
+            window_took(w, WINDOW_READ, p->n, now_usec() - start);
     } else {
         p->n = 1;
         memset(p->states, NAND_PAGE_BAD, geometry(s)->pages_per_block);

@@ -16,6 +16,9 @@ static const usec_t present_already = USEC_PER_SEC / 5;
 #define SETTLE_MAX     (2 * USEC_PER_SEC)
 enum { SETTLE_SCRATCH = 4096 };
 
+/* Appearances in which the modem did not even say what it is. */
+enum { GONE_MAX = 10 };
+
 /* From the ACK of a reset to the end of the USB connection (reference/edl.md 2.11). */
 static const usec_t leave_time = 20 * USEC_PER_SEC;
 
@@ -37,6 +40,8 @@ struct session *session_new(struct worker *w)
     s->worker = w;
     s->erased_fill = 0xff;
     s->programmer_id = worker_option(w, "firmware", "");
+    window_init(&s->window, worker_option_u64(w, "window-usec", 0),
+                worker_option_u64(w, "loop-period-usec", 0));
     session_expect_unit(s);
     return s;
 }
@@ -60,7 +65,14 @@ struct session *session_free(struct session *s)
 void session_detach(struct session *s)
 {
     let_go(s);
+    window_close(&s->window, now_usec(), true);
     worker_tell(s->worker, KEY_DEVICE_LOST, "1");
+}
+
+void session_lost(struct session *s)
+{
+    window_close(&s->window, now_usec(), false);
+    session_detach(s);
 }
 
 /* What a floor below left unexplained gets its error here; what came from the waker is not the modem's fault.
@@ -127,6 +139,8 @@ static int open_next(struct session *s, usec_t deadline, bool *ret_fresh, struct
     if (r < 0)
         return explain(r, "opening the modem", e);
     transport_set_waker(s->transport, w->link, worker_wake, w);
+    usec_t now = now_usec();
+    window_open(&s->window, w->since > 0 && w->since < now ? w->since : now);
     s->appearances++;
     return 0;
 }
@@ -195,6 +209,16 @@ static int look(struct session *s, bool fresh, bool identify, struct detect_resu
     return 0;
 }
 
+static int gone_too_soon(struct error *e)
+{
+    int r = error_set(e, ERROR_MODEM_GONE,
+                      "the modem went away %d times in a row before it had said who it is: it is never there "
+                      "long enough",
+                      GONE_MAX);
+    error_hint(e, HINT_BRIDGE_USB_BOOT);
+    return r;
+}
+
 int session_attach(struct session *s, usec_t deadline, bool identify, struct detect_result *ret,
                    struct error *e)
 {
@@ -202,14 +226,16 @@ int session_attach(struct session *s, usec_t deadline, bool identify, struct det
     e = e ? e : &own;
     if (s->transport)
         session_detach(s);
-    for (;;) {
+    for (unsigned gone = 0;;) {
         bool fresh = false;
         int r = open_next(s, deadline, &fresh, e);
         if (r == 0)
             r = look(s, fresh, identify, ret, e);
         if (r != -ENODEV || now_usec() >= deadline)
             return r;
-        session_detach(s);
+        session_lost(s);
+        if (++gone >= GONE_MAX)
+            return gone_too_soon(e);
         *e = (struct error){0};
     }
 }
@@ -333,6 +359,7 @@ static int look_at_storage(struct session *s, struct error *e)
     s->geometry = (struct nand_geometry){.page_size = s->storage.page_size,
                                          .pages_per_block = s->storage.block_size / s->storage.page_size,
                                          .blocks = s->storage.total_blocks};
+    window_set_block_size(&s->window, s->storage.block_size);
     char text[64];
     snprintf(text, sizeof(text), "nand %u/%uK x %llu", s->geometry.page_size, s->storage.block_size / 1024,
              (unsigned long long)s->geometry.blocks);
@@ -402,6 +429,30 @@ int session_start_programmer(struct session *s, const struct detect_result *foun
     int r = start_programmer(s, found, programmer, size, e);
     s->worker->critical = critical;
     return r < 0 ? r : worker_check(s->worker, e);
+}
+
+int session_let_pass(struct session *s, struct error *e)
+{
+    struct worker *w = s->worker;
+    bool unsafe = w->state_told && w->unsafe, cancelable = !w->state_told || w->cancelable,
+         critical = w->critical;
+    worker_phase(w, "wait-device", NULL);
+    /* Nothing is in flight and nothing will be: the one moment in which it may be unplugged. */
+    worker_state(w, false, true);
+    int r = transport_wait(s->transport, w->link, worker_wake, w, window_overdue(&s->window));
+    int asked = worker_check(w, e);
+    worker_state(w, unsafe, cancelable);
+    w->critical = critical;
+    if (asked < 0)
+        return asked;
+    if (r == -ENODEV)
+        return error_set(e, ERROR_MODEM_GONE, "its window ended as expected");
+    if (r < 0 && r != -ETIMEDOUT)
+        return explain(r, "waiting for the end of the modem's window", e);
+    worker_log(w, "the modem is still there although its window of %.1f s is over: going on",
+               (double)window_length(&s->window) / USEC_PER_SEC);
+    window_outlived(&s->window);
+    return 0;
 }
 
 int session_probe_fill(struct session *s, uint64_t page, struct error *e)

@@ -7,6 +7,7 @@
  * appearance serial, HWID and PK hash must equal those of the first (WrongUnit, nothing written).
  */
 
+#include "worker/window.h"
 #include "worker/worker.h"
 
 struct session {
@@ -14,6 +15,7 @@ struct session {
     struct transport *transport;
     struct firehose *firehose;
     unsigned appearances;
+    struct window window; /* how long each lasts, and how much fits into this one */
 
     /* What any appearance told; a later one must not contradict it. Parts that nobody told stay missing. */
     struct sahara_identity identity;
@@ -77,8 +79,16 @@ int session_replace_programmer(struct session *s, struct error *e);
 /* Reads one page that the caller knows to be erased and takes its fill (0xff or 0xee) over; another content
  * changes nothing. */
 int session_probe_fill(struct session *s, uint64_t page, struct error *e);
-/* Drops the transport after -ENODEV (tells DEVICE_LOST=1), keeps what was learned. */
+/* Drops the transport of a modem that we sent away (tells DEVICE_LOST=1), keeps what was learned. */
 void session_detach(struct session *s);
+/* The same after -ENODEV, which measures a window. */
+void session_lost(struct session *s);
+/*
+ * No piece of work fits into what is left of this window: nothing is in flight any more until the modem goes,
+ * -ENODEV. 0: it did not go, the window was not what it seemed; ask again what fits. A safe point: Cancelled
+ * (also in the middle of a flash, which then waits in 9008), Interrupted.
+ */
+int session_let_pass(struct session *s, struct error *e);
 /*
  * The holder's life: whatever the modem says is taken off it and dropped, the claim kept, until RELEASE,
  * STOP, link EOF or the modem goes. It says nothing any more, its exit tells. Always 0: a holder has no

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "worker/steps.h"
+#include "worker/steps-inner.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "worker/erase.h"
 #include "worker/image.h"
+#include "worker/pieces.h"
 #include "worker/verify.h"
 
 /* ---- small questions ---- */
 
-static bool is_executed(const struct plan_step *s)
+bool steps_is_executed(const struct plan_step *s)
 {
     return s->action == PLAN_ERASE || s->action == PLAN_WRITE || s->action == PLAN_VERIFY;
 }
@@ -20,8 +21,7 @@ static bool same_image(const struct plan_step *a, const struct plan_step *b)
     return a->file == b->file && a->first_block == b->first_block && a->n_blocks == b->n_blocks;
 }
 
-/* The WRITE that a VERIFY is about, or the VERIFY of a WRITE; -1 if the plan has none. */
-static ssize_t partner(const struct flash *f, size_t i, enum plan_action action)
+ssize_t steps_partner(const struct flash *f, size_t i, enum plan_action action)
 {
     for (size_t k = 0; k < f->plan->n_steps; k++)
         if (f->plan->steps[k].action == action && same_image(&f->plan->steps[k], &f->plan->steps[i]))
@@ -47,25 +47,31 @@ size_t steps_count_done(const struct flash *f)
     return n;
 }
 
-/* work_done and bytes_written from what is done: a step that failed in its middle leaves nothing behind. */
-static void recount(struct flash *f)
+/* Of a step that is done in pieces: what of it is finished. */
+static uint64_t share(const struct flash *f, size_t i, uint64_t all)
+{
+    const struct plan_step *s = &f->plan->steps[i];
+    uint64_t pages = f->steps[i].finished * f->plan->geometry.pages_per_block,
+             of = s->action == PLAN_ERASE ? s->n_blocks * f->plan->geometry.pages_per_block : s->pages;
+    return f->steps[i].done ? all : of > 0 ? all * MIN_OF(pages, of) / of : 0;
+}
+
+void steps_recount(struct flash *f)
 {
     f->work_done = f->work_total = f->bytes_written = 0;
     for (size_t i = 0; i < f->plan->n_steps; i++) {
         const struct plan_step *s = &f->plan->steps[i];
         f->work_total += flash_work(f, s);
-        if (!f->steps[i].done)
-            continue;
-        f->work_done += flash_work(f, s);
+        f->work_done += share(f, i, flash_work(f, s));
         if (s->action == PLAN_WRITE)
-            f->bytes_written += s->pages * f->plan->geometry.page_size;
+            f->bytes_written += share(f, i, s->pages * f->plan->geometry.page_size);
     }
     flash_progress(f);
 }
 
 /* ---- journal ---- */
 
-static struct journal_record record_of(const struct plan_step *s, enum journal_kind kind)
+struct journal_record steps_record(const struct plan_step *s, enum journal_kind kind)
 {
     return (struct journal_record){.kind = kind,
                                    .action = (uint8_t)s->action,
@@ -74,21 +80,16 @@ static struct journal_record record_of(const struct plan_step *s, enum journal_k
                                    .pages = s->pages};
 }
 
-static int append(struct flash *f, const struct plan_step *s, enum journal_kind kind, struct error *e)
-{
-    struct journal_record record = record_of(s, kind);
-    return journal_append(&f->journal, &record, e);
-}
-
 void steps_from_journal(struct flash *f)
 {
     for (size_t i = 0; i < f->plan->n_steps; i++) {
         const struct plan_step *s = &f->plan->steps[i];
-        struct journal_record step = record_of(s, JOURNAL_INTENT);
-        const struct journal_record *last = is_executed(s) ? journal_find(&f->journal, &step) : NULL;
+        struct journal_record step = steps_record(s, JOURNAL_INTENT);
+        const struct journal_record *last = steps_is_executed(s) ? journal_find(&f->journal, &step) : NULL;
         f->steps[i].touched = last != NULL;
         f->steps[i].done = last && last->kind == JOURNAL_DONE;
     }
+    pieces_from_journal(f);
 }
 
 /* A flash that is continued does not save again what it saved. */
@@ -100,11 +101,7 @@ static int note_backup(struct flash *f, struct error *e)
     return journal_append(&f->journal, &saved, e);
 }
 
-/*
- * In front of every destructive command: the intent is on the disk. The first one also ends the time in which
- * the job can be cancelled: from here on only a complete flash or a modem that waits in EDL is a good end.
- */
-static int begin_change(struct flash *f, size_t i, struct error *e)
+int steps_begin(struct flash *f, size_t i, const struct journal_record *intent, struct error *e)
 {
     struct worker *w = f->worker;
     worker_state(w, true, false);
@@ -115,7 +112,7 @@ static int begin_change(struct flash *f, size_t i, struct error *e)
     }
     int r = note_backup(f, e);
     if (r == 0)
-        r = append(f, &f->plan->steps[i], JOURNAL_INTENT, e);
+        r = journal_append(&f->journal, intent, e);
     if (r < 0)
         return r;
     if (!f->destructive)
@@ -126,17 +123,28 @@ static int begin_change(struct flash *f, size_t i, struct error *e)
     return 0;
 }
 
-static int end_change(struct flash *f, size_t i, struct error *e)
+static int begin_change(struct flash *f, size_t i, struct error *e)
 {
+    const struct journal_record intent = steps_record(&f->plan->steps[i], JOURNAL_INTENT);
+    f->steps[i].half = true;
+    f->steps[i].finished = 0;
+    steps_recount(f);
+    return steps_begin(f, i, &intent, e);
+}
+
+int steps_end(struct flash *f, size_t i, struct error *e)
+{
+    const struct journal_record done = steps_record(&f->plan->steps[i], JOURNAL_DONE);
     f->steps[i].done = true;
-    int r = append(f, &f->plan->steps[i], JOURNAL_DONE, e);
-    recount(f);
+    f->steps[i].half = false;
+    int r = journal_append(&f->journal, &done, e);
+    steps_recount(f);
     return r;
 }
 
 /* ---- the three kinds of steps ---- */
 
-static int run_erase(struct flash *f, size_t i, struct error *e)
+int steps_erase(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
     worker_phase(f->worker, "erase", flash_step_name(s));
@@ -152,7 +160,7 @@ static int run_erase(struct flash *f, size_t i, struct error *e)
      * from now on hangs on it. */
     if (r == 0 && (s->sbl || !has_write(f, s, false)))
         r = erase_ensure(f, s, e);
-    return r < 0 ? r : end_change(f, i, e);
+    return r < 0 ? r : steps_end(f, i, e);
 }
 
 /* Blocks behind an image in its erased range are read before the image is verified: should one of them turn
@@ -180,7 +188,7 @@ static int erase_again(struct flash *f, size_t i, struct error *e)
     if (r == 0)
         r = erase_ensure(f, s, e);
     if (r == 0)
-        (void)end_change(f, i, &ignored);
+        (void)steps_end(f, i, &ignored);
     return r;
 }
 
@@ -224,7 +232,7 @@ static int drop_sbl(struct flash *f, const struct plan_step *bad, int error, str
         else
             worker_log(f->worker, "%s is not known to be right and was erased again", flash_step_name(s));
     }
-    recount(f);
+    steps_recount(f);
     return error;
 }
 
@@ -244,10 +252,10 @@ static int write_image(struct flash *f, size_t i, struct error *e)
         return r;
     f->steps[i].done = true; /* so that its blocks count as covered */
     r = check_behind(f, s, e);
-    return r < 0 ? r : end_change(f, i, e);
+    return r < 0 ? r : steps_end(f, i, e);
 }
 
-static int run_write(struct flash *f, size_t i, struct error *e)
+int steps_write(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
     worker_phase(f->worker, "program", flash_step_name(s));
@@ -258,10 +266,10 @@ static int run_write(struct flash *f, size_t i, struct error *e)
     return r < 0 && s->sbl ? drop_sbl(f, s, r, e) : r;
 }
 
-static int run_verify(struct flash *f, size_t i, struct error *e)
+int steps_verify(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
-    ssize_t write = partner(f, i, PLAN_WRITE);
+    ssize_t write = steps_partner(f, i, PLAN_WRITE);
     worker_phase(f->worker, "verify", flash_step_name(s));
     int r = verify_image(f, s, e);
     if (r < 0) {
@@ -271,7 +279,7 @@ static int run_verify(struct flash *f, size_t i, struct error *e)
         return s->sbl ? drop_sbl(f, s, r, e) : r;
     }
     f->steps[i].done = true;
-    recount(f);
+    steps_recount(f);
     return 0;
 }
 
@@ -279,19 +287,19 @@ int steps_run(struct flash *f, struct error *e)
 {
     struct error own = {0};
     e = e ? e : &own;
-    recount(f);
+    steps_recount(f);
     for (size_t i = 0; i < f->plan->n_steps; i++) {
         const struct plan_step *s = &f->plan->steps[i];
-        if (!is_executed(s) || f->steps[i].done)
+        if (!steps_is_executed(s) || f->steps[i].done)
             continue;
         /* Between an SBL and its verification nobody stops: it would stay there, not known to be right. */
         int r = s->sbl && s->action == PLAN_VERIFY ? 0 : worker_check(f->worker, e);
         if (r < 0)
             return r;
         if (s->action == PLAN_ERASE)
-            r = run_erase(f, i, e);
+            r = steps_erase(f, i, e);
         else
-            r = s->action == PLAN_WRITE ? run_write(f, i, e) : run_verify(f, i, e);
+            r = s->action == PLAN_WRITE ? steps_write(f, i, e) : steps_verify(f, i, e);
         if (r < 0)
             return r;
     }
@@ -325,7 +333,7 @@ static int recheck_fill(struct flash *f, struct error *e)
 static int recheck_write(struct flash *f, size_t i, struct error *e)
 {
     const struct plan_step *s = &f->plan->steps[i];
-    ssize_t verify = partner(f, i, PLAN_VERIFY);
+    ssize_t verify = steps_partner(f, i, PLAN_VERIFY);
     struct error own = {0};
     worker_phase(f->worker, "verify", flash_step_name(s));
     int r = verify_image(f, s, &own);
@@ -380,7 +388,7 @@ static void undo_sbl(struct flash *f)
     bool missing = false, touched = false;
     for (size_t i = 0; i < f->plan->n_steps; i++) {
         const struct plan_step *s = &f->plan->steps[i];
-        if (is_executed(s) && !s->sbl)
+        if (steps_is_executed(s) && !s->sbl)
             missing |= !f->steps[i].done;
         touched |= s->sbl && s->action == PLAN_WRITE && f->steps[i].touched;
     }
@@ -407,6 +415,6 @@ int steps_recheck(struct flash *f, struct error *e)
             undo_inside(f, &f->plan->steps[i]);
     undo_sbl(f);
     worker_log(f->worker, "%u finished steps were found as they should be", f->resumed);
-    recount(f);
+    steps_recount(f);
     return 0;
 }

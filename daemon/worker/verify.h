@@ -14,3 +14,8 @@
  * else what the command said.
  */
 int verify_image(struct flash *f, const struct plan_step *s, struct error *e);
+/*
+ * The same for n blocks of the image from its block `first` on, which must be some of it. Where they lie is
+ * told by f->map, so only with a programmer that shows bad blocks.
+ */
+int verify_blocks(struct flash *f, const struct plan_step *s, uint64_t first, uint64_t n, struct error *e);

@@ -83,7 +83,7 @@ int visits_run(struct visits *v, struct error *e)
             continue;
         if (r != -ENODEV)
             return r;
-        session_detach(v->session);
+        session_lost(v->session);
         again = true;
         v->replaced = false; /* what runs in the next one may be another one's programmer again */
         bool useful = v->progress(v->userdata) > before;

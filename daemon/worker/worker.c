@@ -132,6 +132,7 @@ static void take_device(struct worker *w)
     if (w->fd_device < 0)
         bad_link("DEVICE without a descriptor", "");
     w->device_gone = false;
+    w->since = 0;
     w->vid[0] = w->pid[0] = w->product[0] = '\0';
 }
 
@@ -152,6 +153,12 @@ static void take_usb_id(char *id, const char *value)
     if (strlen(value) != USB_ID_DIGITS || strspn(value, "0123456789abcdefABCDEF") != USB_ID_DIGITS)
         bad_link("a USB id that is none", value);
     memcpy(id, value, USB_ID_DIGITS + 1);
+}
+
+static void take_since(struct worker *w, const char *value)
+{
+    if (text_parse_u64(value, 10, UINT64_MAX, &w->since) < 0)
+        bad_link("a time that is none", value);
 }
 
 static void take_flag(bool *flag, const char *key, const char *value)
@@ -202,6 +209,8 @@ static void take_field(struct worker *w, const struct link_field *f, bool job)
         take_usb_id(w->vid, f->value);
     } else if (strcmp(f->key, KEY_PID) == 0) {
         take_usb_id(w->pid, f->value);
+    } else if (strcmp(f->key, KEY_SINCE) == 0) {
+        take_since(w, f->value);
     } else if (strcmp(f->key, KEY_PRODUCT) == 0) {
         snprintf(w->product, sizeof(w->product), "%s", f->value);
     } else if (strcmp(f->key, KEY_BACKUP_STORED) == 0 || strcmp(f->key, KEY_BACKUP_REFUSED) == 0) {

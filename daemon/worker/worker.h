@@ -39,6 +39,7 @@ struct worker {
     bool critical;     /* between two safe points: CANCEL and STOP wait (see worker_check) */
     char appeared[16]; /* the last APPEARED, "" */
     char vid[5], pid[5], product[128];
+    uint64_t since;    /* of the last device, us of CLOCK_MONOTONIC; 0: not told */
     bool backup_asked; /* BACKUP=1 was told */
     /* The answer to it; both empty until it came. */
     char backup_id[33];

@@ -9,7 +9,8 @@
 
 static const char *const kinds[] = {"none", "unplug", "hang",  "nak",  "garbage", "stop",  "silent", "slow",
                                     "crc",  "cut",    "short", "long", "twice",   "other", "stale",  "flip"};
-static const char *const points[] = {"command", "done", "byte", "out", "in", "diag", "answered", "every"};
+static const char *const points[] = {"command", "done", "byte", "program",  "erase",
+                                     "out",     "in",   "diag", "answered", "every"};
 
 const char *fault_kind_name(enum fault_kind k)
 {
@@ -63,7 +64,8 @@ void faults_appear(struct faults *f)
 {
     if (!f->always)
         return;
-    f->commands = f->out_bytes = f->out_transfers = f->in_transfers = f->requests = 0;
+    f->commands = f->programs = f->erases = f->out_bytes = f->out_transfers = f->in_transfers = f->requests =
+        0;
     for (size_t i = 0; i < f->count; i++)
         f->list[i].spent = false;
 }
@@ -86,6 +88,15 @@ static enum fault_kind at_count(struct faults *f, enum fault_point point, uint64
 enum fault_kind faults_command(struct faults *f)
 {
     return at_count(f, POINT_COMMAND, ++f->commands);
+}
+
+enum fault_kind faults_tag(struct faults *f, const char *name)
+{
+    if (strcmp(name, "program") == 0)
+        return at_count(f, POINT_PROGRAM, ++f->programs);
+    if (strcmp(name, "erase") == 0)
+        return at_count(f, POINT_ERASE, ++f->erases);
+    return FAULT_NONE;
 }
 
 enum fault_kind faults_done(struct faults *f)

@@ -3,9 +3,10 @@
 
 /*
  * Faults of a scenario: KIND@POINT, where a point is the Nth Firehose command (before it does anything, or
- * "done": after it did it and before it answers), the Nth OUT byte, a byte of the Nth OUT or IN transfer. A
- * transfer is one datagram of the socket; all counts start at 1 and go on over appearances, unless faults
- * happen always: then they start again with each. unplug and hang happen on the spot; nak and garbage turn
+ * "done": after it did it and before it answers), the Nth <program> or <erase> (before it does anything), the
+ * Nth OUT byte, a byte of the Nth OUT or IN transfer. A transfer is one datagram of the socket; all counts
+ * start at 1 and go on over appearances, unless faults happen always: then they start again with each. unplug
+ * and hang happen on the spot; nak and garbage turn
  * the answer that comes next. stop is no fault of a modem: its process stops (SIGSTOP) so that a test can do
  * something to the host at this very point, and goes on with SIGCONT as if nothing had been.
  *
@@ -42,6 +43,8 @@ enum fault_point {
     POINT_COMMAND,
     POINT_DONE,
     POINT_BYTE,
+    POINT_PROGRAM,
+    POINT_ERASE,
     POINT_OUT,
     POINT_IN,
     POINT_DIAG,
@@ -60,7 +63,7 @@ struct faults {
     struct fault list[SCENARIO_FAULTS_MAX];
     size_t count;
     bool always;
-    uint64_t commands, out_bytes, out_transfers, in_transfers, requests;
+    uint64_t commands, programs, erases, out_bytes, out_transfers, in_transfers, requests;
 };
 
 /* Parses the scenario's list; false with one line in error. */
@@ -71,6 +74,9 @@ void faults_appear(struct faults *f);
 
 /* The next command arrived. */
 enum fault_kind faults_command(struct faults *f);
+
+/* It could be read, and is called this. */
+enum fault_kind faults_tag(struct faults *f, const char *name);
 
 /* It is done and about to be answered. */
 enum fault_kind faults_done(struct faults *f);

@@ -308,7 +308,9 @@ static int on_document(struct programmer *p, char *text, size_t length)
         return speak_nak(p, "ERROR: XML (%zu bytes) not formed correctly: %s", length, reason);
     }
     trace_command(p, &t);
-    r = habits(p);
+    r = front_strike(p->front, faults_tag(&p->modem->faults, t.name));
+    if (r == 0)
+        r = habits(p);
     if (r < 0)
         return r;
     if (p->front->nak_next) {

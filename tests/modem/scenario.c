@@ -209,8 +209,9 @@ static const struct setting settings[] = {
     SWITCH(diag_tail, "no", "the first thing that it says is the end of an older frame"),
 
     {"fault", TYPE_FAULTS, AT(fault), "", NULL,
-     "KIND@POINT: unplug|hang|nak|garbage|stop @ command:N|done:N|byte:N|out:N[+OFFSET]|in:N[+OFFSET]|diag:N|"
-     "answered:N|every:N, and there only silent|slow|crc|cut|short|long|twice|other|stale|flip; may be "
+     "KIND@POINT: unplug|hang|nak|garbage|stop @ command:N|program:N|erase:N|done:N|byte:N|out:N[+OFFSET]|"
+     "in:N[+OFFSET]|diag:N|answered:N|every:N, and there only "
+     "silent|slow|crc|cut|short|long|twice|other|stale|flip; may be "
      "repeated"},
     SWITCH(fault_always, "no", "faults happen again in every appearance (counts restart)"),
 };

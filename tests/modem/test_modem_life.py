@@ -271,6 +271,13 @@ def test_nak(modem, point):
     assert host.erase(TZ, PPB)["value"] == "ACK"
 
 
+def test_faults_counted_by_kind_of_command(modem):
+    host = modem("fault=nak@erase:2", "fault=nak@program:1").appear().start_programmer()
+    answers = [host.erase(TZ, PPB)["value"], host.erase(TZ, PPB)["value"], host.erase(TZ, PPB)["value"],
+               host.command("program", **host.address(TZ, 1))["value"]]
+    assert answers == ["ACK", "NAK", "ACK", "NAK"]
+
+
 def test_nak_in_the_middle_of_raw_data(modem):
     m = modem("start=firehose", "fault=nak@out:4")
     host = m.appear()

@@ -65,7 +65,7 @@ SMALL_PROGRAMMER = 24 * KIB
 def sizes(options):
     """[(file, partitions, bytes)] that add up to about --size, each within its partition."""
     if options.small:
-        return SMALL_IMAGES
+        return [(name, partitions, options.image.get(name, size)) for name, partitions, size in SMALL_IMAGES]
     block = options.page_size * layout.PAGES_PER_BLOCK
     wanted = images(options.chip)
     rest = max(0, options.size - sum(least for _, _, _, least in wanted) - options.programmer_size)
@@ -293,6 +293,11 @@ def size_argument(text):
     return int(text[:-1]) * factor if factor else int(text)
 
 
+def image_argument(text):
+    name, _, size = text.partition("=")
+    return name, size_argument(size)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Makes a firmware package in Quectel's layout.")
     parser.add_argument("--version", default=DEFAULT_VERSION, help="version name (default %(default)s)")
@@ -302,6 +307,8 @@ def main():
     parser.add_argument("--chip", choices=sorted(CHIPS), default="SDX55")
     parser.add_argument("--vendor-tag", action="store_true", help="with the vendor's project check (2.7)")
     parser.add_argument("--small", action="store_true", help="few partitions, few bytes: for the enumeration of faults")
+    parser.add_argument("--image", action="append", type=image_argument, default=[], metavar="FILE=SIZE",
+                        help="another size for an image of --small")
     parser.add_argument("--tiny-chip", action="store_true", help="for a chip of 16 blocks instead of 2048")
     parser.add_argument("--grow", action="store_true", help="the last partition keeps its length 0xFFFFFFFF")
     parser.add_argument("--no-sbl", action="store_true", help="no image and no erase for sector 0")
@@ -319,6 +326,7 @@ def main():
     parser.add_argument("--bomb-size", type=size_argument, default=10 * 1024 * MIB)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    options.image = dict(options.image)
     options.geometry = options.geometry or ("p2K_b128K" if options.chip == "MDM9x07" else "p4K_b256K")
     options.page_size = layout.GEOMETRIES[options.geometry]
     if options.programmer_size is None:

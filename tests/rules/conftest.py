@@ -300,12 +300,14 @@ class Bench:
             for i in range(PAGES):
                 self.poke(b * PAGES + i, b"", flashfile.ERASED)
 
-    def start(self, *settings):
-        """Plugs a modem with this flash in (a new one the first time)."""
+    def start(self, *settings, still_clock=False):
+        """Plugs a modem with this flash in (a new one the first time). still_clock: its time and the worker's pass only while
+        both wait (tests/faults/still-clock.c), so that minutes take no longer than the work in them."""
         self.stop()
+        clock = driver.Clock(self.directory) if still_clock else None
         trace = os.path.join(self.directory, "trace.%d" % len(self.traces))
         self.traces.append(trace)
-        self.modem = driver.Modem(self.directory, self.flash_path, settings, new=not self.made, trace=trace)
+        self.modem = driver.Modem(self.directory, self.flash_path, settings, new=not self.made, trace=trace, clock=clock)
         self.made = True
         self.modem.accept()
         if self.before is None:

@@ -211,6 +211,53 @@ def test_killed_while_writing_and_continued(service, new_modem, make_package, tm
     assert_flash_is(tmp_path, package)
 
 
+@pytest.mark.parametrize("victim", ["worker", "service"])
+def test_killed_behind_the_reset_and_continued(service, new_modem, make_package, tmp_path, victim):
+    """Everything is written and the modem on its way to normal mode: it is not waited for in 9008, where it never comes again."""
+    package = make_package("--small")
+    firmware = import_package(service, package)
+    new_modem(service, "reboot_ms=8000")
+    modem = service.modem()
+    remember_flash(tmp_path)
+    job = flash(service, firmware)
+    wait_until(in_phase(service, job, "wait-normal"))
+    if victim == "worker":
+        os.kill(service.workers()[0], signal.SIGKILL)
+        assert service.wait_job(job) == "failed"
+    else:
+        service.stop(signal.SIGKILL)
+        service.start()
+        assert service.get(job, JOB, "Result") == "interrupted"
+    assert service.get(modem, MODEM, "Mode") == "absent" and service.get(modem, MODEM, "Interrupted") == job
+    again = service.call(modem, MODEM, "Flash", dbus.ObjectPath(firmware), word(modem_version=VERSION))
+    assert service.wait_job(again) == "done", service.log(again)
+    assert service.get(again, JOB, "Resumes") == job and service.get(modem, MODEM, "Interrupted") == "/"
+    report = service.get(again, JOB, "Report")
+    assert "continues" in report["verified"] and "continues" in report["backup"] and VERSION in report["version"]
+    assert_flash_is(tmp_path, package)
+
+
+def test_killed_behind_the_reset_and_back_in_9008(service, new_modem, make_package, tmp_path):
+    """It did not boot: everything is read again, and it is reset once more."""
+    package = make_package("--small")
+    firmware = import_package(service, package)
+    process = new_modem(service, "reboot_ms=600000")
+    modem = service.modem()
+    remember_flash(tmp_path)
+    job = flash(service, firmware)
+    wait_until(in_phase(service, job, "wait-normal"))
+    os.kill(service.workers()[0], signal.SIGKILL)
+    assert service.wait_job(job) == "failed"
+    process.terminate()
+    process.wait()
+    again = service.call(modem, MODEM, "Flash", dbus.ObjectPath(firmware), word(modem_version=VERSION))
+    wait_until(in_phase(service, again, "wait-device"))
+    new_modem(service, "start=sahara")
+    assert service.wait_job(again) == "done", service.log(again)
+    assert "SBL" in service.get(again, JOB, "Report")["verified"]
+    assert_flash_is(tmp_path, package)
+
+
 def test_stop_while_writing_is_an_interruption(service, new_modem, make_package, tmp_path):
     package = make_package("--small")
     firmware = import_package(service, package)

@@ -337,6 +337,7 @@ for window in range(2):
     say("WAIT_DEVICE=edl")
     fields, fds = hear_until("DEVICE")
     assert fields["VID"] == "05c6" and fields["PID"] == "9008" and fields["PRODUCT"].startswith("QUSB") and len(fds) == 1
+    assert 0 <= time.monotonic() - int(fields["SINCE"]) / 1e6 < 60
     say("LOG=got it")
     hear_until("DEVICE_GONE")
     os.close(fds[0])

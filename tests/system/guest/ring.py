@@ -4,10 +4,15 @@
 import json
 import os
 import pathlib
+import pty
 import re
+import select
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 SHARE = pathlib.Path("/ring")
@@ -69,6 +74,57 @@ def as_user(user, *command, **options):
     return run("runuser", "-u", user, "--", *command, **options)
 
 
+class Terminal:
+    """A command of a user at a terminal of its own, who answers what it asks. session: logged in, as far as logind knows."""
+
+    def __init__(self, user, *command, session=False):
+        self.text = ""
+        self.command = [str(c) for c in command]
+        pid, self.fd = pty.fork()
+        if pid == 0:
+            os.environ["TERM"] = "dumb"
+            if session:
+                os.execvp("su", ["su", "--login", user, "--session-command", "exec " + shlex.join(self.command)])
+            os.execvp("runuser", ["runuser", "-u", user, "--", *self.command])
+        self.pid = pid
+
+    def read(self, timeout):
+        if not select.select([self.fd], [], [], max(timeout, 0))[0]:
+            return False
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:
+            return False
+        self.text += data.decode(errors="replace")
+        return bool(data)
+
+    def expect(self, pattern, timeout=PATIENCE):
+        """Until it has said this; what it said before is forgotten."""
+        end = time.monotonic() + timeout
+        while not (match := re.search(pattern, self.text)):
+            assert self.read(end - time.monotonic()), f"{' '.join(self.command)} never said '{pattern}' but: {self.text[-600:]}"
+        self.text = self.text[match.end():]
+
+    def say(self, line):
+        os.write(self.fd, line.encode() + b"\n")
+
+    def say_secret(self, line):
+        """What asks for a password throws away what was typed before it has turned the echo off."""
+        wait(lambda: not termios.tcgetattr(self.fd)[3] & termios.ECHO, "a terminal without echo", 30)
+        self.say(line)
+
+    def end(self, code=0, timeout=PATIENCE):
+        """Its text since the last expect()."""
+        end = time.monotonic() + timeout
+        while self.read(end - time.monotonic()):
+            pass
+        wait(lambda: os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), f"the end of {' '.join(self.command)}", 10)
+        got = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        assert code is None or got == code, f"{' '.join(self.command)}: exit {got} (expected {code}): {self.text[-600:]}"
+        return self.text
+
+
 class Background:
     """A command of a user that goes on; text() is what it said so far."""
 
@@ -117,8 +173,9 @@ class Modem:
 
     made = 0
 
-    def __init__(self, *settings, blocks=2048, plug=True):
-        self.port = next(n for n in range(PORTS) if n not in _taken)
+    def __init__(self, *settings, blocks=16, plug=True):
+        # The next one, not the first: what is known of a port is not to reach another scenario's modem.
+        self.port = next(n % PORTS for n in range(Modem.made, Modem.made + PORTS) if n % PORTS not in _taken)
         _taken[self.port] = self
         Modem.made += 1
         self.serial = f"{0x49cb0000 + Modem.made:08x}"
@@ -190,27 +247,40 @@ class Modem:
         """What qdld says about the modem that is there now: ListModems' dictionaries."""
         return [m for m in json.loads(run("qdlctl", "list", "--json=short").out) if m.get("KernelName") == self.kernel]
 
-    def expect_flashed(self, package="small", normal=True):
-        """Its flash holds the package page by page, all else as it was; it runs the new firmware."""
+    def expect_flashed(self, package="tiny", normal=True, may=None):
+        """Its flash holds the package page by page, all else as it was; it runs the new firmware. may: a violation that is none."""
         if normal:
             wait(lambda: self.id() == "2c7c:0800", f"{self.name} in normal mode (is {self.id()})")
         with flashfile.Flash(self.file) as f:
             verdict = flashfile.compare_package(f, self.before, str(FIRMWARE / package / VERSION))
         assert verdict, f"{self.name}: {verdict}"
-        self.expect_no_violation()
+        self.expect_no_violation(may)
 
     def expect_unchanged(self):
         with flashfile.Flash(self.file) as f:
             verdict = flashfile.compare_unchanged(f, self.before)
         assert verdict, f"{self.name}: {verdict}"
 
-    def expect_no_violation(self):
-        bad = re.search(r"^.*VIOLATION.*$", self.trace(), re.M)
-        assert not bad, f"{self.name}: {bad.group(0)}"
+    def expect_no_violation(self, may=None):
+        bad = [v for v in re.findall(r"^.*VIOLATION.*$", self.trace(), re.M) if not (may and re.search(may, v))]
+        assert not bad, f"{self.name}: {bad[0]}"
 
-    def flash_command(self, package="small", ending=".zip", *options):
+    def flash_command(self, package="tiny", ending=".zip", *options):
         """For a user: the whole of it in one command."""
         return ["qdlctl", "flash", self.kernel, FIRMWARE / package / (VERSION + ending), "--yes", f"--modem-version={VERSION}", *options]
+
+
+# What a modem gets that was left in the middle of raw data and is asked where it stands.
+PROBED = "short transfer of 63 bytes|no ZLP"
+
+
+def library(package="tiny"):
+    """The package is in the library, and flash takes VERSION for it; its object path."""
+    found = json.loads(run("qdlctl", "firmware", "--json=short").out)
+    if not found:
+        run("qdlctl", "firmware", "import", FIRMWARE / package / (VERSION + ".zip"))
+        found = json.loads(run("qdlctl", "firmware", "--json=short").out)
+    return found[0]["path"]
 
 
 # ---- the service ----
@@ -245,6 +315,7 @@ def prepare():
     WORK.chmod(0o755)
     OUT.mkdir(exist_ok=True)
     run("mount", "-t", "9p", "-o", "trans=virtio,version=9p2000.L,msize=262144", "out", OUT)
+    (OUT / "traces").mkdir()
     for name in USERS:
         run("useradd", "--create-home", "--shell", "/bin/bash", name)
     run("usermod", "-a", "-G", "sudo", "boss")
@@ -264,6 +335,8 @@ def tidy():
     _background.clear()
     for m in list(_taken.values()):
         m.unplug()
+        if m.trace_path.exists():
+            shutil.copy(m.trace_path, OUT / "traces" / f"{m.name}.trace")
         for path in (m.file, m.trace_path, WORK / f"{m.name}.log"):
             path.unlink(missing_ok=True)
     _taken.clear()

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Flashes that nothing disturbs."""
 
+import json
 import shutil
 from xml.etree import ElementTree
 
-from ring import FIRMWARE, VERSION, WORK, Modem, as_user, run, scenario
+from ring import FIRMWARE, VERSION, WORK, Background, Modem, as_user, library, run, scenario
 
 
 def package_for_qdl(name):
@@ -33,7 +34,7 @@ def qdl_of_debian_flashes_the_virtual_modem():
     """the peer check: a tool that shares nothing with us takes the modem for a real one"""
     run("systemctl", "stop", "qdld")
     modem = Modem("sahara_zlp=ignore")
-    programmer, xml = package_for_qdl("small")
+    programmer, xml = package_for_qdl("tiny")
     run("qdl", "--storage", "nand", "--include", WORK / "qdl", programmer, xml, timeout=300)
     modem.expect_flashed()
 
@@ -44,3 +45,39 @@ def member_flashes_from_a_zip():
     modem = Modem()
     as_user("member", *modem.flash_command(), timeout=300)
     modem.expect_flashed()
+
+
+@scenario
+def member_flashes_by_busctl():
+    """the same over the bus by hand: Flash and Wait by busctl, the package from the library"""
+    modem = Modem()
+    row, = modem.rows()
+    firmware = library()
+    call = ["busctl", "--system", "--json=short", "--timeout=300", "call", "org.qdld1"]
+    answer = as_user("member", *call, row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware, "1", "modem-version", "s", VERSION)
+    job, = json.loads(answer.out)["data"]
+    answer = as_user("member", *call, job, "org.qdld1.Job", "Wait", "a{sv}", "0", timeout=300)
+    assert json.loads(answer.out)["data"] == ["done"], answer
+    modem.expect_flashed()
+
+
+@scenario
+def plan_touches_nothing():
+    """qdlctl plan by a user who may nothing: says what would be, and not one byte goes to the modem"""
+    library()
+    modem = Modem()
+    text = as_user("outsider", "qdlctl", "plan", modem.kernel, VERSION, f"--modem-version={VERSION}").out
+    assert "EFS2" in text and "keep" in text, text
+    assert "out transfer" not in modem.trace(), modem.trace()
+    modem.expect_unchanged()
+
+
+@scenario
+def eight_modems_at_once():
+    """eight modems, eight commands of one user at the same time, each from the path of the zip; each flash is right"""
+    modems = [Modem() for _ in range(8)]
+    running = [Background("member", *m.flash_command()) for m in modems]
+    for command in running:
+        command.end(timeout=600)
+    for m in modems:
+        m.expect_flashed()

@@ -340,6 +340,37 @@ static void test_endless(void **state)
     assert_in_range(cases[4].took, 5 * USEC_PER_SEC, 6 * USEC_PER_SEC);
 }
 
+static void host_asks_whether_refused(struct peer_case *c, struct transport *t)
+{
+    _cleanup_(firehose_freep) struct firehose *f = firehose_new(t);
+    c->r = firehose_nop(f, &c->e);
+    note(c, "%s", firehose_is_refusal(&c->e) ? "refused" : "broken");
+    if (c->r < 0 && firehose_is_refusal(&c->e) && firehose_nop(f, &(struct error){0}) == 0)
+        note(c, ", then well");
+}
+
+/* Only of a modem that said no itself the next command may expect better. */
+static void test_refused_or_broken(void **state)
+{
+    (void)state;
+    struct peer_case cases[] = {
+        {"NAK", modem_steps, STEPS({"<nop", NAK}, {"<nop", ACK}), host_asks_whether_refused},
+        {"1 MiB line", modem_endless_line, NULL, host_asks_whether_refused},
+        {"endless garbage", modem_endless_garbage, NULL, host_asks_whether_refused},
+        {"logs for ever", modem_many_logs, &(unsigned){UINT_MAX}, host_asks_whether_refused},
+        {"silence", modem_steps, STEPS({"<nop", NULL}), host_asks_whether_refused},
+    };
+    const struct expected expected[] = {
+        {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, "refused, then well"},
+        {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, "broken"},
+        {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, "broken"},
+        {-EPROTO, ERROR_FIREHOSE_FAILED, NULL, "broken"},
+        {-ETIMEDOUT, ERROR_TIMEOUT, NULL, "broken"},
+    };
+    _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
+    play(cases, expected, ARRAY_SIZE(cases));
+}
+
 /* ---- banner ---- */
 
 #define NAMES                                                                                                \
@@ -539,9 +570,10 @@ static void test_configure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers), cmocka_unit_test(test_late_answers), cmocka_unit_test(test_given_up),
-        cmocka_unit_test(test_banner),  cmocka_unit_test(test_configure),    cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_endless),
+        cmocka_unit_test(test_answers),   cmocka_unit_test(test_late_answers),
+        cmocka_unit_test(test_given_up),  cmocka_unit_test(test_banner),
+        cmocka_unit_test(test_configure), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_endless),   cmocka_unit_test(test_refused_or_broken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,6 +96,12 @@ static void test_map(void **state)
     assert_false(nand_map_is_bad(&m, 7) || nand_map_is_known(&m, 9));
     assert_int_equal(nand_map_count_bad(&m, 0, 19), 2);
     assert_int_equal(nand_map_count_bad(&m, 8, 10), 1);
+    assert_int_equal(nand_map_good(&m, 0, 0), 0);
+    assert_int_equal(nand_map_good(&m, 8, 0), 9);
+    assert_int_equal(nand_map_good(&m, 5, 3), 9);
+    assert_int_equal(nand_map_good(&m, 10, 7), 17);
+    assert_int_equal(nand_map_good(&m, 10, 8), 19); /* there are not so many */
+    assert_int_equal(nand_map_good(&m, 30, 1), 30);
     nand_map_set(&m, 8, false);
     assert_false(nand_map_is_bad(&m, 8));
     nand_map_done(&m);

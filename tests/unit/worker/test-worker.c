@@ -159,6 +159,7 @@ static void test_bad_messages(void **state)
     /* Good ones first: the child's exit status means something. */
     assert_int_equal(status_after("JOB=identify\nOPTION.a=1\n", true, false), 0);
     assert_int_equal(status_after("DEVICE=1\nVID=05c6\nPID=9008\nPRODUCT=QUSB\n", false, true), 0);
+    assert_int_equal(status_after("DEVICE=1\nVID=05c6\nPID=9008\nSINCE=1790000000\n", false, true), 0);
     assert_int_equal(status_after("DEVICE_GONE=1\n", false, false), 0);
 
     static const struct {
@@ -187,6 +188,8 @@ static void test_bad_messages(void **state)
         {"DEVICE=2\n", false, true},
         {"DEVICE=1\nVID=5c6\n", false, true},
         {"DEVICE=1\nVID=05cg\n", false, true},
+        {"DEVICE=1\nSINCE=soon\n", false, true},
+        {"DEVICE=1\nSINCE=-1\n", false, true},
         {"CANCEL=yes\n", false, false},
         {"STOP=0\n", false, false},
         {"APPEARED=there\n", false, false},
