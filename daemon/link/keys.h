@@ -122,8 +122,10 @@
 #define KEY_FIRMWARE                                                                                         \
     "FIRMWARE." /* id name model prefix baseline release memory edition chip geometry programmer             \
                    factory size sha256 */
-#define KEY_PLAN   "PLAN"
-#define KEY_BACKUP "BACKUP" /* 1: what is saved lies in "backup" and waits to be stored */
+#define KEY_PLAN "PLAN"
+#define KEY_BACKUP                                                                                           \
+    "BACKUP" /* 1: what is saved lies in "backup" and waits to be stored; calibration: the same in           \
+                "calibration" (flash of a running modem), before the other */
 #define KEY_BACKUP_FACT                                                                                      \
     "BACKUP." /* kind state size sha256 (content) serial model version chip geometry partitions              \
                  (comma list) created; verify and import: id besides */

@@ -38,6 +38,7 @@ static const struct setting {
     SETTING("Limits", "LibrarySizeMax", BYTES, library_bytes_max, UINT64_C(16) << 30, 1 << 20,
             UINT64_C(1) << 50),
     SETTING("Backup", "ReserveFree", BYTES, reserve_free, UINT64_C(1) << 30, 0, UINT64_C(1) << 50),
+    SETTING("Backup", "Automatic", SWITCH, backups_automatic, 1, 0, 1),
     SETTING("Backup", "Keep", COUNT, backups_keep, 4, 1, 1000),
     SETTING("Limits", "JobsPerUser", COUNT, jobs_per_uid, 8, 1, 64),
     SETTING("Limits", "ImportsPerUser", COUNT, imports_per_uid, 2, 1, 64),

@@ -16,6 +16,7 @@ struct config {
     uint64_t library_bytes_max;    /* LibrarySizeMax=16G */
     uint64_t reserve_free;         /* [Backup] ReserveFree=1G: always left for backups */
     unsigned backups_keep;         /* Keep=4: taken ones of a unit and kind, good ones and others apart */
+    unsigned backups_automatic;    /* Automatic=yes: calibration of a running modem, unasked */
     unsigned jobs_per_uid;         /* JobsPerUser=8 unfinished */
     unsigned imports_per_uid;      /* ImportsPerUser=2 */
     unsigned jobs_max;             /* JobsMax=64 */

@@ -50,9 +50,26 @@ static void send_answer(struct job *j, const char *flag, const char *key, const 
     link_message_done(&m);
 }
 
+/* The worker is answered: what it may offer yet is the other file. */
+static void offer_is_over(struct job *j)
+{
+    if (!j->keeps_calibration)
+        return;
+    j->keeps_calibration = false;
+    close_fd(j->fd_store);
+    j->fd_store = j->fd_calibration;
+    j->fd_calibration = -1;
+    struct record *facts = record_new();
+    if (facts) {
+        record_free(j->backup_facts);
+        j->backup_facts = facts;
+    }
+}
+
 static void fail(struct job *j, const struct error *e)
 {
     if (is_handshake(j)) {
+        offer_is_over(j);
         job_log(j, e->message);
         send_answer(j, KEY_BACKUP_REFUSED, KEY_MESSAGE, e->message);
         return;
@@ -73,7 +90,9 @@ static void stored(struct job *j, struct backup *b)
     object_set_string(&j->object, "Object", &j->object_path, b->object.path);
     log_stored(b);
     if (is_handshake(j)) {
-        snprintf(j->saved_id, sizeof(j->saved_id), "%s", b->id);
+        if (!j->keeps_calibration)
+            snprintf(j->saved_id, sizeof(j->saved_id), "%s", b->id);
+        offer_is_over(j);
         job_save(j);
         send_answer(j, KEY_BACKUP_STORED, KEY_ID, b->id);
         job_flush(j);
@@ -220,7 +239,16 @@ void job_keep_backup(struct job *j)
 int job_take_offer(struct job *j, const char *value)
 {
     /* Once: what is saved before the first erase cannot be saved again behind it. */
-    if (strcmp(value, "1") != 0 || j->backup_offered || j->fd_store < 0)
+    if (strcmp(value, "calibration") == 0 && !j->keeps_calibration && !j->backup_offered &&
+        j->fd_calibration >= 0) {
+        int raw = j->fd_store;
+        j->fd_store = j->fd_calibration;
+        j->fd_calibration = raw;
+        j->keeps_calibration = true;
+        job_keep_backup(j);
+        return 0;
+    }
+    if (strcmp(value, "1") != 0 || j->keeps_calibration || j->backup_offered || j->fd_store < 0)
         return -EBADMSG;
     j->backup_offered = true;
     job_keep_backup(j);

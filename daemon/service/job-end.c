@@ -145,6 +145,7 @@ void job_close_files(struct job *j)
 {
     j->fd_archive = close_fd(j->fd_archive);
     j->fd_store = close_fd(j->fd_store);
+    j->fd_calibration = close_fd(j->fd_calibration);
     j->fd_log = close_fd(j->fd_log);
     j->fd_journal = close_fd(j->fd_journal);
 }

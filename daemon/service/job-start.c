@@ -142,6 +142,8 @@ static void order_flash(struct job *j, struct order *o)
     add_number(o, "created", realtime_usec());
     add_fd(o, "journal", duplicate(j->fd_journal));
     add_fd(o, "backup", duplicate(j->fd_store));
+    if (j->fd_calibration >= 0)
+        add_fd(o, "calibration", duplicate(j->fd_calibration));
 }
 
 /* What a backup and a restore share: the unit, and a programmer to read and write it with. */
@@ -265,6 +267,12 @@ static int open_journal(struct job *j)
     return store_open_file(dirfd, name, O_RDWR);
 }
 
+/* Before every flash of a modem that runs its firmware. */
+static bool saves_calibration(const struct job *j)
+{
+    return j->manager->config.backups_automatic && strcmp(modem_kind(j->modem), "normal") == 0;
+}
+
 static int open_files(struct job *j, struct error *e)
 {
     struct store *s = &j->manager->store;
@@ -278,6 +286,9 @@ static int open_files(struct job *j, struct error *e)
     if ((package || backup) && (j->fd_store = store_tmpfile(package ? s->fd_firmware : s->fd_backups)) < 0)
         return error_set(e, ERROR_NO_SPACE, "A file for the %s cannot be made: %s.",
                          package ? "package" : "backup", strerror(-j->fd_store));
+    /* What cannot be saved so is saved from the flash all the same (flash rule 5). */
+    if (j->job_kind == JOB_FLASH && saves_calibration(j))
+        j->fd_calibration = store_tmpfile(s->fd_backups);
     if (job_has_journal(j) && (j->fd_journal = open_journal(j)) < 0)
         return error_set(e, ERROR_NO_SPACE, "The journal of this %s cannot be opened: %s.", j->kind,
                          strerror(-j->fd_journal));
@@ -289,17 +300,17 @@ static int open_files(struct job *j, struct error *e)
  * started holds copies of all of ours for a moment, and a file is believed only once nobody can write to it
  * (second_reopen()).
  */
-static int give_up_writing(struct job *j)
+static int give_up_writing(int *fd)
 {
     char path[64];
-    if (j->fd_store < 0)
+    if (*fd < 0)
         return 0;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", j->fd_store);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
     int reader = open(path, O_RDONLY | O_CLOEXEC);
     if (reader < 0)
         return -errno;
-    close_fd(j->fd_store);
-    j->fd_store = reader;
+    close_fd(*fd);
+    *fd = reader;
     return 0;
 }
 
@@ -316,7 +327,9 @@ int job_start_worker(struct job *j, struct error *e)
     order.result = link_add(&order.message, KEY_JOB, j->kind);
     orders[j->job_kind](j, &order);
     if (order.result == 0)
-        order.result = give_up_writing(j);
+        order.result = give_up_writing(&j->fd_store);
+    if (order.result == 0)
+        order.result = give_up_writing(&j->fd_calibration);
     if (order.result < 0) {
         link_message_done(&order.message);
         return error_set(e, ERROR_FAILED, "The worker of this %s cannot be told what to do: %s.", j->kind,

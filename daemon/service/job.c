@@ -39,6 +39,7 @@ struct job *job_alloc(struct manager *m, enum job_kind kind, uid_t owner)
         .kind = strdup(job_kind_name(kind)),
         .fd_archive = -1,
         .fd_store = -1,
+        .fd_calibration = -1,
         .fd_log = -1,
         .fd_journal = -1,
         .report = record_new(),

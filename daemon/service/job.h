@@ -116,6 +116,8 @@ struct job {
     struct record *backup_facts; /* BACKUP.*, of the worker that made it: compared, not believed; then of the
                                     one that read it */
     bool backup_offered;         /* BACKUP=1 came */
+    int fd_calibration;          /* flash of a running modem: for its calibration; -1 */
+    bool keeps_calibration;      /* that is being stored, in the place of fd_store */
     struct second *second;       /* reads the backup, or an imported package, again */
     struct settle *settle;       /* brings it to the disk */
     char new_id[33];             /* the one that is settled */

@@ -14,6 +14,9 @@
 
 #include "base/io.h"
 #include "base/text.h"
+#include "service/backup.h"
+#include "service/log.h"
+#include "service/modem-inner.h"
 
 #define KEY_FILE "imei.key"
 
@@ -121,6 +124,32 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
     modem_update_confirmed(m);
     modem_save(m);
     return 0;
+}
+
+/* ---- what is kept of it, unasked ---- */
+
+void modem_keep_calibration(struct modem *m)
+{
+    struct job *j = NULL;
+    struct error e = {0};
+    bool healthy = *text(m->imei_hash) && *text(m->imei) && !m->factory_test_mode;
+    if (!m->manager->config.backups_automatic || m->manager->stopping || m->job || m->guard || !healthy ||
+        strcmp(modem_kind(m), "normal") != 0 || m->kept == m->number || backup_find_calibration(m))
+        return;
+    m->kept = m->number; /* once an appearance, whatever comes of it */
+    int r = backup_check_space(m->manager, BACKUP_CALIBRATION_SIZE, &e);
+    if (r >= 0)
+        r = modem_new_own_job(m, JOB_BACKUP, &j);
+    if (r >= 0) {
+        j->kind_of_backup = strdup("xqcn");
+        if (j->kind_of_backup)
+            r = job_begin_own(j, false, &e);
+        else
+            job_free(j);
+    }
+    if (r < 0)
+        log_message(LOG_WARNING, "The calibration of %s is not saved: %s", modem_title(m),
+                    e.kind != ERROR_NONE ? e.message : strerror(-r));
 }
 
 /* ---- the key ---- */

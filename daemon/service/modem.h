@@ -89,6 +89,7 @@ struct modem {
     sd_event_source *release_timer; /* the holder was told RELEASE */
     struct probe *probe;            /* it is being asked who it is, or soon will be */
     uint64_t probed;                /* the appearance that was */
+    uint64_t kept;                  /* the appearance whose calibration was saved unasked */
 };
 
 /* ---- modem.c ---- */
@@ -125,6 +126,12 @@ const char *modem_title(const struct modem *m);
 int modem_learn_running(struct modem *m, const char *key, const char *value);
 /* Reads, or makes, the key that IMEIs are known by. -errno. */
 int modem_load_key(struct manager *m);
+
+/*
+ * A healthy modem has told who it is, and nothing of its calibration is in the store: it is saved now, by a
+ * job of the service's own ([Backup] Automatic=).
+ */
+void modem_keep_calibration(struct modem *m);
 
 /* ---- modem-record.c ---- */
 int modem_load_all(struct manager *m);

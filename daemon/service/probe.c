@@ -19,6 +19,7 @@ struct probe {
     sd_event_source *timer;
     enum link_stage stage;
     unsigned facts;
+    bool done;  /* it told all it was asked */
     bool wants; /* it waits for the device */
     bool stopping;
 };
@@ -44,7 +45,10 @@ static void end(struct probe *p)
 {
     struct modem *m = p->modem;
     struct manager *manager = m->manager;
+    bool told = p->done;
     probe_free(p);
+    if (told)
+        modem_keep_calibration(m);
     guard_serve(m);
     object_flush(&m->object);
     modem_serve(manager);
@@ -106,6 +110,7 @@ static bool take(struct probe *p, const struct link_field *f)
         return true;
     }
     if (strcmp(f->key, KEY_RESULT) == 0) {
+        p->done = strcmp(f->value, "done") == 0;
         p->stage = STAGE_ENDED;
         return true;
     }

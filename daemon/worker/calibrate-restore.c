@@ -19,8 +19,6 @@
 static const usec_t wait_device = 120 * USEC_PER_SEC;
 static const usec_t boot_time = 180 * USEC_PER_SEC;
 static const usec_t leave_time = 20 * USEC_PER_SEC;
-/* A second worker reads what was saved. */
-static const usec_t answer_time = 60 * USEC_PER_SEC;
 
 enum { PPM = 1000000 };
 
@@ -119,42 +117,18 @@ static int judge(struct putting *p)
 
 /* ---- what is there now ---- */
 
-static bool answered(const struct worker *w)
-{
-    return w->backup_id[0] || w->backup_refused[0];
-}
-
-static int wake_on_answer(void *userdata)
-{
-    struct worker *w = userdata;
-    int r = worker_wake(w);
-    return answered(w) ? -EALREADY : r;
-}
-
-/* The handshake of flash rule 5. */
-static int offer(struct putting *p)
+/* It has to be in the store before anything is written (diag.md 7). */
+static int save_first(struct putting *p)
 {
     struct worker *w = p->worker;
-    /* Who stores it has to know that nobody writes to it any more. */
-    w->fd_backup = close_fd(w->fd_backup);
-    worker_phase(w, "store-backup", NULL);
-    w->backup_asked = true;
-    worker_tell(w, KEY_BACKUP, "1");
-    int r = wake_on_answer(w);
+    if (w->fd_backup < 0)
+        return error_set(p->e, ERROR_INVALID_ARGS, "a restore needs a file for the present state");
+    int r = calibrate_save(&p->running, &p->id, w->fd_backup, &p->now, p->e);
     if (r == 0)
-        r = transport_wait(p->running.transport, w->link, wake_on_answer, w, deadline_in(answer_time));
-    if (!answered(w)) {
-        int asked = worker_check(w, p->e);
-        if (asked < 0)
-            return asked;
-        return r == -ENODEV
-                   ? error_set(p->e, ERROR_MODEM_GONE,
-                               "the modem went away while its present state was stored")
-                   : error_set(
-                         p->e, ERROR_TIMEOUT,
-                         "the present state was not stored within the time allowed; nothing was written");
-    }
-    if (w->backup_id[0]) {
+        r = calibrate_offer(&p->running, &w->fd_backup, "1", p->e);
+    if (r < 0)
+        return r;
+    if (r == 0) {
         worker_report(w, "backup", "%s", w->backup_id);
         return 0;
     }
@@ -165,16 +139,6 @@ static int offer(struct putting *p)
     return error_set(p->e, ERROR_NO_BACKUP,
                      "the present state cannot be saved: %s; nothing was written (allow=NoBackup)",
                      w->backup_refused);
-}
-
-/* It has to be in the store before anything is written (diag.md 7). */
-static int save_first(struct putting *p)
-{
-    struct worker *w = p->worker;
-    if (w->fd_backup < 0)
-        return error_set(p->e, ERROR_INVALID_ARGS, "a restore needs a file for the present state");
-    int r = calibrate_save(&p->running, &p->id, w->fd_backup, &p->now, p->e);
-    return r < 0 ? r : offer(p);
 }
 
 /* ---- writing ---- */

@@ -30,6 +30,14 @@ int calibrate_read(struct running *r, const struct running_identity *id, struct 
 int calibrate_save(struct running *r, const struct running_identity *id, int fd, struct calibration **ret,
                    struct error *e);
 
+/* ---- calibrate-offer.c ---- */
+
+/*
+ * Closes *fd, says that what is in it waits to be stored (BACKUP=what) and waits for the answer with the
+ * modem in hand. 0: stored, the id is in worker->backup_id; 1: it was not, worker->backup_refused says why.
+ */
+int calibrate_offer(struct running *r, int *fd, const char *what, struct error *e);
+
 /* ---- calibrate-file.c ---- */
 
 /* BACKUP.* of a finished file (link/keys.h). */

@@ -15,6 +15,7 @@
 
 #include "transport/transport.h"
 #include "worker/boot.h"
+#include "worker/calibrate.h"
 #include "worker/gate.h"
 #include "worker/pieces.h"
 #include "worker/recorded.h"
@@ -493,6 +494,32 @@ static void give_up(struct flash *f, struct job_outcome *o)
 /* ---- from normal mode ---- */
 
 /*
+ * While the firmware runs it can be asked for its calibration item by item. What comes of it is reported; one
+ * that cannot be had so is saved from the flash before the first erase all the same.
+ */
+static int keep_calibration(struct flash *f, struct running *r, struct error *e)
+{
+    struct worker *w = f->worker;
+    struct error own = {0};
+    if (w->fd_calibration < 0)
+        return 0;
+    int q = calibrate_save(r, &f->told, w->fd_calibration, NULL, &own);
+    if (q == 0)
+        q = calibrate_offer(r, &w->fd_calibration, "calibration", &own);
+    if (q == -ENODEV || own.kind == ERROR_CANCELLED || own.kind == ERROR_INTERRUPTED) {
+        *e = own;
+        return q;
+    }
+    if (q == 0)
+        worker_report(w, "calibration", "%s (xqcn)", w->backup_id);
+    else
+        worker_log(w, "WARN: the calibration is not saved as XQCN: %s",
+                   q > 0 ? w->backup_refused : own.message);
+    w->backup_id[0] = w->backup_refused[0] = '\0';
+    return 0;
+}
+
+/*
  * It tells what it runs: that counts more than what was remembered, and gate 1 is asked again with it. Only a
  * package that passes brings the modem to 9008.
  */
@@ -509,6 +536,8 @@ static int on_running(void *userdata, struct running *r, const struct running_id
     plan_free(f->plan);
     f->plan = plan;
     q = make_key(f, e);
+    if (q == 0)
+        q = keep_calibration(f, r, e);
     return q < 0 ? q : worker_check(r->worker, e);
 }
 

@@ -39,6 +39,7 @@ void worker_init(struct worker *w, int link)
                          .fd_recorded = -1,
                          .fd_backup = -1,
                          .fd_source = -1,
+                         .fd_calibration = -1,
                          .fd_device = -1,
                          .fd_send = -1};
     for (size_t i = 0; i < ARRAY_SIZE(w->fd_candidates); i++)
@@ -61,8 +62,8 @@ void worker_done(struct worker *w)
     free(w->options);
     w->options = NULL;
     w->n_options = 0;
-    int *const given[] = {&w->fd_archive,  &w->fd_store,  &w->fd_package, &w->fd_journal,
-                          &w->fd_recorded, &w->fd_backup, &w->fd_source,  &w->fd_device};
+    int *const given[] = {&w->fd_archive, &w->fd_store,  &w->fd_package,     &w->fd_journal, &w->fd_recorded,
+                          &w->fd_backup,  &w->fd_source, &w->fd_calibration, &w->fd_device};
     for (size_t i = 0; i < ARRAY_SIZE(given); i++)
         *given[i] = close_fd(*given[i]);
     while (w->n_rooms > 0)
@@ -83,9 +84,10 @@ static int *named_fd(struct worker *w, const char *name)
     const struct {
         const char *name;
         int *fd;
-    } table[] = {{"archive", &w->fd_archive}, {"store", &w->fd_store},       {"package", &w->fd_package},
-                 {"journal", &w->fd_journal}, {"recorded", &w->fd_recorded}, {"backup", &w->fd_backup},
-                 {"source", &w->fd_source}};
+    } table[] = {{"archive", &w->fd_archive},   {"store", &w->fd_store},
+                 {"package", &w->fd_package},   {"journal", &w->fd_journal},
+                 {"recorded", &w->fd_recorded}, {"backup", &w->fd_backup},
+                 {"source", &w->fd_source},     {"calibration", &w->fd_calibration}};
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         if (strcmp(table[i].name, name) == 0)
             return table[i].fd;

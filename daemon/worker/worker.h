@@ -29,7 +29,8 @@ struct worker {
         char *name, *value;
     } * options;
     size_t n_options;
-    int fd_archive, fd_store, fd_package, fd_journal, fd_recorded, fd_backup, fd_source; /* -1: not given */
+    int fd_archive, fd_store, fd_package, fd_journal, fd_recorded, fd_backup, fd_source,
+        fd_calibration; /* -1: not given */
     int fd_candidates[WORKER_CANDIDATES_MAX];
 
     /* what the service told since */

@@ -5,13 +5,14 @@ import subprocess
 
 import dbus
 import pytest
-from conftest import JOB, MODEM, Refused, wait_until
+from conftest import BACKUP, JOB, MODEM, Refused, wait_until
 
 WORKING = "initial=working"
 VERSION = "RM502QGLAAR05A03M4G"
 IMEI = "490154203237518"
 MASKED = "49***********18"
 ASKED = "[Identify]\nOnAppear=yes\nDelaySec=0\n"
+ONLY_ASKED = ASKED + "[Backup]\nAutomatic=no\n"
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_factory_test_mode_is_shown(running):
 
 
 def test_asked_when_it_appears(running):
-    service, modem = running(config=ASKED)
+    service, modem = running(config=ONLY_ASKED)
     wait_until(lambda: service.get(modem, MODEM, "FirmwareVersion") == VERSION, what="the version")
     wait_until(lambda: service.get(modem, MODEM, "Imei") == MASKED, what="the IMEI")
     wait_until(lambda: not service.workers(), what="the end of the worker")
@@ -141,7 +142,10 @@ def test_flash_of_a_running_modem(with_firmware):
     assert service.get(job, JOB, "Report")["version"] == "RM502QGLAAR05A04M4G_01.001.01.001"
     facts = service.all(modem, MODEM)
     assert facts["Mode"] == "normal" and facts["FirmwareVersion"].startswith("RM502QGLAAR05A04M4G") and facts["Confirmed"]
-    # Its calibration is what it was.
+    # It was saved before, item by item and from the flash; and it is what it was.
+    kinds = sorted(str(service.get(b, BACKUP, "Kind")) for b in service.paths(BACKUP))
+    assert kinds == ["calibration", "xqcn"], service.log(job)
+    assert "xqcn" in service.get(job, JOB, "Report")["calibration"]
     assert not facts["FactoryTestMode"]
     assert run(service, modem, "Identify")[1] == "done"
     assert service.get(modem, MODEM, "Imei") == MASKED

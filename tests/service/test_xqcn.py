@@ -8,7 +8,7 @@ import re
 import dbus
 import pytest
 from conftest import BACKUP, JOB, MODEM, Refused, wait_until
-from test_diag import IMEI, WORKING, run, running, trace  # noqa: F401 (fixtures)
+from test_diag import ASKED, IMEI, WORKING, run, running, trace  # noqa: F401 (fixtures)
 
 ITEM = re.compile(r"<Stream Length='(\d+)' Name='([^']*)' Value='([^']*)'/>")
 
@@ -174,3 +174,27 @@ def test_hostile_files_are_refused_with_reasons(running, tmp_path, spoil, words)
     for word in words:
         assert word in message, message
     assert len(service.paths(BACKUP)) == 1
+
+
+# ---- unasked ----
+
+def test_a_healthy_modem_is_saved_when_it_is_first_seen(running, new_modem, tmp_path):
+    service, modem = running(config=ASKED)
+    wait_until(lambda: service.paths(BACKUP), what="the backup")
+    backup = service.paths(BACKUP)[0]
+    assert service.get(backup, BACKUP, "Kind") == "xqcn" and service.get(backup, BACKUP, "State") == "complete"
+    wait_until(lambda: service.get(modem, MODEM, "Job") == "/", what="the end of the job")
+    job = service.paths(JOB)[0]
+    assert service.get(job, JOB, "OwnerUid") == 4294967295 and service.get(job, JOB, "Result") == "done"
+    # Not again while there is one; and never from a modem that has lost it.
+    replug(service, new_modem, tmp_path, "calibration=erased")
+    wait_until(lambda: service.get(modem, MODEM, "FactoryTestMode"), what="factory test mode")
+    wait_until(lambda: not service.workers(), what="the end of the worker")
+    assert service.paths(BACKUP) == [backup] and service.paths(JOB) == [job]
+
+
+def test_not_if_it_is_switched_off(running):
+    service, modem = running(config=ASKED + "[Backup]\nAutomatic=no\n")
+    wait_until(lambda: service.get(modem, MODEM, "Imei"), what="the IMEI")
+    wait_until(lambda: not service.workers(), what="the end of the worker")
+    assert service.paths(BACKUP) == [] and service.paths(JOB) == []
