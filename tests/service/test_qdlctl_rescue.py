@@ -137,7 +137,7 @@ def test_monitor_tells_what_happens(service, client, new_modem, make_package):
     c = client(service, "monitor")
     c.expect("not there")
     new_modem(service, *LOOP)
-    c.expect("catch) running")
+    c.expect("(catch)")
     c.expect("held")
     c.process.send_signal(signal.SIGINT)
     c.end()
