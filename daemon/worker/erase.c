@@ -278,13 +278,71 @@ int erase_read_map(struct flash *f, uint64_t first, uint64_t count, struct error
         return r;
     uint64_t now = erase_new_bad(f);
     if (now > before)
-        worker_log(f->worker, "WARN: %llu of blocks %llu to %llu went bad; %llu in this job",
+        worker_log(f->worker, "WARN: %llu of blocks %llu to %llu went bad; %llu under this flash",
                    LLU(now - before), LLU(first), LLU(first + count - 1), LLU(now));
+    return erase_check_new_bad(f, e);
+}
+
+int erase_check_new_bad(const struct flash *f, struct error *e)
+{
+    uint64_t now = erase_new_bad(f);
     if (now <= NEW_BAD_BLOCKS_MAX)
         return 0;
-    r = error_set(e, ERROR_FIREHOSE_FAILED,
-                  "%llu blocks of the flash went bad during this job (at most %d may): the flash is dying",
-                  LLU(now), NEW_BAD_BLOCKS_MAX);
+    int r = error_set(e, ERROR_FIREHOSE_FAILED,
+                      "%llu blocks of the flash went bad under this flash (at most %d may): it is dying",
+                      LLU(now), NEW_BAD_BLOCKS_MAX);
     error_hint(e, HINT_CONTACT_VENDOR);
     return r;
+}
+
+/* ---- over several calls ---- */
+
+enum { BAD_A_RECORD = 3 };
+
+static int append_bad(struct flash *f, const uint64_t block[BAD_A_RECORD], struct error *e)
+{
+    const struct journal_record record = {
+        .kind = JOURNAL_BAD_BEFORE, .first_block = block[0], .n_blocks = block[1], .pages = block[2]};
+    return journal_append(&f->journal, &record, e);
+}
+
+int erase_note_bad_before(struct flash *f, struct error *e)
+{
+    uint64_t block[BAD_A_RECORD] = {0};
+    size_t n = 0;
+    if (!shows_bad_blocks(f))
+        return 0;
+    for (uint64_t b = 0; b < f->at_gate.blocks; b++) {
+        if (!nand_map_is_bad(&f->at_gate, b))
+            continue;
+        if (n == BAD_A_RECORD) {
+            int r = append_bad(f, block, e);
+            if (r < 0)
+                return r;
+            memset(block, 0, sizeof(block));
+            n = 0;
+        }
+        block[n++] = b + 1;
+    }
+    return append_bad(f, block, e);
+}
+
+static bool was_bad_before(const struct journal *j, uint64_t block)
+{
+    for (size_t i = 0; i < j->n_records; i++) {
+        const struct journal_record *r = &j->records[i];
+        if (r->kind == JOURNAL_BAD_BEFORE &&
+            (r->first_block == block + 1 || r->n_blocks == block + 1 || r->pages == block + 1))
+            return true;
+    }
+    return false;
+}
+
+void erase_recall_bad_before(struct flash *f)
+{
+    if (f->journal.n_records == 0 || f->journal.records[0].kind != JOURNAL_BAD_BEFORE)
+        return;
+    for (uint64_t b = 0; b < f->at_gate.blocks; b++)
+        if (nand_map_is_bad(&f->at_gate, b) && !was_bad_before(&f->journal, b))
+            nand_map_set(&f->at_gate, b, false);
 }

@@ -39,8 +39,18 @@ int erase_probe_fill(struct flash *f, const struct plan_step *s, struct error *e
 
 /*
  * Reads the bad-block map of a range anew, where the programmer can show it. More than NEW_BAD_BLOCKS_MAX
- * that were good at the gate: FirehoseFailed with the hint contact-vendor.
+ * that were good at the gate of the flash's first call: FirehoseFailed with the hint contact-vendor.
  */
 int erase_read_map(struct flash *f, uint64_t first, uint64_t count, struct error *e);
-/* Blocks that have gone bad since the gate. */
+/* The same judgement alone: also for who continues a flash that has met its limit already. */
+int erase_check_new_bad(const struct flash *f, struct error *e);
+
+/*
+ * So that the limit holds for a flash and not for each call: what was bad before its first command goes into
+ * its journal (a fresh one), and at_gate becomes that again for who continues it.
+ */
+int erase_note_bad_before(struct flash *f, struct error *e);
+void erase_recall_bad_before(struct flash *f);
+
+/* Blocks that have gone bad since the gate, of this job or of the one that it continues. */
 uint64_t erase_new_bad(const struct flash *f);

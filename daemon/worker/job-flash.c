@@ -16,6 +16,7 @@
 #include "transport/transport.h"
 #include "worker/boot.h"
 #include "worker/calibrate.h"
+#include "worker/erase.h"
 #include "worker/gate.h"
 #include "worker/pieces.h"
 #include "worker/recorded.h"
@@ -158,9 +159,10 @@ static int pass_gate(struct flash *f, bool resumed, struct error *e)
     if (r < 0 || !resumed)
         return r;
     steps_from_journal(f);
+    erase_recall_bad_before(f);
     f->destructive = true;
     worker_tell(f->worker, KEY_DESTRUCTIVE, "1");
-    return 0;
+    return erase_check_new_bad(f, e);
 }
 
 static int check_geometry_again(const struct flash *f, struct error *e)

@@ -125,7 +125,7 @@ static int decode_record(const uint8_t *header, const uint8_t *bytes, size_t num
     if (r < 0)
         return r;
     if (memcmp(again, bytes, sizeof(again)) != 0 || record.kind < JOURNAL_INTENT ||
-        record.kind > JOURNAL_PIECE_DONE)
+        record.kind > JOURNAL_BAD_BEFORE)
         return 0;
     *ret = record;
     return 1;
@@ -230,7 +230,7 @@ static int load(struct journal *j, const struct journal_key *key, const char **r
         return r;
     bool begun = false;
     for (size_t i = 0; i < j->n_records; i++)
-        begun |= j->records[i].kind != JOURNAL_BACKUP;
+        begun |= j->records[i].kind != JOURNAL_BACKUP && j->records[i].kind != JOURNAL_BAD_BEFORE;
     if (!begun)
         *ret_void = "nothing was done yet";
     else if (j->records[j->n_records - 1].kind == JOURNAL_FINISHED)

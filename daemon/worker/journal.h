@@ -50,6 +50,9 @@ enum journal_kind {
      */
     JOURNAL_PIECE_INTENT = 6,
     JOURNAL_PIECE_DONE = 7,
+    /* Blocks that were bad before anything was done, three a record, each plus one, 0: none. The first record
+     * of a journal is one, if it was known at all. */
+    JOURNAL_BAD_BEFORE = 8,
 };
 
 /* A step is told by what it does where, not by its number: a plan that is judged again may have lost steps.

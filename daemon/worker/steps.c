@@ -107,6 +107,8 @@ int steps_begin(struct flash *f, size_t i, const struct journal_record *intent, 
     worker_state(w, true, false);
     if (!f->journal.writable) {
         int r = journal_start(&f->journal, e);
+        if (r == 0)
+            r = erase_note_bad_before(f, e);
         if (r < 0)
             return r;
     }

@@ -2,7 +2,7 @@
 """Flash rule 8: every command is ACKed, and an ACK proves nothing; the map of bad blocks comes from reads alone."""
 import pytest
 
-from conftest import PAGES, blocks_of, flashfile
+from conftest import GIVE_UP, PAGES, blocks_of, flashfile
 
 TZ = blocks_of("TZ")  # 10 blocks, its image needs one
 SBL = blocks_of("SBL")
@@ -115,6 +115,24 @@ def test_more_than_three_is_the_end(bench, settings):
     trace = bench.trace()
     assert trace.resets == [] and all(c.partition != "SBL" for c in trace.programs)
     assert bench.sbl_is_erased() and bench.boots() == "edl"
+
+
+def test_the_limit_holds_over_calls(bench, rehearsal):
+    """Three in the first call, one in the second: the flash is dying as if it had been one."""
+    dying = "fail_erase=78,79,80"
+    bench.start(dying, "fault=unplug@command:%d" % rehearsal(settings=(dying,)).programs[0].number, "replug_ms=-1")
+    job = bench.flash(wait_device_usec=GIVE_UP)
+    assert job.result == "interrupted", job.words
+    bench.stop()
+    bench.start("fail_program=77")
+    job = bench.flash()
+    assert job.log_has("continuing an interrupted flash")
+    bench.assert_error(job, "FirehoseFailed", "4 blocks", hint="contact-vendor")
+    # Nor does it begin anew with a third call, which changes nothing any more.
+    bench.stop()
+    bench.start()
+    bench.assert_error(bench.flash(), "FirehoseFailed", "4 blocks", hint="contact-vendor")
+    assert bench.trace().changes == []
 
 
 def test_bad_before_are_no_new_ones(bench):
