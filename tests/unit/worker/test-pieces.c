@@ -305,7 +305,8 @@ static void test_every_journal(void **state)
             break;
         }
         assert_int_equal(ftruncate(l.x->fd_journal, JOURNAL_HEADER_SIZE + n * JOURNAL_RECORD_SIZE), 0);
-        assert_true(fix_start(l.x));
+        /* The first record only says which blocks were bad before: nothing was begun. */
+        assert_int_equal(fix_start(l.x), n > 1);
         assert_int_equal(run(&l, &e), 0);
         fix_assert_complete(l.x);
         end(&l);
