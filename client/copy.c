@@ -78,11 +78,22 @@ static int copy_to_file(int from, const char *file)
     return say(file, -r);
 }
 
+static int open_backup(sd_bus *bus, const char *path, sd_bus_message **ret)
+{
+    sd_bus_message *m = NULL;
+    if (!options.format)
+        return bus_call_simple(bus, path, "org.qdld1.Backup", "Open", ret);
+    int r = bus_new_call(bus, &m, path, "org.qdld1.Backup", "Open");
+    if (r >= 0)
+        r = sd_bus_message_append(m, "a{sv}", 1, "format", "s", options.format);
+    return bus_call(bus, r, m, ret);
+}
+
 int copy_backup(sd_bus *bus, const char *path, const char *file)
 {
     sd_bus_message *reply = NULL;
     int from;
-    int code = bus_call_simple(bus, path, "org.qdld1.Backup", "Open", &reply);
+    int code = open_backup(bus, path, &reply);
     if (code != EXIT_OK)
         return code;
     int r = sd_bus_message_read(reply, "h", &from);

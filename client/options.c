@@ -74,8 +74,10 @@ static void help(const struct verb *verbs, size_t n_verbs)
         "      --wait                 rescue, catch: wait for the first modem in 9008 and say what to do\n"
         "      --port=PORT            rescue, catch, policy: of a connector, whatever comes there\n"
         "      --queue                wait for the job that has the modem\n"
-        "      --kind=KIND            backup: nand (default: everything) or calibration (what only this unit "
+        "      --kind=KIND            backup: nand (default: everything), calibration (what only this unit "
         "has)\n"
+        "                             or xqcn (its calibration over DIAG, while it runs)\n"
+        "      --format=FORMAT        backups export: native (default) or xqcn, for QPST and others\n"
         "      --partitions=A,B,...   backup, restore: only these\n"
         "  -o, --output=FILE          backup, backups export: a copy for yourself\n"
         "      --mode=MODE            reset: normal (default), edl or off\n"
@@ -98,6 +100,7 @@ enum {
     OPTION_MODEM_VERSION,
     OPTION_NO_RESET,
     OPTION_QUEUE,
+    OPTION_FORMAT,
     OPTION_WAIT,
     OPTION_PORT,
     OPTION_MODE,
@@ -127,6 +130,7 @@ static const struct option long_options[] = {
     {"port", required_argument, NULL, OPTION_PORT},
     {"mode", required_argument, NULL, OPTION_MODE},
     {"kind", required_argument, NULL, OPTION_KIND},
+    {"format", required_argument, NULL, OPTION_FORMAT},
     {"partitions", required_argument, NULL, OPTION_PARTITIONS},
     {"output", required_argument, NULL, 'o'},
     {"label", required_argument, NULL, OPTION_LABEL},
@@ -213,6 +217,9 @@ static int take_option(int c)
     case OPTION_KIND:
         options.kind = optarg;
         break;
+    case OPTION_FORMAT:
+        options.format = optarg;
+        break;
     case 'o':
         options.output = optarg;
         break;
@@ -267,6 +274,7 @@ static const struct {
     {OPTION_DRY_RUN, USES_FLASH, "--dry-run"},
     {OPTION_ALLOW, USES_FLASH | USES_PLAN | USES_ALLOW, "--allow"},
     {OPTION_KIND, USES_BACKUP, "--kind"},
+    {OPTION_FORMAT, USES_FORMAT, "--format"},
     {OPTION_PARTITIONS, USES_PARTITIONS, "--partitions"},
     {'o', USES_OUTPUT, "--output"},
     {OPTION_MODEM_VERSION, USES_FLASH | USES_PLAN | USES_VERSION, "--modem-version"},

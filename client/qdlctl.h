@@ -34,6 +34,7 @@ struct options {
     const char *modem_version;
     const char *label, *sha256, *mode; /* of firmware import, of reset */
     const char *kind, *output;         /* of backup; where a copy goes */
+    const char *format;                /* of backups export */
     char **partitions;                 /* as allow */
     bool queue, no_reset, wait;
     const char *port; /* of catch, rescue, policy */
@@ -56,6 +57,7 @@ enum verb_use {
     USES_PORT = 2048,
     USES_WAIT = 4096,
     USES_VERSION = 8192,
+    USES_FORMAT = 16384,
 };
 
 struct verb {

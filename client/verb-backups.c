@@ -64,7 +64,7 @@ static void print_partitions(json_object *b)
 static const char *meaning(const char *state)
 {
     if (strcmp(state, "blank") == 0)
-        return "blank (EFS2 was erased already)";
+        return "blank (the calibration was gone already)";
     if (strcmp(state, "damaged") == 0)
         return "damaged (a part of it is lost)";
     return state;
@@ -77,8 +77,10 @@ static void print_backup(json_object *b)
     format_time(dict_u64(b, "CreatedTime"), when);
     printf("%s\n", *dict_string(b, "Model") ? dict_string(b, "Model") : "backup");
     print_field("Id", path_id(dict_string(b, "path")));
-    print_field("Kind",
-                strcmp(dict_string(b, "Kind"), "nand") == 0 ? "nand (the flash)" : dict_string(b, "Kind"));
+    const char *kind = dict_string(b, "Kind");
+    print_field("Kind", strcmp(kind, "nand") == 0   ? "nand (the flash)"
+                        : strcmp(kind, "xqcn") == 0 ? "xqcn (calibration: NV items and EFS files)"
+                                                    : kind);
     print_field("State", meaning(dict_string(b, "State")));
     print_field("Taken", when);
     print_field("Chip serial", dict_string(b, "ChipSerial"));
@@ -111,7 +113,8 @@ int verb_backups_export(sd_bus *bus, int argc, char **argv)
     if (code != EXIT_OK)
         return code;
     const char *path = dict_string(backup, "path");
-    snprintf(own, sizeof(own), "qdld-backup-%.12s.tar", path_id(path));
+    snprintf(own, sizeof(own), "qdld-backup-%.12s.%s", path_id(path),
+             options.format && strcmp(options.format, "xqcn") == 0 ? "xqcn" : "tar");
     const char *file = argc > 2 ? argv[2] : options.output ? options.output : own;
     code = copy_check(file);
     if (code == EXIT_OK)

@@ -36,6 +36,45 @@ static void print_job(sd_bus *bus, const char *name, const char *path)
     json_object_put(job);
 }
 
+/* A raw backup of this unit that has its EFS2: the second way. */
+static const char *find_raw_backup(json_object *list, const char *serial)
+{
+    for (size_t i = 0; *serial && i < json_object_array_length(list); i++) {
+        json_object *b = json_object_array_get_idx(list, i);
+        if (strcmp(dict_string(b, "ChipSerial"), serial) == 0 &&
+            strcmp(dict_string(b, "State"), "complete") == 0 && strcmp(dict_string(b, "Kind"), "xqcn") != 0)
+            return path_id(dict_string(b, "path"));
+    }
+    return NULL;
+}
+
+/* How to leave factory test mode: what is missing, what of it is in the store, which command. */
+static void print_way_out(sd_bus *bus, json_object *m)
+{
+    char command[160];
+    const char *fits = dict_string(m, "CalibrationBackup"), *port = dict_string(m, "KernelName");
+    print_field("Calibration", "missing: it is in factory test mode (+CFUN: 5), and no network takes it");
+    if (*fits && strcmp(fits, "/") != 0) {
+        snprintf(command, sizeof(command), "qdlctl restore %s %.12s", port, path_id(fits));
+        print_field("To leave it", command);
+        print_field("That is", "this unit's own calibration, saved before, lies in the store");
+        return;
+    }
+    json_object *list = NULL;
+    const char *raw = NULL;
+    if (bus_list(bus, "ListBackups", &list) == EXIT_OK)
+        raw = find_raw_backup(list, dict_string(m, "ChipSerial"));
+    if (raw)
+        snprintf(command, sizeof(command), "qdlctl restore %s %.12s --partitions=EFS2", port, raw);
+    else
+        snprintf(command, sizeof(command), "qdlctl restore %s FILE.xqcn", port);
+    print_field("To leave it", command);
+    print_field(
+        "", raw ? "a copy of this unit's EFS2 lies in the store"
+                : "nothing of this unit is in the store; FILE is this unit's own, another's is not yours");
+    json_object_put(list);
+}
+
 static void print_modem(sd_bus *bus, json_object *m)
 {
     const char *mode = dict_string(m, "Mode"), *model = dict_string(m, "Model");
@@ -56,6 +95,7 @@ static void print_modem(sd_bus *bus, json_object *m)
     if (*dict_string(m, "FirmwareVersion") || *model)
         print_field("Known by",
                     dict_bool(m, "Confirmed") ? "this very unit" : "this port (a hint, not confirmed)");
+    print_field("IMEI", dict_string(m, "Imei"));
     print_field("Chip serial", dict_string(m, "ChipSerial"));
     print_field("Chip", dict_string(m, "Chip"));
     print_field("Hardware id", dict_string(m, "HardwareId"));
@@ -69,6 +109,8 @@ static void print_modem(sd_bus *bus, json_object *m)
     print_job(bus, "Interrupted", dict_string(m, "Interrupted"));
     format_time(dict_u64(m, "LastBackupTime"), when);
     print_field("Last backup", when);
+    if (dict_bool(m, "FactoryTestMode"))
+        print_way_out(bus, m);
     print_field("Policy", dict_string(m, "Policy"));
     if (*dict_string(m, "Note")) {
         char note[512];

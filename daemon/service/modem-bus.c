@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "service/backup.h"
 #include "service/errors.h"
 #include "service/firmware.h"
 #include "service/guard.h"
@@ -33,6 +34,15 @@ static int get_rescue_firmware(sd_bus *bus _unused_, const char *path _unused_,
 {
     const char *firmware = *(char **)userdata;
     return sd_bus_message_append_basic(reply, 'o', firmware ? firmware : "/");
+}
+
+/* userdata is the modem itself. */
+static int get_calibration(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
+                           const char *property _unused_, sd_bus_message *reply, void *userdata,
+                           sd_bus_error *error _unused_)
+{
+    const struct backup *b = backup_find_calibration(userdata);
+    return sd_bus_message_append_basic(reply, 'o', b ? b->object.path : "/");
 }
 
 /* ---- the options of Flash and Plan ---- */
@@ -362,6 +372,7 @@ const sd_bus_vtable modem_vtable[] = {
     SD_BUS_PROPERTY("Policy", "s", NULL, FIELD(policy), CHANGES),
     SD_BUS_PROPERTY("RescueFirmware", "o", get_rescue_firmware, FIELD(rescue_firmware), CHANGES),
     SD_BUS_PROPERTY("Note", "s", NULL, FIELD(note), CHANGES),
+    SD_BUS_PROPERTY("CalibrationBackup", "o", get_calibration, 0, CHANGES),
     SD_BUS_PROPERTY("LastBackupTime", "t", NULL, FIELD(last_backup_time), CHANGES),
     SD_BUS_PROPERTY("Inhibited", "b", NULL, FIELD(inhibited), CHANGES),
     SD_BUS_PROPERTY("InhibitedBy", "s", NULL, FIELD(inhibited_by), CHANGES),

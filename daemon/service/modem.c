@@ -265,6 +265,7 @@ void modem_update_backup(struct modem *m)
 {
     uint64_t last = backup_last_time(m->manager, m);
     object_set_u64(&m->object, "LastBackupTime", &m->last_backup_time, last);
+    object_changed(&m->object, "CalibrationBackup");
 }
 
 /* ---- jobs ---- */

@@ -8,6 +8,7 @@ import re
 import dbus
 import pytest
 from conftest import BACKUP, JOB, MODEM, Refused, wait_until
+from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_diag import ASKED, IMEI, WORKING, run, running, trace  # noqa: F401 (fixtures)
 
 ITEM = re.compile(r"<Stream Length='(\d+)' Name='([^']*)' Value='([^']*)'/>")
@@ -23,6 +24,10 @@ def open_backup(service, backup, **options):
     fd = service.call(backup, BACKUP, "Open", dbus.Dictionary(options, signature="sv")).take()
     with os.fdopen(fd, "rb") as f:
         return f.read()
+
+
+def id_of(path):
+    return re.sub("_([0-9a-f]{2})", lambda m: chr(int(m.group(1), 16)), str(path).rsplit("/", 1)[1])
 
 
 def records(text):
@@ -198,3 +203,32 @@ def test_not_if_it_is_switched_off(running):
     wait_until(lambda: service.get(modem, MODEM, "Imei"), what="the IMEI")
     wait_until(lambda: not service.workers(), what="the end of the worker")
     assert service.paths(BACKUP) == [] and service.paths(JOB) == []
+
+
+# ---- qdlctl ----
+
+def test_status_says_how_to_leave_factory_test_mode(lost, qdlctl, tmp_path):
+    service, modem, backup = lost()
+    said = qdlctl("status").stdout
+    assert "factory test mode" in said and "+CFUN: 5" in said
+    command = re.search(r"To leave it: qdlctl (restore \S+ \S+)", said).group(1)
+    assert command.split()[-1] == id_of(backup)[:12]
+    assert IMEI not in said
+    # The command as it is printed does it.
+    assert qdlctl("--yes", *command.split()).returncode == 0
+    said = qdlctl("status").stdout
+    assert "factory test mode" not in said and "49***********18" in said
+
+
+def test_qdlctl_saves_and_exports(running, qdlctl, tmp_path):
+    service, modem = running()
+    assert qdlctl("backup", "--kind=xqcn").returncode == 0
+    backup = id_of(service.paths(BACKUP)[0])
+    out = tmp_path / "mine.xqcn"
+    assert qdlctl("backups", "export", "--format=xqcn", backup, str(out)).returncode == 0
+    assert out.read_bytes().startswith(b"<?xml")
+    # From a file, imported on the way.
+    assert qdlctl("--yes", "restore", str(out)).returncode == 0
+    assert "xqcn" in qdlctl("backups").stdout
+    job = service.paths(JOB)[-1]
+    assert service.get(job, JOB, "Report")["written"] == "0"
