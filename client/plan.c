@@ -46,6 +46,32 @@ static void print_notes(json_object *summary)
     }
 }
 
+/* Before anything is erased: how much, and why. */
+static void print_backup(json_object *plan, const char *kind)
+{
+    uint64_t bytes = 0;
+    char size[FORMAT_SIZE], text[160];
+    for (size_t i = 1; i < json_object_array_length(plan); i++) {
+        json_object *s = json_object_array_get_idx(plan, i);
+        if (strcmp(dict_string(s, "action"), "save") == 0)
+            bytes += dict_u64(s, "bytes");
+    }
+    format_size(bytes, size);
+    if (strcmp(kind, "partitions") == 0)
+        snprintf(text, sizeof(text), "first of all what no package brings back, at most %s", size);
+    else if (strcmp(kind, "partitions-or-chip") == 0)
+        snprintf(
+            text, sizeof(text),
+            "first of all what no package brings back, at most %s; the whole flash if the modem does not "
+            "say what it is",
+            size);
+    else if (strcmp(kind, "chip") == 0)
+        snprintf(text, sizeof(text), "first of all the whole flash: nobody knows what lies where in it");
+    else
+        snprintf(text, sizeof(text), "%.100s", strcmp(kind, "none") == 0 ? "none is taken" : kind);
+    print_field("Backup", text);
+}
+
 void plan_summary(json_object *plan)
 {
     json_object *s = json_object_array_get_idx(plan, 0);
@@ -57,8 +83,7 @@ void plan_summary(json_object *plan)
     print_field("If interrupted", dict_bool(s, "sbl-last")
                                       ? "the modem comes back in 9008, the same command continues"
                                       : "no guarantee that it comes back in 9008");
-    print_field("Backup",
-                strcmp(dict_string(s, "backup"), "none") == 0 ? "none is taken" : dict_string(s, "backup"));
+    print_backup(plan, dict_string(s, "backup"));
     print_notes(s);
 }
 

@@ -72,7 +72,7 @@ static void put_u64(FILE *out, const char *key, uint64_t value)
 
 enum { NOTES_MAX = 100 }; /* of a plan; what is behind them would not be read by anybody either */
 
-static int print_summary(FILE *out, const struct plan *plan, const struct package *p)
+static int print_summary(FILE *out, const struct plan *plan, const struct package *p, const char *saved)
 {
     char geometry[32];
     nand_geometry_name(&plan->geometry, geometry, sizeof(geometry));
@@ -85,11 +85,8 @@ static int print_summary(FILE *out, const struct plan *plan, const struct packag
         r = put(out, "GEOMETRY", geometry);
     put_u64(out, "BYTES", plan->bytes_to_write);
     fprintf(out, "SBL_LAST=%d\n", plan->sbl_last);
-    /* How much is known only with the modem's own table (flash rule 5). */
     if (r == 0)
-        r = put(out, "BACKUP", "automatic");
-    if (r == 0)
-        r = put(out, "NOTE", "before anything is erased, what only this unit has is saved and stored");
+        r = put(out, "BACKUP", saved);
     if (r == 0 && *plan->sbl_note)
         r = put(out, "NOTE", plan->sbl_note);
     for (size_t i = 0; r == 0 && i < plan->n_notes; i++)
@@ -119,14 +116,15 @@ static int print_step(FILE *out, const struct plan *plan, const struct plan_step
     return r;
 }
 
-char *plan_print(const struct plan *plan, const struct package *p)
+char *plan_print(const struct plan *plan, const struct package *p, const char *saved, const char *first)
 {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (!out)
         return NULL;
-    int r = print_summary(out, plan, p);
+    int r = print_summary(out, plan, p, saved);
+    fputs(first, out);
     for (size_t i = 0; r == 0 && i < plan->n_steps; i++)
         r = print_step(out, plan, &plan->steps[i]);
     if (fclose(out) != 0 || r < 0) {

@@ -111,7 +111,8 @@ int plan_unjudge(struct plan *plan);
 
 /*
  * One record a step: ACTION= PARTITION= FIRST_BLOCK= BLOCKS= PAGES= BYTES= FILE= RISK= plus a first record
- * with KIND=summary: FIRMWARE= VERSION= GEOMETRY= BYTES= SBL_LAST= BACKUP=automatic NOTE=… (several).
- * malloc'ed.
+ * with KIND=summary: FIRMWARE= VERSION= GEOMETRY= BYTES= SBL_LAST= BACKUP= NOTE=… (several).
+ * saved: what is saved before the first erase ("partitions", "chip"); first: records that come before the
+ * steps. malloc'ed.
  */
-char *plan_print(const struct plan *plan, const struct package *p);
+char *plan_print(const struct plan *plan, const struct package *p, const char *saved, const char *first);

@@ -22,10 +22,10 @@
 enum {
     BACKUP_XQCN_OFFSET = 512,
     BACKUP_XQCN_MAX = 256 * 1024 * 1024,
-    BACKUP_ID_SIZE = 33,                        /* 32 hex digits */
-    BACKUP_CALIBRATION_SIZE = 64 * 1024 * 1024, /* what the protected set is taken to need */
-    BACKUP_CHIP_SIZE = 512 * 1024 * 1024,       /* a chip of unknown size: the largest common NAND */
-    BACKUP_SLACK = 16 * 1024 * 1024,            /* left for journals and records */
+    BACKUP_ID_SIZE = 33,                  /* 32 hex digits */
+    BACKUP_XQCN_SIZE = 64 * 1024 * 1024,  /* calibration over DIAG, and what is saved before it is put back */
+    BACKUP_CHIP_SIZE = 512 * 1024 * 1024, /* a chip of unknown size: the largest common NAND */
+    BACKUP_SLACK = 16 * 1024 * 1024,      /* left for journals and records */
 };
 
 struct backup {

@@ -74,10 +74,10 @@ static int check_room(const struct modem *m, uint64_t bytes, sd_bus_error *error
 
 int modem_check_space(const struct modem *m, bool version_given, sd_bus_error *error)
 {
-    /* Flash rule 5: of an unknown version everything is saved. */
+    /* Flash rule 5: of an unknown version everything is saved. Else the worker knows how much it is, and says
+     * so before anything is started, too. */
     bool version_known = version_given || *known(m->family_version) || *known(m->project);
-    uint64_t all = chip_size(m);
-    return check_room(m, version_known ? MIN_OF(all, (uint64_t)BACKUP_CALIBRATION_SIZE) : all, error);
+    return check_room(m, version_known ? 0 : chip_size(m), error);
 }
 
 /* ---- options ---- */
@@ -159,7 +159,7 @@ int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *e
     bool xqcn = strcmp(kind, "xqcn") == 0;
     r = xqcn ? check_runs(m, "save", error) : modem_check_mode(m, "save", true, error);
     if (r >= 0)
-        r = check_room(m, strcmp(kind, "nand") == 0 ? chip_size(m) : BACKUP_CALIBRATION_SIZE, error);
+        r = check_room(m, strcmp(kind, "nand") == 0 ? chip_size(m) : 0, error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_BACKUP, &j, error);
     if (r < 0)
@@ -248,7 +248,7 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
     if (r >= 0)
         r = xqcn ? check_runs(m, "restore", error) : modem_check_mode(m, "restore", true, error);
     if (r >= 0)
-        r = xqcn ? check_room(m, BACKUP_CALIBRATION_SIZE, error) : modem_check_space(m, false, error);
+        r = xqcn ? check_room(m, BACKUP_XQCN_SIZE, error) : modem_check_space(m, false, error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_RESTORE, &j, error);
     if (r < 0)

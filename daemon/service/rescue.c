@@ -337,7 +337,7 @@ static int start_flash(struct modem *m, struct error *e)
     struct job *j;
     const struct policy *p = policy_of(m);
     bool version_known = *known(p->modem_version) || *known(m->family_version) || *known(m->project);
-    int r = backup_check_space(m->manager, version_known ? BACKUP_CALIBRATION_SIZE : BACKUP_CHIP_SIZE, e);
+    int r = backup_check_space(m->manager, version_known ? 0 : BACKUP_CHIP_SIZE, e);
     if (r >= 0)
         r = modem_new_own_job(m, JOB_FLASH, &j);
     return r < 0 ? r : begin(j, modem_take_flash(j, f, "", known(p->modem_version), true), e);

@@ -113,6 +113,9 @@ static int begin(struct backup_job *j, struct error *e)
     int r = read_table(j, &own, &block, e);
     if (r == 0)
         r = choose(j, own, e);
+    if (r == 0 && j->kind == BACKUP_CALIBRATION)
+        r = save_check_room(&j->save, j->worker->fd_store, nand_block_size(&j->visits.session->geometry), "",
+                            e);
     if (r < 0)
         return r;
     _cleanup_free_ char *text = own ? mibib_print(own) : strdup("");

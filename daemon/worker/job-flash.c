@@ -96,6 +96,19 @@ static int make_key(struct flash *f, struct error *e)
     return r < 0 ? error_set(e, ERROR_FAILED, "out of memory") : 0;
 }
 
+/* Flash rule 5, before anything is started. What is known without the modem: its own table may name more. */
+static int check_room(const struct flash *f, struct error *e)
+{
+    struct save save = {0};
+    if (f->worker->fd_backup < 0 || f->options.allow & ALLOW_NO_BACKUP)
+        return 0;
+    int r = protect_preview(f->plan, f->package, f->options.recorded, &save, e);
+    if (r == 0)
+        r = protect_check_room(f->worker, &save, nand_block_size(&f->plan->geometry), e);
+    save_done(&save);
+    return r == -ENODATA ? 0 : r;
+}
+
 static int prepare(struct flash *f, struct error *e)
 {
     struct worker *w = f->worker;
@@ -113,6 +126,8 @@ static int prepare(struct flash *f, struct error *e)
                          "the library's file is not firmware %s any more: its content is %s", id,
                          f->package->id);
     r = plan_new(f->package, &f->options, &f->plan, e);
+    if (r == 0)
+        r = check_room(f, e);
     if (r == 0)
         r = load_programmer(f, e);
     if (r == 0)

@@ -6,8 +6,49 @@
 #include <errno.h>
 #include <string.h>
 
-#include "firmware/plan.h"
+#include "base/text.h"
+#include "worker/protect.h"
 #include "worker/recorded.h"
+
+/* Flash rule 5, range by range: the steps that come before all others. */
+static char *print_saves(const struct save *s, const struct plan *plan)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return NULL;
+    for (size_t i = 0; i < s->n_ranges; i++) {
+        const struct save_range *range = &s->ranges[i];
+        bool own = mibib_is_unit_data(range->name);
+        fprintf(out, "ACTION=save\nPARTITION=%s\nFIRST_BLOCK=%llu\nBLOCKS=%llu\nBYTES=%llu\nRISK=%s\n\n",
+                range->name, (unsigned long long)range->first_block, (unsigned long long)range->n_blocks,
+                (unsigned long long)range->n_blocks * nand_block_size(&plan->geometry),
+                own ? "only this unit has it" : "");
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static char *print_all(const struct plan *plan, const struct package *p, const struct mibib_table *recorded,
+                       struct error *e)
+{
+    struct save save = {0};
+    _cleanup_free_ char *saves = NULL;
+    int r = protect_preview(plan, p, recorded, &save, e);
+    if (r == 0)
+        saves = print_saves(&save, plan);
+    save_done(&save);
+    if (r < 0 && r != -ENODATA)
+        return NULL;
+    if (r == 0 && !saves)
+        return NULL;
+    const char *what = r < 0 ? "chip" : plan->version_proven ? "partitions" : "partitions-or-chip";
+    return plan_print(plan, p, what, saves ? saves : "");
+}
 
 int job_plan(struct worker *w, struct job_outcome *o)
 {
@@ -39,9 +80,10 @@ int job_plan(struct worker *w, struct job_outcome *o)
     if (r < 0)
         return r;
 
-    _cleanup_free_ char *text = plan_print(plan, p);
+    _cleanup_free_ char *text = print_all(plan, p, options.recorded, &o->error);
     if (!text)
-        return error_set(&o->error, ERROR_FAILED, "Out of memory");
+        return o->error.kind ? error_errno(o->error.kind)
+                             : error_set(&o->error, ERROR_FAILED, "Out of memory");
     worker_ready(w);
     worker_tell_memfd(w, KEY_PLAN, text, strlen(text));
     return 0;

@@ -52,6 +52,25 @@ static int open_source(struct restore *x, struct error *e)
     return r < 0 ? r : backup_check(x->backup, on_progress, x, e);
 }
 
+/* For what is put back, which is saved as it is now; the rest of it is known only with the modem. */
+static int check_room(const struct restore *x, struct error *e)
+{
+    struct save save = {0};
+    int r = 0;
+    if (x->worker->fd_backup < 0 || x->allow & ALLOW_NO_BACKUP)
+        return 0;
+    if (x->recorded_known)
+        r = save_add_always(&save, &x->recorded, e);
+    for (size_t i = 0; r == 0 && i < x->n_parts; i++) {
+        const struct backup_part *p = x->parts[i].part;
+        r = save_add(&save, p->name, p->first_block, p->n_blocks, e);
+    }
+    if (r == 0)
+        r = protect_check_room(x->worker, &save, nand_block_size(&x->backup->geometry), e);
+    save_done(&save);
+    return r;
+}
+
 static int prepare(struct restore *x, struct error *e)
 {
     worker_phase(x->worker, "preparing", NULL);
@@ -63,6 +82,9 @@ static int prepare(struct restore *x, struct error *e)
     if (r < 0)
         return r;
     x->recorded_known = recorded_take(x->worker, &x->recorded);
+    r = check_room(x, e);
+    if (r < 0)
+        return r;
     size_t block = nand_block_size(&x->backup->geometry);
     x->now = malloc(block);
     x->want = malloc(block);

@@ -51,21 +51,13 @@ static bool is_foreign(const struct flash *f, const struct mibib_table *modem)
                                           !(package && agrees(modem, package)));
 }
 
-int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mibib_block, bool version_known,
-                  struct error *e)
+/* The ranges of a plan that are saved besides, and those that are written anew. Both have room for all steps.
+ */
+static void collect(const struct plan *plan, struct block_range *extra, struct block_range *rewritten,
+                    struct protect_what *what)
 {
-    const struct plan *plan = f->plan;
-    _cleanup_free_ struct block_range *extra = calloc(plan->n_steps + 1, sizeof(*extra)),
-                                      *rewritten = calloc(plan->n_steps + 1, sizeof(*rewritten));
-    struct protect_what what = {
-        .modem = modem,
-        .mibib_block = mibib_block,
-        .others = {f->options.recorded, f->package->table_known ? &f->package->table : NULL},
-        .extra = extra,
-        .rewritten = rewritten,
-        .allow = f->options.allow};
-    if (!extra || !rewritten)
-        return error_set(e, ERROR_FAILED, "out of memory");
+    what->extra = extra;
+    what->rewritten = rewritten;
     for (size_t i = 0; i < plan->n_steps; i++) {
         const struct plan_step *s = &plan->steps[i];
         const struct block_range range = {s->first_block, s->n_blocks};
@@ -73,10 +65,25 @@ int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mib
             continue;
         /* Unit data that may be erased (allowed) are a loss all the same. */
         if (!s->unit_data)
-            rewritten[what.n_rewritten++] = range;
+            rewritten[what->n_rewritten++] = range;
         if (s->action == PLAN_ERASE && (is_users_own(s->partition) || !has_image(plan, s)))
-            extra[what.n_extra++] = range;
+            extra[what->n_extra++] = range;
     }
+}
+
+int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mibib_block, bool version_known,
+                  struct error *e)
+{
+    _cleanup_free_ struct block_range *extra = calloc(f->plan->n_steps + 1, sizeof(*extra)),
+                                      *rewritten = calloc(f->plan->n_steps + 1, sizeof(*rewritten));
+    struct protect_what what = {
+        .modem = modem,
+        .mibib_block = mibib_block,
+        .others = {f->options.recorded, f->package->table_known ? &f->package->table : NULL},
+        .allow = f->options.allow};
+    if (!extra || !rewritten)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    collect(f->plan, extra, rewritten, &what);
     what.whole = !modem || !version_known || is_foreign(f, modem);
     if (what.whole)
         worker_log(f->worker, "all of the flash is saved: %s",
@@ -84,4 +91,19 @@ int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mib
                    : !version_known ? "nobody knows for sure what ran in it"
                                     : "its partition table is not one of this unit's");
     return protect_run(&f->protect, f->session, &what, e);
+}
+
+int protect_preview(const struct plan *plan, const struct package *p, const struct mibib_table *recorded,
+                    struct save *ret, struct error *e)
+{
+    const struct mibib_table *package = p->table_known ? &p->table : NULL;
+    _cleanup_free_ struct block_range *extra = calloc(plan->n_steps + 1, sizeof(*extra)),
+                                      *rewritten = calloc(plan->n_steps + 1, sizeof(*rewritten));
+    struct protect_what what = {.modem = recorded ? recorded : package, .others = {recorded, package}};
+    if (!extra || !rewritten)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    if (!what.modem)
+        return -ENODATA;
+    collect(plan, extra, rewritten, &what);
+    return protect_choose(ret, &what, plan->geometry.blocks, e);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "transport/transport.h"
 
@@ -28,15 +29,14 @@ static bool in_ranges(const struct block_range *ranges, size_t n, uint64_t block
     return false;
 }
 
-static int choose(struct protect *p, const struct protect_what *what, struct error *e)
+int protect_choose(struct save *s, const struct protect_what *what, uint64_t blocks, struct error *e)
 {
-    uint64_t blocks = p->session->geometry.blocks;
     if (what->whole || !what->modem)
-        return save_add_all(&p->save, what->modem, blocks, e);
-    int r = save_add_always(&p->save, what->modem, e);
+        return save_add_all(s, what->modem, blocks, e);
+    int r = save_add_always(s, what->modem, e);
     /* Where another table of this unit has them they may lie just as well. */
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(what->others); i++)
-        r = what->others[i] ? save_add_unit_data(&p->save, what->others[i], e) : 0;
+        r = what->others[i] ? save_add_unit_data(s, what->others[i], e) : 0;
     for (size_t i = 0; r == 0 && i < what->n_extra; i++) {
         const struct block_range *x = &what->extra[i];
         const struct mibib_partition *own = mibib_at(what->modem, x->first);
@@ -46,7 +46,7 @@ static int choose(struct protect *p, const struct protect_what *what, struct err
             snprintf(name, sizeof(name), "%s", own->name);
         else
             snprintf(name, sizeof(name), "blocks-%llu-%llu", LLU(x->first), LLU(block_range_end(x) - 1));
-        r = save_add(&p->save, name, x->first, x->count, e);
+        r = save_add(s, name, x->first, x->count, e);
     }
     return r;
 }
@@ -59,7 +59,7 @@ static int begin(struct protect *p, const struct protect_what *what, struct erro
     protect_done(p);
     p->save.session = p->session;
     p->save.locked = locked;
-    int r = choose(p, what, e);
+    int r = protect_choose(&p->save, what, p->session->geometry.blocks, e);
     if (r < 0)
         return r;
     _cleanup_free_ char *table = what->modem ? mibib_print(what->modem) : strdup("");
@@ -71,6 +71,14 @@ static int begin(struct protect *p, const struct protect_what *what, struct erro
     if (r == 0)
         p->state = PROTECT_READING;
     return r;
+}
+
+int protect_check_room(const struct worker *w, const struct save *s, uint32_t block_size, struct error *e)
+{
+    struct stat st;
+    if (w->fd_journal >= 0 && fstat(w->fd_journal, &st) == 0 && st.st_size > 0)
+        return 0;
+    return save_check_room(s, w->fd_backup, block_size, " (--allow=NoBackup to go on without)", e);
 }
 
 /* ---- judging ---- */

@@ -49,6 +49,11 @@ struct protect {
  */
 int protect_run(struct protect *p, struct session *s, const struct protect_what *what, struct error *e);
 void protect_done(struct protect *p);
+/* Before anything is started: NoSpace unless what will be saved, as far as it is known, fits the disk. A job
+ * that goes on by its journal has saved it already. */
+int protect_check_room(const struct worker *w, const struct save *s, uint32_t block_size, struct error *e);
+/* The ranges that are saved, into s->ranges; the rest of s is not looked at. blocks: of the chip. */
+int protect_choose(struct save *s, const struct protect_what *what, uint64_t blocks, struct error *e);
 
 /* ---- protect-flash.c ---- */
 
@@ -58,3 +63,9 @@ struct flash;
  */
 int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mibib_block, bool version_known,
                   struct error *e);
+/*
+ * Without a modem: what will be saved before the first erase, by the table recorded of this unit (NULL: by
+ * the package's). The modem's own may name more. -ENODATA: there is none.
+ */
+int protect_preview(const struct plan *plan, const struct package *p, const struct mibib_table *recorded,
+                    struct save *ret, struct error *e);

@@ -6,10 +6,13 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #define LLU(n) ((unsigned long long)(n))
 
 enum {
+    MIB = 1024 * 1024,
+    ROOM_BESIDES = 4 * MIB,    /* manifest, XML, sums */
     PIECE_BYTES = 1024 * 1024, /* of one read command; the modem waits while it is judged and written */
     PPM = 1000000,
 };
@@ -78,6 +81,24 @@ static int probe_fill(struct save *s, uint64_t mibib_block, struct error *e)
         return r;
     s->look.fill_settled = page[0] == LOOK_ERASED_EE && memcmp(page, page + 1, g->page_size - 1) == 0;
     return 0;
+}
+
+int save_check_room(const struct save *s, int fd, uint32_t block_size, const char *way_out, struct error *e)
+{
+    struct statvfs v;
+    uint64_t need = ROOM_BESIDES;
+    for (size_t i = 0; i < s->n_ranges; i++)
+        need += s->ranges[i].n_blocks * block_size;
+    if (fstatvfs(fd, &v) < 0)
+        return error_set(e, ERROR_NO_SPACE, "the room for a backup cannot be told: %s", strerror(errno));
+    uint64_t left = (uint64_t)v.f_bavail * v.f_frsize;
+    if (left >= need)
+        return 0;
+    return error_set(
+        e, ERROR_NO_SPACE,
+        "what is saved may take %llu MiB, and %llu MiB are free where backups are kept; nothing was "
+        "started%s",
+        LLU((need + MIB - 1) / MIB), LLU(left / MIB), way_out);
 }
 
 int save_begin(struct save *s, int fd, const struct backup *facts, uint64_t mibib_block, struct error *e)

@@ -55,6 +55,9 @@ int save_add_named(struct save *s, const struct mibib_table *t, const char *name
 
 /* How this programmer, in this appearance, lets bad blocks be known. */
 enum backup_map save_map_of(const struct session *s);
+/* NoSpace if the file's disk has not room for all of the ranges, which is more than they need as a rule:
+ * erased pages take none. way_out: the end of the message. */
+int save_check_room(const struct save *s, int fd, uint32_t block_size, const char *way_out, struct error *e);
 /*
  * Begins in an empty file (which stays the caller's), from the beginning also if something was read before.
  * `facts` as for backup_writer_new(), without geometry and map, which are the session's. Ranges beyond the

@@ -21,8 +21,8 @@ DEFINE_CLEANUP(scmp_filter_ctx, seccomp_release)
 static const char *const allowed[] = {
     /* descriptors that were given */
     "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "lseek", "_llseek",
-    "close", "fstat", "fstat64", "ftruncate", "ftruncate64", "fallocate", "fsync", "fdatasync", "fadvise64",
-    "fadvise64_64", "dup", "dup2", "dup3",
+    "close", "fstat", "fstat64", "fstatfs", "fstatfs64", "ftruncate", "ftruncate64", "fallocate", "fsync",
+    "fdatasync", "fadvise64", "fadvise64_64", "dup", "dup2", "dup3",
     /* memory */
     "brk", "munmap", "mremap", "madvise",
     /* the link and a virtual modem's socket: open already, so nothing here makes, binds or connects one */

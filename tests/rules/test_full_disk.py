@@ -2,6 +2,7 @@
 """The disk is full from one write on, each of them in turn: NoSpace, nothing erased that is not saved, nothing half-done called
 done, and with room the same call comes to its end."""
 import os
+import subprocess
 
 import pytest
 
@@ -171,3 +172,57 @@ def test_flash(bench, full):
         job = bench.flash(reset=0)
         assert job.result == "done" and job.log_has("continuing"), job.words
     assert seen == {("NoSpace", False), ("NoSpace", True)}, seen
+
+
+# ---- before anything is started ----
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 8 MiB, mounted for this test."""
+    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", tmp_path],
+                                          capture_output=True).returncode != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def on(disk, bench, monkeypatch):
+    """What is saved lies on this disk."""
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *a, **k: real(
+        os.path.join(disk, os.path.basename(path)) if "saved." in str(path) and a[0] & os.O_CREAT else path, *a, **k))
+
+
+def test_flash_without_room(bench, small_disk, monkeypatch):
+    bench.make_flash("initial=working")
+    bench.start("start=sahara")
+    bench.packages("--small")
+    on(small_disk, bench, monkeypatch)
+    job = bench.flash()
+    bench.assert_refused(job, "NoSpace", "MiB", "--allow=NoBackup")
+    assert "READY" not in job.values and bench.trace().bytes_out == []
+    bench.start("start=sahara")
+    assert bench.flash(allow="NoBackup", reset=0).result == "done"
+
+
+def test_restore_without_room(tiny, package, small_disk, monkeypatch):
+    bench = tiny
+    bench.start(*BASE)
+    assert bench.backup(package, kind="nand").result == "done"
+    path = bench.saved
+    bench.stop()
+    with open(os.path.join(small_disk, "ballast"), "wb") as f:
+        f.write(bytes(6 << 20))
+    on(small_disk, bench, monkeypatch)
+    bench.start(*BASE)
+    job = bench.restore(path, package)
+    assert job.error == "NoSpace" and "READY" not in job.values, job.words
+
+
+def test_backup_without_room(bench, small_disk, monkeypatch):
+    bench.start("initial=working", "start=sahara")
+    bench.packages("--small")
+    on(small_disk, bench, monkeypatch)
+    job = bench.backup(kind="calibration")
+    bench.assert_refused(job, "NoSpace", "MiB")
+    assert "allow" not in job.message

@@ -220,7 +220,8 @@ def test_a_package_and_a_modem_from_list_to_flash(service, new_modem, make_packa
     assert "(verify) is done" in qdlctl("firmware", "verify", VERSION).out
 
     plan = qdlctl("plan", VERSION, LABEL_SAYS).out
-    assert plan.lower().count("backup") == 1 and "Backup: automatic" in plan
+    assert plan.lower().count("backup") == 1 and "Backup: first of all what no package brings back, at most " in plan
+    assert re.search(r"^save +EFS2 +20 +44 +11.0 MiB .*only this unit has it", plan, re.M), plan
     assert re.search(r"^keep +EFS2", plan, re.M) and re.search(r"^write +SBL", plan, re.M)
     steps = qdlctl("plan", VERSION, LABEL_SAYS, "-j").json()
     assert steps[0]["kind"] == "summary" and any(s.get("action") == "erase" for s in steps)

@@ -698,7 +698,7 @@ static void test_allow(void **state)
 
 struct printed {
     size_t records, steps;
-    bool summary, automatic;
+    bool summary, saved;
     char firmware[64], bytes[32], last_action[16], sbl_last[4];
 };
 
@@ -714,7 +714,7 @@ static int on_field(void *userdata, const char *key, const char *value)
     else if (strcmp(key, "SBL_LAST") == 0)
         snprintf(x->sbl_last, sizeof(x->sbl_last), "%s", value);
     else if (strcmp(key, "BACKUP") == 0)
-        x->automatic = strcmp(value, "automatic") == 0;
+        x->saved = strcmp(value, "partitions") == 0;
     else if (strcmp(key, "ACTION") == 0)
         snprintf(x->last_action, sizeof(x->last_action), "%s", value);
     return 0;
@@ -734,12 +734,12 @@ static void test_print(void **state)
     struct plan *plan = make_plan(p, &o);
     struct printed x = {0};
     char bytes[32];
-    char *text = plan_print(plan, p);
+    char *text = plan_print(plan, p, "partitions", "ACTION=save\nPARTITION=EFS2\n\n");
 
     assert_non_null(text);
     assert_int_equal(link_parse_text(text, strlen(text), on_field, on_record, &x, NULL), 0);
-    assert_int_equal(x.records, 1 + plan->n_steps);
-    assert_true(x.summary && x.automatic);
+    assert_int_equal(x.records, 2 + plan->n_steps);
+    assert_true(x.summary && x.saved);
     assert_string_equal(x.firmware, p->id);
     snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)plan->bytes_to_write);
     assert_string_equal(x.bytes, bytes);

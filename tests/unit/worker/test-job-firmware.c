@@ -207,6 +207,14 @@ static void test_plan(void **state)
     expect(&s, "READY=1\nPLAN=1\n");
     assert_non_null(strstr(s.plan, "KIND=summary\n"));
     assert_non_null(strstr(s.plan, "ACTION=erase\nPARTITION=SBL\nFIRST_BLOCK=0\nBLOCKS=10\n"));
+    /* What is saved first stands before everything else, by name. */
+    const char *efs2 =
+        strstr(s.plan, "ACTION=save\nPARTITION=EFS2\nFIRST_BLOCK=20\nBLOCKS=44\nBYTES=11534336\n"
+                       "RISK=only this unit has it\n");
+    assert_non_null(efs2);
+    assert_true(efs2 < strstr(s.plan, "ACTION=erase"));
+    assert_non_null(strstr(s.plan, "ACTION=save\nPARTITION=SBL\n"));
+    assert_non_null(strstr(s.plan, "BACKUP=partitions-or-chip\n"));
     end(&s);
 
     struct worker_option known[] = {
