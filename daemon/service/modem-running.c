@@ -137,7 +137,7 @@ void modem_keep_calibration(struct modem *m)
         strcmp(modem_kind(m), "normal") != 0 || m->kept == m->number || backup_find_calibration(m))
         return;
     m->kept = m->number; /* once an appearance, whatever comes of it */
-    int r = backup_check_space(m->manager, BACKUP_CALIBRATION_SIZE, &e);
+    int r = backup_check_space(m->manager, BACKUP_XQCN_SIZE, &e);
     if (r >= 0)
         r = modem_new_own_job(m, JOB_BACKUP, &j);
     if (r >= 0) {
