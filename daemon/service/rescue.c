@@ -13,7 +13,7 @@
 
 enum {
     ASKED_MAX = 3, /* a stranger that does not tell who it is */
-    LOST_MAX = 2,  /* once may have been a plug that was pulled */
+    LOST_MAX = 4,  /* fewer may have been a plug that was pulled */
     WHY_SIZE = ERROR_MESSAGE_SIZE + 160,
 };
 

@@ -23,6 +23,7 @@ BUILD = os.path.abspath(os.environ.get("BUILD", os.path.join(TOP, "build")))
 os.environ["BUILD"] = BUILD
 sys.dont_write_bytecode = True
 sys.path[:0] = [HERE, os.path.join(TOP, "tests", "faults"), os.path.join(TOP, "tests", "package")]
+import catching  # noqa: E402
 import dictionary  # noqa: E402
 import driver  # noqa: E402
 import footprint  # noqa: E402
@@ -33,6 +34,7 @@ SIZE = os.environ.get("SIZE", "96M")
 LARGE = "4"  # a package so many times as large needs no more memory
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 RATIO_MIN, WAIT_MAX_US, WORKER_MIB, SERVICE_MIB, UNPACKER_MIB = 0.80, 5000, 24, 12, 192
+CATCH_HELLO_US = 20000  # beyond what the kernel needs, on an idle machine
 STORE_RATIO_MAX = 10  # to store a backup is to start a process that reads, hashes and compares it, and to sync it
 missed = []
 
@@ -153,6 +155,17 @@ def with_the_service(directory, archive):
             memory <= SERVICE_MIB)
 
 
+def catches(directory, archive, package):
+    """From the modem's enumeration, over the sleeps of its own life: what we add to the handshake itself."""
+    bares = [catching.latency(bare(directory, package)) for _ in range(ROUNDS)]
+    ours = catching.by_the_service(directory, archive, ROUNDS)
+    for i, (name, limit) in enumerate((("HELLO_RESP", CATCH_HELLO_US), ("a programmer that runs", None))):
+        best, bare_best = min(c[i] for c in ours), min(b[i] for b in bares)
+        text = "at most %.0f ms" % (limit / 1e3) if limit else "%.1f times a bare client's" % (best / max(bare_best, 1))
+        row("catch: from enumeration to " + name, "%.1f ms" % (best / 1e3), text, limit is None or best <= limit)
+        print("    by round: catch %s, bare client %s" % tuple(" ".join("%.1f" % (c[i] / 1e3) for c in of) for of in (ours, bares)))
+
+
 def import_peak(directory, archive):
     memory = []
     driver.import_package(directory, archive, lambda job: memory.append(footprint.peak(job.process.pid) or 0))
@@ -186,6 +199,7 @@ def main():
         package, archive = make_package(os.path.join(directory, "package")), make_package(os.path.join(directory, "package.tar"))
         store, firmware = driver.import_package(directory, archive)
         rates_and_waits(directory, package, store, firmware)
+        catches(directory, archive, package)
         with_the_service(directory, archive)
         os.unlink(archive)
         imports(directory)

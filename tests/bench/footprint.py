@@ -69,8 +69,11 @@ class Service:
         until(lambda: os.path.exists(bus), "the bus")
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notified.bind(os.path.join(self.directory, "notify"))
+        # Nobody is caught who is not asked for: a worker that waits for a modem would be counted as its holder.
+        with open(os.path.join(self.directory, "qdld.conf"), "w") as f:
+            f.write("[Catch]\nDefaultPolicy=off\n")
         self.process = subprocess.Popen(
-            [os.path.join(BUILD, "qdld"), "--virtual=" + self.modems, "--state=" + self.state,
+            [os.path.join(BUILD, "qdld"), "--virtual=" + self.modems, "--config=" + os.path.join(self.directory, "qdld.conf"), "--state=" + self.state,
              "--worker=" + os.path.join(BUILD, "qdld-worker")], stderr=subprocess.DEVNULL,
             env=dict(self.environment, NOTIFY_SOCKET=os.path.join(self.directory, "notify"), WATCHDOG_USEC=str(WATCHDOG_USEC)))
         self.said = []
@@ -96,15 +99,24 @@ class Service:
                               stdout=subprocess.PIPE).stdout
 
     # ---- modems ----
-    def plug(self, settings, name):
+    def start_modem(self, settings, name):
         trace = os.path.join(self.directory, name.replace(" ", "-") + ".trace")
         argv = [os.path.join(BUILD, "virtual-modem"), "--socket", self.modems, "--flash", trace + ".flash", "--new", "--trace",
                 trace]
         for setting in settings:
             argv += ["--set", setting]
         self.modem = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+        return trace
+
+    def plug(self, settings, name):
+        trace = self.start_modem(settings, name)
         until(lambda: self.settled(settings), "a modem " + name)
         return trace
+
+    def end_modem(self):
+        self.modem.terminate()
+        self.modem.wait()
+        self.modem = None
 
     def settled(self, settings):
         modems = [m for m in json.loads(self.control("status", "--json=short")) if m["Mode"] != "absent"]
@@ -112,9 +124,7 @@ class Service:
 
     def unplug(self):
         if self.modem:
-            self.modem.terminate()
-            self.modem.wait()
-            self.modem = None
+            self.end_modem()
             until(lambda: not self.workers(), "the end of the holder")
 
     def workers(self):
