@@ -167,21 +167,40 @@ static bool has_lost(const struct job *j)
     return is_served(j) && j->given && !j->modem->appearance && j->wants & WANTS_NORMAL;
 }
 
-/* The one modem in normal mode that can be this job's, and no other job's; NULL. */
+static bool share_candidates(const struct job *a, const struct job *b, bool *ret_all)
+{
+    bool any = false, all = true;
+    for (const struct modem *m = a->manager->modems; m; m = m->next) {
+        bool mine = may_be(a, m), theirs = may_be(b, m);
+        any |= mine && theirs;
+        all &= mine == theirs;
+    }
+    *ret_all = all;
+    return any;
+}
+
+/*
+ * The modem in normal mode that is this job's. One that could be another job's as well is nobody's until as
+ * many have booted as were lost: then each lost one is among them, which is what the jobs asked, and each is
+ * given one of its own. NULL: not known (yet).
+ */
 static struct modem *find_elsewhere(const struct job *j)
 {
     struct modem *found = NULL;
-    for (struct modem *m = j->manager->modems; m; m = m->next) {
-        if (!may_be(j, m))
+    unsigned lost = 0, before = 0, booted = 0;
+    for (const struct job *i = j->manager->jobs; i; i = i->next) {
+        bool all;
+        if (!has_lost(i) || !share_candidates(i, j, &all))
             continue;
-        if (found)
+        if (!all)
             return NULL;
-        found = m;
+        lost++;
+        before += i->id < j->id;
     }
-    for (const struct job *i = j->manager->jobs; found && i; i = i->next)
-        if (i != j && has_lost(i) && may_be(i, found))
-            return NULL;
-    return found;
+    for (struct modem *m = j->manager->modems; m; m = m->next)
+        if (may_be(j, m) && booted++ == before)
+            found = m;
+    return booted == lost ? found : NULL;
 }
 
 /* ---- all of it ---- */

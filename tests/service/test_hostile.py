@@ -599,6 +599,24 @@ def test_it_boots_elsewhere_before_its_end_here_is_heard(new_service, forge, plu
     assert service.get(job, JOB, "Report")["port"] == "mine"
 
 
+def test_two_boot_elsewhere(new_service, forge, plug):
+    """Either could be either: nobody is told of the first one; with the second all have come, and each job has one."""
+    service = new_service().start(worker=forge(LATE.format(ask="/")))
+    devices = [plug(service), plug(service, port="virtual-usb-0:3", kernel="1-3", product="QUSB_BULK_CID:0410_SN:5EED0001")]
+    modems = wait_until(lambda: len(service.paths(MODEM)) == 2 and service.paths(MODEM))
+    jobs = [identify(service, m) for m in modems]
+    for device in devices:
+        device.unplug()
+    for job in jobs:
+        in_phase(service, job, "asked")
+    plug(service, product="one", **SUPERSPEED)
+    wait_until(lambda: len(service.paths(MODEM)) == 3)
+    assert [str(service.get(j, JOB, "State")) for j in jobs] == ["running"] * 2
+    plug(service, product="two", **{**SUPERSPEED, "port": "virtual-usb-0:8", "kernel": "2-8"})
+    assert [service.wait_job(j, timeout=PATIENCE) for j in jobs] == ["done"] * 2
+    assert {str(service.get(j, JOB, "Report")["port"]) for j in jobs} == {"one", "two"}
+
+
 def test_two_on_one_port(new_service, forge, plug):
     """A port holds one device: the next one's coming is the first one's end, whichever is heard first."""
     service = new_service().start(worker=forge(LATE.format(ask="/")))
