@@ -29,10 +29,71 @@ int erase_command(struct flash *f, uint64_t first, uint64_t count, const char *n
     return r;
 }
 
+/* ---- where nobody tells bad blocks, and nothing ends a command at its partition's end ---- */
+
+static bool may_run_on(const struct flash *f)
+{
+    const struct nand_capabilities *can = &f->session->capabilities;
+    return !can->last_sector && !can->skip_bad_block && !f->session->storage.bad_block_list;
+}
+
+/* 1: `block` reads as `behind`, page by page, and that is not erased; 0: it does not. */
+static int reads_as(struct flash *f, uint64_t block, uint64_t behind, uint8_t *buffer, struct error *e)
+{
+    const struct nand_geometry *g = &f->plan->geometry;
+    uint8_t *other = buffer + g->page_size;
+    bool something = false;
+    for (uint32_t page = 0; page < g->pages_per_block; page++) {
+        int r = nand_read_page(f->session->firehose, g, block, page, false, buffer, e);
+        if (r == 0)
+            r = nand_read_page(f->session->firehose, g, behind, page, false, other, e);
+        if (r < 0)
+            return r;
+        if (memcmp(buffer, other, g->page_size) != 0)
+            return 0;
+        something |= nand_page_state(other, g->page_size, f->session->erased_fill) == NAND_PAGE_DATA;
+    }
+    return something;
+}
+
+/*
+ * A command that begins at a bad block is about the next good one (reference/edl.md 2.6). So bad blocks at
+ * the end of a partition read as the first block of what follows, and their erase would be the erase of that,
+ * which may be what only this unit has. They are found out and left alone, as bad ones are. A bad block in
+ * front of a good one of its own partition means that one, which is erased anyway.
+ */
+static int erase_blindly(struct flash *f, const struct plan_step *s, const char *name, struct error *e)
+{
+    uint64_t end = s->first_block + s->n_blocks;
+    _cleanup_free_ uint8_t *buffer = malloc(2 * (size_t)f->plan->geometry.page_size);
+    if (!buffer)
+        return error_set(e, ERROR_FAILED, "out of memory");
+    for (uint64_t b = s->first_block; b < end; b++) {
+        bool quiet = f->quiet;
+        f->quiet = true;
+        int r = end < f->plan->geometry.blocks ? reads_as(f, b, end, buffer, e) : 0;
+        f->quiet = quiet;
+        if (r > 0) {
+            worker_log(f->worker,
+                       "WARN: block %llu of %s reads as block %llu, which is not its own: it is bad", LLU(b),
+                       name, LLU(end));
+            nand_map_set(&f->map, b, true);
+            continue;
+        }
+        if (r == 0)
+            r = erase_command(f, b, 1, name, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 int erase_range(struct flash *f, const struct plan_step *s, struct error *e)
 {
     char name[MIBIB_NAME_SIZE + 32];
     snprintf(name, sizeof(name), "%s", flash_step_name(s));
+    if (may_run_on(f))
+        return erase_blindly(f, s, name, e);
     /*
      * A count that includes a bad block means different things to different programmers: some count physical
      * blocks, some good ones and run into the next partition or out of blocks. Block by block it means the

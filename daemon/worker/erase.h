@@ -14,7 +14,11 @@
 /* One command for `count` blocks, none of them known to be bad; its ERROR logs are counted. name: of the
  * partition, for people. */
 int erase_command(struct flash *f, uint64_t first, uint64_t count, const char *name, struct error *e);
-/* Sends the commands for one ERASE step. Known-bad blocks are not addressed. */
+/*
+ * Sends the commands for one ERASE step. Known-bad blocks are not addressed. Where nobody tells bad blocks
+ * and the programmer knows no last_sector, each block has a command of its own, and one that reads as what
+ * follows the range is left alone.
+ */
 int erase_range(struct flash *f, const struct plan_step *s, struct error *e);
 
 /*

@@ -56,3 +56,21 @@ def test_nobody_tells_and_unit_data_follow(bench, tmp_path, monkeypatch):
     bench.start()
     bench.assert_refused(bench.flash(p), "EraseCalibration", "sec", "cust_info", "--allow=EraseCalibration",
                          hint="contact-vendor")
+
+
+BLIND = ("--literals", "PAGES_PER_BLOCK")
+
+
+@pytest.mark.parametrize("kind", ["physical", "good-ack", "good-nak"])
+@pytest.mark.parametrize("bad", [[SEC[-1]], [SEC[-2], SEC[-1]], [SEC[0]], [SEC[1], SEC[-1]], []], ids=str)
+def test_nobody_tells_and_an_erase_may_run_on(bench, tmp_path, monkeypatch, kind, bad):
+    """Counted in good blocks and without an end, the erase of sec would take as many of cust_info as sec has bad ones."""
+    p = package(tmp_path, monkeypatch, sized(BLOCK), *BLIND)
+    bench.start(*(["bad=" + ",".join(map(str, bad))] if bad else []), "erase_kind=" + kind)
+    # From a bad block of its own to the next one, which is erased anyway; never out of the partition.
+    bench.may_violate = ["erase spills into block=%d," % b for b in SEC]
+    trace = bench.assert_done(bench.flash(p))
+    assert all(len(c.blocks) == 1 for c in trace.erases), trace.erases
+    spoiled = {b for b in bad if all(x in bad for x in range(b, SEC[-1] + 1))}
+    assert not [c for c in trace.erases if c.blocks[0] in spoiled], trace.erases
+    assert {b for c in trace.erases for b in c.blocks if b in SEC} == set(SEC) - spoiled

@@ -430,6 +430,7 @@ static void test_told_bad_blocks(void **state)
     struct fixture *x = fix_new();
     struct error e;
     x->session.capabilities = (struct nand_capabilities){0};
+    x->session.storage.bad_block_list = true;
     x->nand->no_skip_bad_block = x->nand->no_digest = true;
     x->nand->bad[BOOT + 2] = true;
     fix_start(x);
