@@ -83,7 +83,7 @@ static int execute(struct transport *t, enum client_command command, struct answ
     int r = sahara_send(t, SAHARA_EXECUTE, words, 1, deadline_in(SAHARA_WRITE_TIMEOUT));
     if (r < 0)
         return r;
-    r = sahara_packet_receive(t, &p, deadline_in(SAHARA_ANSWER_TIMEOUT));
+    r = sahara_packet_receive(t, &p, deadline_in(SAHARA_COMMAND_TIMEOUT));
     if (r < 0)
         return r;
     if (p.command == SAHARA_END_IMAGE_TX)
@@ -96,7 +96,7 @@ static int execute(struct transport *t, enum client_command command, struct answ
     r = sahara_send(t, SAHARA_EXECUTE_DATA, words, 1, deadline_in(SAHARA_WRITE_TIMEOUT));
     if (r < 0)
         return r;
-    return read_answer(t, size, deadline_in(SAHARA_ANSWER_TIMEOUT), ret);
+    return read_answer(t, size, deadline_in(SAHARA_COMMAND_TIMEOUT), ret);
 }
 
 static uint32_t answer_u32(const struct answer *a, size_t at)

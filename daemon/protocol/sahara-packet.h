@@ -23,8 +23,12 @@ enum {
 /* One packet takes a PBL about 1 ms (reference/samples.md); who is silent for this long does not take OUT
  * data at all. */
 #define SAHARA_WRITE_TIMEOUT (USEC_PER_SEC)
-/* Command mode only looks up fuses and registers; half of the tools use as much (1.5). */
+/* Whether it enters command mode at all: a modem that does not may be in a short window of its loop. Half of
+ * the tools use as much (1.5). */
 #define SAHARA_ANSWER_TIMEOUT (USEC_PER_SEC)
+/* One that did looks up fuses and registers in about 1 ms. What is late then is late because this machine is
+ * busy, and given up it is an identity that lacks a part. */
+#define SAHARA_COMMAND_TIMEOUT (3 * USEC_PER_SEC)
 
 struct sahara_packet {
     uint32_t command;
