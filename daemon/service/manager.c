@@ -196,8 +196,11 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
         job_start_waiting(m);
     modem_free_unneeded(m);
     /* A job that begins puts itself behind the others; no modem comes or goes by this. */
-    for (struct modem *i = m->modems; i; i = i->next)
+    for (struct modem *i = m->modems; i; i = i->next) {
+        if (i->save_pending)
+            modem_save(i);
         rescue_look(i);
+    }
     bool busy = is_busy(m);
     object_set_bool(&m->object, "Busy", &m->busy, busy);
     object_flush(&m->object);

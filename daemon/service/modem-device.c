@@ -97,7 +97,10 @@ static void identify(struct modem *m, const struct appearance *a)
     bool switched = m->was_normal && edl && !a->cold && now_usec() - m->gone_at < MODEM_SWITCH_USEC;
     m->facts_watched = m->facts_watched && switched;
     appearance_serial(a->product, serial);
+    bool news = m->remembered && *serial && strcmp(m->chip_serial ? m->chip_serial : "", serial) != 0;
     modem_set_serial(m, serial);
+    if (news) /* what this port remembers is found by the serial from now on, wherever the unit goes */
+        m->save_pending = true;
 }
 
 /* 18d1:d00d is every phone in its boot loader: it means something only at the port of a modem. */
@@ -191,13 +194,13 @@ static void on_appeared(void *userdata, const struct appearance *a)
     modem_loop_came(m);
     rescue_came(m);
     modem_void_journals(m);
+    probe_look(m);
+    modem_serve(manager); /* its worker first, then the world */
 
     if (!m->object.slot)
         object_add(&m->object);
     object_flush(&m->object);
     log_appearance(m);
-    probe_look(m);
-    modem_serve(manager);
     manager_update(manager);
 }
 

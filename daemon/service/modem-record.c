@@ -73,6 +73,7 @@ void modem_save(struct modem *m)
     if (q < 0)
         log_message(LOG_WARNING, "What is known of %s cannot be written: %s.", modem_title(m), strerror(-q));
     m->remembered = q >= 0;
+    m->save_pending = false;
 }
 
 static void take_memory(struct modem *m, const struct record *r)

@@ -58,6 +58,7 @@ struct modem {
     bool facts_watched;   /* learned from the device that was here last, in this run */
     char running[33];   /* id of the package whose programmer was uploaded in this appearance; "" not known */
     bool remembered;    /* has a record on disk */
+    bool save_pending;  /* what changed on a path that does not wait for the disk */
     bool forgotten;     /* by a user; nothing of it is kept once it is away */
     uint64_t seen_time; /* realtime of the last appearance */
     uint64_t last_backup_time; /* property */

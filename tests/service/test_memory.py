@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A modem is a port with a memory: what was learned in any mode is joined by connector and chip serial, and survives."""
+
+import pytest
+from catching import OTHER_PORT, PORT, find_modem, options
+from conftest import MODEM, VERSION, wait_until
+
+RUNNING = {"vid": "2c7c", "pid": "0800", "product": "RM502Q-GL", "interfaces": 5}
+SERIAL = "QUSB_BULK_CID:0410_SN:49CBD7EF"
+NAMELESS = "QUSB_BULK"
+SHORT = VERSION[:19]
+
+
+def gone(service, path):
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+
+
+def is_there(service, path, mode):
+    wait_until(lambda: service.get(path, MODEM, "Mode") == mode, what=mode)
+
+
+def shown(service, path):
+    f = service.all(path, MODEM)
+    return f["Model"], f["FirmwareVersion"][:19], bool(f["Confirmed"])
+
+
+@pytest.fixture
+def known(service, new_modem):
+    """The path of a modem that said in normal mode what it is, and has gone."""
+    modem = new_modem(service, "initial=working")
+    path = find_modem(service)
+    is_there(service, path, "normal")
+    job = service.call(path, MODEM, "Identify", options())
+    assert service.wait_job(job) == "done"
+    modem.terminate()
+    gone(service, path)
+    return path
+
+
+def test_a_nameless_one_is_the_modem_that_fell_just_now(service, known, plug):
+    """Normal mode, and seconds later 9008 at the same port: this very device."""
+    p = plug(service, **RUNNING)
+    is_there(service, known, "normal")
+    p.unplug()
+    gone(service, known)
+    plug(service, product=NAMELESS)
+    is_there(service, known, "sahara")
+    model, version, _ = shown(service, known)
+    assert model == "RM502QGL" and version == SHORT
+
+
+def test_a_nameless_one_after_a_restart_is_a_hint(service, known, plug):
+    service.restart()
+    assert shown(service, known)[:2] == ("RM502QGL", SHORT)
+    plug(service, product=NAMELESS)
+    is_there(service, known, "sahara")
+    assert shown(service, known) == ("RM502QGL", SHORT, False)
+
+
+def test_the_serial_joins_over_ports_and_restarts(service, known, plug):
+    """What was learned at one port is shown at another one, because the chip serial is the same."""
+    plug(service, product=SERIAL).unplug()
+    gone(service, known)
+    service.restart()
+    plug(service, product=SERIAL, port=OTHER_PORT, kernel="1-1.3")
+    there = find_modem(service, OTHER_PORT)
+    assert shown(service, there)[:2] == ("RM502QGL", SHORT)
+    # One unit is one object: the port where it was knows nothing any more.
+    assert shown(service, known) == ("", "", False)
+
+
+def test_another_serial_at_the_port_is_another_modem(service, known, plug):
+    plug(service, product=SERIAL).unplug()
+    gone(service, known)
+    plug(service, product="QUSB_BULK_CID:0410_SN:0BADCAFE")
+    wait_until(lambda: service.get(known, MODEM, "ChipSerial") == "0badcafe", what="the other one")
+    assert shown(service, known) == ("", "", False)
+
+
+def test_the_superspeed_side_is_the_same_modem(service, new_modem):
+    """Another bus and another kernel name in normal mode; the connector is one."""
+    new_modem(service, "initial=working", "kernel_normal=2-1")
+    path = find_modem(service)
+    is_there(service, path, "normal")
+    assert service.get(path, MODEM, "KernelName") == "2-1"
+    job = service.call(path, MODEM, "EnterEdl", options())
+    assert service.wait_job(job) == "done", service.log(job)
+    assert service.get(path, MODEM, "KernelName") == "1-1.2" and service.paths(MODEM) == [path]
+    assert shown(service, path) == ("RM502QGL", SHORT, True)
