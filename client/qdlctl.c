@@ -30,6 +30,8 @@ static const struct verb verbs[] = {
     {"forget", "MODEM", "what is remembered of it, its policy included", verb_forget, 1, 1, 0},
     {"backup", "[MODEM]", "save its flash, or --kind=calibration|xqcn; -o FILE for a copy", verb_backup, 0, 1,
      USES_JOB | USES_MODEM | USES_BACKUP | USES_OUTPUT | USES_PARTITIONS},
+    {"dump", "[MODEM]", "save the memory of a modem that has crashed; -o FILE for a copy", verb_dump, 0, 1,
+     USES_JOB | USES_MODEM | USES_OUTPUT},
     {"restore", "[MODEM] BACKUP", "write a backup back, the present state is saved first", verb_restore, 1, 2,
      USES_JOB | USES_MODEM | USES_ALLOW | USES_PARTITIONS},
     {"identify", "[MODEM]", "ask a modem who it is", verb_identify, 0, 1, USES_JOB | USES_MODEM},

@@ -80,6 +80,7 @@ int verb_firmware_show(sd_bus *bus, int argc, char **argv);
 int verb_firmware_verify(sd_bus *bus, int argc, char **argv);
 int verb_firmware_remove(sd_bus *bus, int argc, char **argv);
 int verb_backup(sd_bus *bus, int argc, char **argv);
+int verb_dump(sd_bus *bus, int argc, char **argv);
 int verb_restore(sd_bus *bus, int argc, char **argv);
 int verb_backups_list(sd_bus *bus, int argc, char **argv);
 int verb_backups_show(sd_bus *bus, int argc, char **argv);

@@ -16,13 +16,13 @@
 
 /* ---- backup ---- */
 
-static int start_backup(sd_bus *bus, const char *modem, char **ret_job)
+static int start_backup(sd_bus *bus, const char *modem, bool dump, char **ret_job)
 {
     sd_bus_message *m = NULL;
     agent_start();
-    int r = bus_new_call(bus, &m, modem, "org.qdld1.Modem", "Backup");
+    int r = bus_new_call(bus, &m, modem, "org.qdld1.Modem", dump ? "CollectDump" : "Backup");
     if (r >= 0)
-        r = bus_append_backup_options(m);
+        r = dump ? bus_append_queue_option(m) : bus_append_backup_options(m);
     return bus_call_job(bus, r, m, ret_job);
 }
 
@@ -38,7 +38,7 @@ static int copy_result(sd_bus *bus, json_object *job)
     return code;
 }
 
-int verb_backup(sd_bus *bus, int argc, char **argv)
+static int save(sd_bus *bus, int argc, char **argv, bool dump)
 {
     json_object *modem, *job = NULL;
     char *path = NULL;
@@ -53,7 +53,7 @@ int verb_backup(sd_bus *bus, int argc, char **argv)
         code = select_modem(bus, argc > 1 ? argv[1] : NULL, MODEM_WORK, &modem);
     if (code != EXIT_OK)
         return code;
-    code = start_backup(bus, dict_string(modem, "path"), &path);
+    code = start_backup(bus, dict_string(modem, "path"), dump, &path);
     if (code == EXIT_OK && options.no_wait)
         code = follow_or_leave(bus, path);
     else if (code == EXIT_OK)
@@ -64,6 +64,16 @@ int verb_backup(sd_bus *bus, int argc, char **argv)
     json_object_put(modem);
     free(path);
     return code;
+}
+
+int verb_backup(sd_bus *bus, int argc, char **argv)
+{
+    return save(bus, argc, argv, false);
+}
+
+int verb_dump(sd_bus *bus, int argc, char **argv)
+{
+    return save(bus, argc, argv, true);
 }
 
 /* ---- restore ---- */

@@ -67,6 +67,8 @@ static bool has_calibration(const struct backup *b)
 {
     if (strcmp(b->kind, "xqcn") == 0)
         return true;
+    if (strcmp(b->kind, "dump") == 0) /* whatever its regions are called */
+        return false;
     for (char *const *p = b->partitions; p && *p; p++)
         if (strcasecmp(*p, "EFS2") == 0 || text_starts_with(*p, "blocks-"))
             return true;
@@ -201,7 +203,8 @@ static bool are_valid(const struct record *facts)
     return is_hex(id, BACKUP_ID_SIZE - 1) && is_hex(record_get(facts, "sha256"), SHA256_DIGITS) &&
            (!*serial || is_hex(serial, SERIAL_DIGITS)) && (!*unit_data || is_hex(unit_data, SHA256_DIGITS)) &&
            is_one_of(record_get(facts, "state"), "complete", "blank", "damaged") &&
-           is_one_of(record_get(facts, "kind"), "nand", "calibration", "xqcn") &&
+           (is_one_of(record_get(facts, "kind"), "nand", "calibration", "xqcn") ||
+            strcmp(record_get(facts, "kind"), "dump") == 0) &&
            (!*imei_hash || is_hex(imei_hash, SHA256_DIGITS)) &&
            strspn(record_get(facts, "xqcn-size"), "0123456789") == strlen(record_get(facts, "xqcn-size")) &&
            strlen(record_get(facts, "model")) <= FACT_BYTES_MAX &&

@@ -25,6 +25,7 @@ enum {
     BACKUP_ID_SIZE = 33,                  /* 32 hex digits */
     BACKUP_XQCN_SIZE = 64 * 1024 * 1024,  /* calibration over DIAG, and what is saved before it is put back */
     BACKUP_CHIP_SIZE = 512 * 1024 * 1024, /* a chip of unknown size: the largest common NAND */
+    BACKUP_DUMP_SIZE = 512 * 1024 * 1024, /* memory of most of these modems */
     BACKUP_SLACK = 16 * 1024 * 1024,      /* left for journals and records */
 };
 

@@ -31,6 +31,7 @@ static const struct row {
     {"org.qdld1.Modem", "Plan", FREE, NULL},
     {"org.qdld1.Modem", "Flash", "flash", NULL},
     {"org.qdld1.Modem", "Backup", "backup", NULL},
+    {"org.qdld1.Modem", "CollectDump", "backup", NULL},
     {"org.qdld1.Modem", "Restore", "restore", NULL},
     {"org.qdld1.Modem", "EnterEdl", "enter-edl", NULL},
     {"org.qdld1.Modem", "Reset", "enter-edl", "reset"},

@@ -176,6 +176,40 @@ int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *e
     return job_begin(j, message, queue, error);
 }
 
+/* ---- CollectDump ---- */
+
+int modem_method_collect_dump(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    struct job *j = NULL;
+    bool queue = false;
+    const struct option options[] = {{"queue", "b", &queue}, {NULL}};
+
+    int r = options_read(message, options, error);
+    if (r >= 0)
+        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    if (strcmp(modem_kind(m), "crash-dump") != 0)
+        r = errors_set(
+            error, ERROR_WRONG_MODE,
+            "%s is in %s mode; only one that has crashed (05c6:900e and its like) lends its memory.",
+            modem_title(m), modem_kind(m));
+    if (r >= 0)
+        r = check_room(m, BACKUP_DUMP_SIZE, error);
+    if (r >= 0)
+        r = modem_new_job(m, message, JOB_BACKUP, &j, error);
+    if (r < 0)
+        return r;
+    j->kind_of_backup = strdup("dump");
+    j->partitions = strdup("");
+    if (!j->kind_of_backup || !j->partitions) {
+        job_free(j);
+        return -ENOMEM;
+    }
+    return job_begin(j, message, queue, error);
+}
+
 /* ---- Restore ---- */
 
 struct restore_options {
@@ -202,6 +236,10 @@ static int read_restore_options(sd_bus_message *message, struct restore_options 
 static int check_backup(const struct modem *m, const struct backup *b, const struct restore_options *o,
                         sd_bus_error *error)
 {
+    if (strcmp(b->kind, "dump") == 0)
+        return errors_set(error, ERROR_INVALID_ARGS,
+                          "Backup %s (%s) is a crash dump: the memory of a modem, not its flash.", b->id,
+                          backup_title(b));
     if (strcmp(b->state, "damaged") == 0 && !strstr(o->allow_text, error_name(ERROR_BACKUP_DAMAGED)))
         return errors_set(error, ERROR_BACKUP_DAMAGED,
                           "Backup %s (%s) is damaged; use allow=BackupDamaged to restore what is left of it.",

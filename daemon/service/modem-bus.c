@@ -388,6 +388,8 @@ const sd_bus_vtable modem_vtable[] = {
                             method_flash, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Backup", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             modem_method_backup, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("CollectDump", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+                            modem_method_collect_dump, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_ARGS("o", backup, "a{sv}", options), SD_BUS_RESULT("o", job),
                             modem_method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("EnterEdl", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),

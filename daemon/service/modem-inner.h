@@ -37,4 +37,5 @@ int modem_choose_programmer(const struct modem *m, struct job *j, sd_bus_error *
 /* NoSpace before anything is started that saves first; version_given: the caller said what it runs. */
 int modem_check_space(const struct modem *m, bool version_given, sd_bus_error *error);
 int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int modem_method_collect_dump(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *error);

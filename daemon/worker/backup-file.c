@@ -13,6 +13,7 @@
 
 #include "base/io.h"
 #include "worker/calibrate.h"
+#include "worker/dump.h"
 #include "worker/save.h"
 
 enum { CHUNK = 256 * 1024, PPM = 1000000, PPM_COPIED = 500000 };
@@ -30,6 +31,23 @@ static int on_progress(void *userdata, uint64_t done, uint64_t total)
     return worker_check(c->w, c->e);
 }
 
+static int check_dump(struct check *c, const char *id)
+{
+    struct dump_facts *f = calloc(1, sizeof(*f));
+    worker_phase(c->w, "check", NULL);
+    int r = f ? dump_check(c->w->fd_store, f, on_progress, c, c->e)
+              : error_set(c->e, ERROR_FAILED, "Out of memory");
+    if (r == 0 && id && strcmp(id, f->id) != 0)
+        r = error_set(c->e, ERROR_BACKUP_DAMAGED,
+                      "The dump is %s and not %s: it is not the one that was stored", f->id, id);
+    if (r < 0 && c->e->kind == ERROR_BACKUP_DAMAGED)
+        worker_problem(c->w, c->e->message);
+    if (r == 0)
+        dump_tell(c->w, f);
+    free(f);
+    return r;
+}
+
 static int check(struct worker *w, uint64_t before, struct error *e)
 {
     _cleanup_(backup_freep) struct backup *b = NULL;
@@ -37,6 +55,8 @@ static int check(struct worker *w, uint64_t before, struct error *e)
     const char *id = worker_option(w, "id", NULL);
     if (calibration_is_file(w->fd_store))
         return calibrate_check(w, w->fd_store, e);
+    if (dump_is_file(w->fd_store))
+        return check_dump(&c, id);
     worker_phase(w, "check", NULL);
     int r = backup_open(w->fd_store, &b, e);
     if (r == 0 && id && strcmp(id, b->id) != 0)

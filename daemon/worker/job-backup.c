@@ -11,6 +11,7 @@
 
 #include "firmware/package.h"
 #include "worker/calibrate.h"
+#include "worker/dump.h"
 #include "worker/recorded.h"
 #include "worker/save.h"
 #include "worker/visits.h"
@@ -210,6 +211,8 @@ int job_backup(struct worker *w, struct job_outcome *o)
 {
     if (strcmp(worker_option(w, "kind", ""), "xqcn") == 0)
         return save_calibration(w, &o->error);
+    if (strcmp(worker_option(w, "kind", ""), "dump") == 0)
+        return dump_collect(w, &o->error);
     _cleanup_(job_done) struct backup_job j = {.worker = w};
     j.visits = (struct visits){.visit = visit, .progress = progress, .in_vain = in_vain, .userdata = &j};
     int r = run(&j, &o->error);

@@ -236,6 +236,7 @@ static bool is_over(const struct front *f)
 int modem_run(struct modem *m)
 {
     struct life l = {.modem = m};
+    int64_t crashes = 0;
 
     m->serial = (uint32_t)m->scenario->serial;
     l.sbl_erases = sbl_erases(m->nand);
@@ -256,6 +257,7 @@ int modem_run(struct modem *m)
         if (r < 0)
             return 0;
         m->stay_in_edl = ended == MODE_RESET_TO_EDL;
-        l.mode = ended == MODE_CRASH ? MODE_IS_CRASH : power_on(&l);
+        bool again = l.mode == MODE_IS_CRASH && ended == MODE_RESET && crashes++ < m->scenario->crash_again;
+        l.mode = ended == MODE_CRASH || again ? MODE_IS_CRASH : power_on(&l);
     }
 }

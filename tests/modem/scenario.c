@@ -123,6 +123,13 @@ static const struct setting settings[] = {
            "what becomes of a flash that should boot; falls-back, crashes: after normal_ms it is in 9008, in "
            "its crash dump, each time until its SBL is written anew"),
     CHOICE(crash_id, "quectel", "quectel|qualcomm", "crash dump as 2c7c:0800 or as 05c6:900e"),
+    CHOICE(
+        crash_table, "honest", "honest|narrow|names|bounds|overlap|many|huge|odd|empty|refuse",
+        "its table of memory regions: of 64 bit, of 32 bit; with paths for names, lengths beyond all bounds, "
+        "regions in each other, 1000 entries; said to be of 4 GiB, of no whole entries, of none; a region "
+        "that "
+        "it does not lend"),
+    NUMBER(crash_again, "0", "so many resets of a crash dump end in another one"),
     CHOICE(port_reset, "ignore", "ignore|restart", "what a port reset does"),
 
     CHOICE(hello, "normal", "normal|lost|twice|flood|short|long|lying-length|strange-mode|garbage",

@@ -93,6 +93,18 @@ enum info_kind { INFO_TRUE, INFO_WRONG, INFO_NONE, INFO_ZERO, INFO_HUGE, INFO_NE
 enum port_reset_kind { PORT_RESET_IGNORE, PORT_RESET_RESTART };
 enum in_zlp_kind { IN_ZLP_NO, IN_ZLP_YES, IN_ZLP_EACH };
 enum crash_id_kind { CRASH_ID_QUECTEL, CRASH_ID_QUALCOMM };
+enum crash_table_kind {
+    CRASH_TABLE_HONEST,
+    CRASH_TABLE_NARROW,
+    CRASH_TABLE_NAMES,
+    CRASH_TABLE_BOUNDS,
+    CRASH_TABLE_OVERLAP,
+    CRASH_TABLE_MANY,
+    CRASH_TABLE_HUGE,
+    CRASH_TABLE_ODD,
+    CRASH_TABLE_EMPTY,
+    CRASH_TABLE_REFUSE,
+};
 
 /* A list of block or page numbers. */
 struct number_list {
@@ -132,7 +144,7 @@ struct scenario {
     int64_t window_ms, gap_ms, reboot_ms, replug_ms, once_more_ms, normal_ms, host_wait_ms, power_delay;
 
     /* Its life. */
-    int64_t loop, start, force_edl, boots, crash_id, port_reset;
+    int64_t loop, start, force_edl, boots, crash_id, crash_table, crash_again, port_reset;
 
     /* Sahara. */
     int64_t hello, sahara_version, read64, read_data, execute, overread, programmer_check, done, sahara_reset,
