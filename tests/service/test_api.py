@@ -161,7 +161,7 @@ def every_method(service, archive_fd, modem, firmware, backup, job):
         (ROOT, MANAGER, "ListModems", ()), (ROOT, MANAGER, "ListFirmware", ()), (ROOT, MANAGER, "ListJobs", ()),
         (ROOT, MANAGER, "ListBackups", ()), (ROOT, MANAGER, "ImportBackup", (dbus.types.UnixFd(archive_fd),)),
         (ROOT, MANAGER, "ImportFirmware", (dbus.types.UnixFd(archive_fd), "label")),
-        (modem, MODEM, "Backup", ()), (modem, MODEM, "Restore", (dbus.ObjectPath(backup),)),
+        (modem, MODEM, "Backup", ()), (modem, MODEM, "CollectDump", ()), (modem, MODEM, "Restore", (dbus.ObjectPath(backup),)),
         (backup, BACKUP, "Open", ()), (backup, BACKUP, "Verify", ()), (backup, BACKUP, "Remove", ()),
         (ROOT, MANAGER, "ArmPort", ("virtual-usb-0:9", "hold", dbus.ObjectPath("/"))), (modem, MODEM, "Catch", ()),
         (modem, MODEM, "Rescue", ()), (modem, MODEM, "SetPolicy", ("hold", dbus.ObjectPath("/"))), (modem, MODEM, "Forget", ()),
