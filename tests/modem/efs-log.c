@@ -7,7 +7,7 @@
 #include "layout.h"
 #include "trace.h"
 
-enum { TEXT_SIZE = 64, RECORD_HEAD = 4, SEQUENCE_FIRST = 1 };
+enum { TEXT_SIZE = 64, RECORD_HEAD = 4, SEQUENCE_FIRST = 1, PAGE_SIZE_MAX = 65536 / 4 };
 
 static const char magic[8] = {'Q', 'V', 'M', 'E', 'F', 'S', '2', 0};
 
@@ -50,10 +50,10 @@ static uint64_t sum_of(const uint8_t *page, uint32_t page_size)
 
 /* ---- the way back: pages to content ---- */
 
-static bool read_head(const struct efs *e, uint32_t page, struct page_head *head)
+/* A copy of the page, for a test may write to the flash file at any time, and its head. */
+static bool read_page(const struct efs *e, uint32_t page, uint8_t *bytes, struct page_head *head)
 {
-    const uint8_t *bytes = nand_page(e->nand, page);
-
+    memcpy(bytes, nand_page(e->nand, page), e->nand->page_size);
     if (nand_page_state(e->nand, page) != PAGE_WRITTEN)
         return false;
     memcpy(head, bytes + TEXT_SIZE, sizeof(*head));
@@ -110,21 +110,23 @@ static void replay(struct efs *e, enum efs_record type, const uint8_t *body, siz
     }
 }
 
-static void replay_page(struct efs *e, uint32_t page)
+static bool replay_page(struct efs *e, uint32_t page)
 {
-    const uint8_t *records = nand_page(e->nand, page) + RECORDS_OFFSET;
+    uint8_t bytes[PAGE_SIZE_MAX], *records = bytes + RECORDS_OFFSET;
     struct page_head head;
 
-    memcpy(&head, nand_page(e->nand, page) + TEXT_SIZE, sizeof(head));
+    if (!read_page(e, page, bytes, &head))
+        return false;
     for (size_t at = 0; at + RECORD_HEAD <= head.used;) {
         uint16_t length;
 
         memcpy(&length, records + at + 2, sizeof(length));
         if (length > head.used - at - RECORD_HEAD)
-            return;
+            return false;
         replay(e, records[at], records + at + RECORD_HEAD, length);
         at += RECORD_HEAD + length;
     }
+    return true;
 }
 
 static bool find_partition(struct efs *e)
@@ -154,9 +156,10 @@ static struct found_page *find_pages(struct efs *e, size_t *ret_count, uint32_t 
         abort();
     for (uint32_t i = 0; i < e->log.blocks * ppb; i++) {
         uint32_t page = e->log.first_block * ppb + i;
+        uint8_t bytes[PAGE_SIZE_MAX];
         struct page_head head;
 
-        if (!read_head(e, page, &head))
+        if (!read_page(e, page, bytes, &head))
             continue;
         found[count++] = (struct found_page){head.sequence, page};
         if (head.sequence > e->log.newest[i / ppb])
@@ -179,7 +182,7 @@ bool efs_log_read(struct efs *e)
     size_t count = 0, first = 0;
     bool whole;
 
-    efs_create(e, "/", EFS_DIRECTORY | 0755, false);
+    efs_empty(e);
     if (!find_partition(e))
         return false;
     found = find_pages(e, &count, &base);
@@ -189,10 +192,12 @@ bool efs_log_read(struct efs *e)
     for (size_t i = first + 1; whole && i < count; i++)
         whole = found[i].sequence == found[i - 1].sequence + 1;
     for (size_t i = first; whole && i < count; i++)
-        replay_page(e, found[i].page);
+        whole = replay_page(e, found[i].page);
     if (whole) {
         e->log.sequence = found[count - 1].sequence + 1;
         e->log.base = base;
+    } else {
+        efs_empty(e);
     }
     free(found);
     e->log.page = calloc(1, e->nand->page_size);
@@ -234,7 +239,7 @@ static bool next_page(struct efs *e, uint32_t *ret_page)
 /* A page onto the chip, whatever is in it. */
 static void write_page(struct efs *e)
 {
-    uint8_t bytes[65536 / 4];
+    uint8_t bytes[PAGE_SIZE_MAX];
     struct page_head head = {.sequence = e->log.sequence, .base = e->log.base, .serial = e->serial};
     uint32_t ppb = e->nand->pages_per_block, page;
 

@@ -312,6 +312,14 @@ void efs_mount(struct efs *e, struct nand *n, const struct scenario *s, uint32_t
     trace("efs %s nv=%zu files=%zu", e->mounted ? "mounted" : "not whole", e->nv_count, e->node_count);
 }
 
+void efs_empty(struct efs *e)
+{
+    for (size_t i = 0; i < e->node_count; i++)
+        free_node(e->nodes[i]);
+    e->node_count = e->nv_count = 0;
+    efs_create(e, "/", EFS_DIRECTORY | 0755, false);
+}
+
 void efs_free(struct efs *e)
 {
     for (size_t i = 0; i < e->node_count; i++)

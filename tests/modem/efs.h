@@ -100,6 +100,9 @@ struct efs {
 void efs_mount(struct efs *e, struct nand *n, const struct scenario *s, uint32_t serial);
 void efs_free(struct efs *e);
 
+/* Nothing but the root, in memory. */
+void efs_empty(struct efs *e);
+
 const struct efs_nv *efs_nv_find(const struct efs *e, uint16_t item, uint16_t index);
 int efs_nv_put(struct efs *e, uint16_t item, uint16_t index, const uint8_t data[EFS_NV_SIZE]);
 

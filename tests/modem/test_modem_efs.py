@@ -4,6 +4,7 @@
 import hashlib
 import struct
 import subprocess
+import threading
 
 import pytest
 
@@ -501,3 +502,33 @@ def test_a_firmware_that_writes_while_it_is_online(diag):
     for _ in range(6):
         d.mode()
     assert d.read_file("/data/counters") == kept
+
+
+def test_a_flash_that_changes_while_it_boots(diag):
+    """A test may write into the flash file at any time: what is read then is no file system, and no crash."""
+    d = diag()
+    with open(d.modem.flash, "r+b") as f:
+        with Flash(d.modem.flash) as flash:
+            heads = [flash.data_offset + (63 * 64 + page) * 4096 + 64 for page in range(40)]
+        stop = threading.Event()
+
+        def scribble():
+            while not stop.is_set():
+                for at in heads:
+                    f.seek(at + 20)
+                    word = f.read(4)
+                    f.seek(at + 20)
+                    f.write(b"\xff\xff\xff\x7f")
+                    f.flush()
+                    f.seek(at + 20)
+                    f.write(word)
+                    f.flush()
+        writer = threading.Thread(target=scribble)
+        writer.start()
+        try:
+            for _ in range(60):
+                d = again(d)
+        finally:
+            stop.set()
+            writer.join()
+    assert again(d).mode() == ONLINE
