@@ -145,7 +145,7 @@ def test_allowed_by_its_name(bench):
     bench.unit_data_may_change = True
     bench.start()
     job = bench.flash(("--break", "efs2"), allow="EraseCalibration")
-    trace = bench.assert_done(job)
+    trace = bench.assert_done(job, "no-calibration")
     assert any(c.partition == "EFS2" for c in trace.erases)
 
 
@@ -161,7 +161,7 @@ def test_allowed_only_where_it_is(bench):
     """Allowed EFS2 is EFS2 and nothing beside it."""
     bench.unit_data_may_change = True
     bench.start()
-    bench.assert_done(bench.flash(("--break", "efs2"), allow="EraseCalibration"))
+    bench.assert_done(bench.flash(("--break", "efs2"), allow="EraseCalibration"), "no-calibration")
     with bench.flashed() as f:
         for name in set(UNIT_DATA) - {"EFS2"}:
             for b in blocks_of(name):
