@@ -89,11 +89,11 @@ $(BUILD)/%.o: %.c | $(BUILD)/build-id.h
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 $(WORKER_MAIN) $(BUILD)/daemon/service/process.o: $(BUILD)/build-id.h
 
+# Two makes may be at it at once (tests install): each writes its own file.
 # Rewritten only when it says something new, so that another PREFIX makes what it must and no more.
 $(BUILD)/paths.h: FORCE
 	@mkdir -p $(@D)
-	@printf '#define QDLD_LIBEXECDIR "%s"\n' '$(LIBEXECDIR)' > $@.new
-	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
+	@new=$@.$$$$; printf '#define QDLD_LIBEXECDIR "%s"\n' '$(LIBEXECDIR)' > $$new; cmp -s $@ $$new && rm $$new || mv $$new $@
 $(SERVICE_MAIN): $(BUILD)/paths.h
 FORCE:
 
@@ -232,11 +232,11 @@ bench: all $(BUILD)/bare-writer
 # ---- installing ----
 $(BUILD)/qdld.service: systemd/qdld.service.in FORCE
 	@mkdir -p $(@D)
-	@sed 's|@libexecdir@|$(LIBEXECDIR)|' $< > $@
+	@new=$@.$$$$; sed 's|@libexecdir@|$(LIBEXECDIR)|' $< > $$new && mv $$new $@
 
 $(BUILD)/org.qdld1.5: dbus/org.qdld1.xml dbus/make-manual
 	@mkdir -p $(@D)
-	@dbus/make-manual $< > $@.new && mv $@.new $@
+	@new=$@.$$$$; dbus/make-manual $< > $$new && mv $$new $@
 
 # The unit and rules directories have no default of ours: a file in the wrong one is found by nobody.
 install: $(PROGRAMS) $(BUILD)/qdld.service $(BUILD)/org.qdld1.5

@@ -212,7 +212,7 @@ static void order_catch(struct job *j, struct order *o)
     struct firmware *list[CANDIDATES_MAX];
     size_t n = candidates_find(j->modem, j->owner_uid != RESCUE_UID, list);
     for (size_t i = 0; i < n; i++) {
-        char name[24], text[FIRMWARE_ID_SIZE + 32];
+        char name[32], text[FIRMWARE_ID_SIZE + 32];
         snprintf(name, sizeof(name), "candidate-%zu", i);
         snprintf(text, sizeof(text), "%s %.16s", list[i]->id, list[i]->chip);
         add_option(o, name, text);

@@ -353,7 +353,7 @@ static int too_short(const struct flash *f, struct error *e)
     const struct window *w = &f->session->window;
     int r =
         error_set(e, ERROR_MODEM_GONE,
-                  "the modem goes away by itself after %.1f s, which is too short to do anything: not one "
+                  "the modem goes away by itself after %.2f s, which is too short to do anything: not one "
                   "piece was finished in %d windows",
                   (double)window_length(w) / USEC_PER_SEC, WINDOW_VAIN_MAX);
     error_hint(e, HINT_BRIDGE_USB_BOOT);

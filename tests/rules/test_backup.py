@@ -99,7 +99,7 @@ def test_partition_that_is_not_there(bench):
 
 def test_other_kind(bench):
     bench.start("initial=working", "start=sahara")
-    bench.assert_refused(bench.backup(kind="xqcn"), "Unsupported", "xqcn")
+    bench.assert_refused(bench.backup(kind="everything"), "Unsupported", "everything")
 
 
 def test_unreadable_pages(bench):
