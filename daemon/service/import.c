@@ -27,6 +27,11 @@ static int look_at(int fd, struct statx *ret)
  * Only what its owner could read anyway, and what cannot do more than be read: an O_PATH descriptor carries
  * no proof of access, a directory would let us open names with our own rights, a socket or a device can do
  * anything.
+ *
+ * Nothing but the worker reads from it. What is left to us is to close it, and that, too, asks the owner of a
+ * FUSE file (FUSE_FLUSH) and waits for the answer. It cannot be left to others: sd-bus closes what came with
+ * a message, and the bus daemon has closed its own copy before us, so whoever wants to stop the service that
+ * way stops the bus first. The bus policy keeps descriptors to the methods that want one.
  */
 static int check_archive(int fd, struct job_archive *ret, sd_bus_error *error)
 {

@@ -78,7 +78,9 @@ class RawClient:
                     answers.append(struct.unpack("<i", serial.group(1))[0] * (1 if kind == 2 else -1))
             if len(answers) >= n:
                 return answers
-            self.heard += self.socket.recv(65536)
+            data = self.socket.recv(65536)
+            assert data, "the bus hung up"
+            self.heard += data
 
     def call(self, *arguments, fds=()):
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
