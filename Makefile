@@ -123,6 +123,10 @@ $(BUILD)/bare-writer: tests/bench/bare-writer.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $<
 
+$(BUILD)/bare-diag: tests/bench/bare-diag.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $<
+
 # ---- fuzzers: tests/fuzz/fuzz-PARSER.c, linked with everything below the service ----
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz-*.c))
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIB_worker)
@@ -226,7 +230,7 @@ check:
 	+$(MAKE) -s fuzz SECONDS=3
 	+$(MAKE) -s check-system
 
-bench: all $(BUILD)/bare-writer
+bench: all $(BUILD)/bare-writer $(BUILD)/bare-diag
 	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
 
 # ---- installing ----

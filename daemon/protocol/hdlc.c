@@ -9,12 +9,18 @@ enum {
     CRC_RESIDUE = 0xf0b8, /* of a payload with its CRC behind it, without the final inversion */
 };
 
+/* Half a byte at a time: NV items are read by the thousand. */
+#define STEP(crc)  ((crc)&1 ? (crc) >> 1 ^ CRC_POLYNOMIAL : (crc) >> 1)
+#define ENTRY(n)   STEP(STEP(STEP(STEP(n))))
+#define ENTRIES(n) ENTRY(n), ENTRY((n) + 1), ENTRY((n) + 2), ENTRY((n) + 3)
+static const uint16_t crc_table[] = {ENTRIES(0), ENTRIES(4), ENTRIES(8), ENTRIES(12)};
+
 static uint16_t crc_add(uint16_t crc, const uint8_t *data, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         crc ^= data[i];
-        for (unsigned bit = 0; bit < 8; bit++)
-            crc = crc & 1 ? (uint16_t)(crc >> 1 ^ CRC_POLYNOMIAL) : (uint16_t)(crc >> 1);
+        crc = (uint16_t)(crc >> 4 ^ crc_table[crc & 0xf]);
+        crc = (uint16_t)(crc >> 4 ^ crc_table[crc & 0xf]);
     }
     return crc;
 }

@@ -191,6 +191,67 @@ def imports(directory):
         os.unlink(archive)
 
 
+# ---- numbered items over DIAG ----
+
+ITEMS = 8000
+RUNNING = ("initial=working", "imei=490154203237518")
+
+
+def start_modem(directory, path, trace):
+    flash = os.path.join(directory, "flash-diag")
+    new = [] if os.path.exists(flash) else ["--new", "--blocks", "192"]
+    settings = [x for s in RUNNING for x in ("--set", s)]
+    return subprocess.Popen([os.path.join(BUILD, "virtual-modem"), "--socket", path, "--flash", flash, "--trace", trace, *new,
+                             *settings], stderr=subprocess.DEVNULL)
+
+
+def items_per_second(trace):
+    """Of the first sweep: from the answer to item 0 to that of the last, in the modem's own time."""
+    times = {}
+    with open(trace, errors="replace") as f:
+        for line in f:
+            if " diag nv read item=" in line and " index=0 " in line:
+                times.setdefault(int(line.split("item=")[1].split()[0]), int(line.split()[0]))
+    return (ITEMS - 2) / (times[ITEMS - 1] - times[1]) * 1e6
+
+
+def bare_items(directory):
+    path, trace = os.path.join(directory, "bare-diag"), os.path.join(directory, "bare-diag-trace")
+    reader = subprocess.Popen([os.path.join(BUILD, "bare-diag"), path, str(ITEMS)])
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    modem = start_modem(directory, path, trace)
+    assert reader.wait(120) == 0
+    modem.terminate()
+    modem.wait()
+    os.unlink(path)
+    return items_per_second(trace)
+
+
+def worker_items(directory):
+    """The same of a backup job of kind xqcn."""
+    m = driver.Modem(directory, os.path.join(directory, "flash-diag"), RUNNING, new=False,
+                     trace=os.path.join(directory, "diag-trace"))
+    try:
+        m.accept()
+        job = driver.Job(m, "backup", {"kind": "xqcn", "imei-key": "00" * 32}, [("store", os.memfd_create("backup"))]).run()
+        assert job.result == "done", job.log
+        job.finish()
+    finally:
+        m.close()
+    return items_per_second(os.path.join(directory, "diag-trace"))
+
+
+def items(directory):
+    bares, ours = [], []
+    for _ in range(ROUNDS):
+        bares.append(bare_items(directory))
+        ours.append(worker_items(directory))
+    ratio = max(ours) / max(bares)
+    row("DIAG: rate of %d NV reads / bare reader's" % ITEMS, "%.2f" % ratio, "at least %.2f (%.0f a second)" % (
+        RATIO_MIN, max(ours)), ratio >= RATIO_MIN)
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -202,6 +263,7 @@ def main():
         catches(directory, archive, package)
         with_the_service(directory, archive)
         os.unlink(archive)
+        items(directory)
         imports(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
