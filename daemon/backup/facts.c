@@ -240,12 +240,13 @@ static void put_program(FILE *out, const struct backup *b, const struct backup_p
     if (p->size == 0)
         return;
     backup_file_name(p, file);
+    /* qdl wants a label, and knows by it what the modem boots from: the name before ".bin". */
     fprintf(out,
-            "  <program PAGES_PER_BLOCK=\"%u\" SECTOR_SIZE_IN_BYTES=\"%u\" filename=\"%s\" "
+            "  <program PAGES_PER_BLOCK=\"%u\" SECTOR_SIZE_IN_BYTES=\"%u\" filename=\"%s\" label=\"%.*s\" "
             "num_partition_sectors=\"%" PRIu64 "\" physical_partition_number=\"0\" start_sector=\"%" PRIu64
             "\" last_sector=\"%" PRIu64 "\"/>\n",
-            pages, b->geometry.page_size, file, p->n_blocks * pages, p->first_block * pages,
-            (p->first_block + p->n_blocks) * pages - 1);
+            pages, b->geometry.page_size, file, (int)strcspn(file, "."), file, p->n_blocks * pages,
+            p->first_block * pages, (p->first_block + p->n_blocks) * pages - 1);
 }
 
 /* SBL, in block 0, is erased first and written last (flash rule 6). */

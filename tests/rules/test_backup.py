@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Backups: what lies in the file is what lies in the flash, page by page, or the file says that it does not."""
 import random
+from xml.etree import ElementTree
 
 import pytest
 
@@ -246,6 +247,38 @@ def test_cancelled(bench):
     assert file_job("verify", bench.directory, bench.saved).error == "BackupDamaged"
     again = bench.backup(kind="calibration")
     saved(bench, again)
+
+
+# ---- for other tools ----
+
+QDL_ERASE = {"PAGES_PER_BLOCK", "SECTOR_SIZE_IN_BYTES", "num_partition_sectors", "physical_partition_number", "start_sector",
+             "last_sector"}
+
+
+def test_rawprogram_for_other_tools(bench):
+    """What Debian's qdl asks for in NAND (tests/system flashes with it): every good block is erased, and no bad one; an image
+    ends inside its partition; SBL comes last."""
+    bench.start("initial=working", "start=sahara", "bad=22,30,63,93")
+    b = saved(bench, bench.backup(kind="calibration"))
+    root = ElementTree.fromstring(b.members["rawprogram.xml"])
+    tags = [e.tag for e in root]
+    assert tags == sorted(tags), "all erases come first"
+    erased = set()
+    for e in root.iter("erase"):
+        assert set(e.attrib) == QDL_ERASE
+        first, n, last = (int(e.get(k)) for k in ("start_sector", "num_partition_sectors", "last_sector"))
+        assert last == first + n - 1 and first % PAGES == n % PAGES == 0
+        erased |= set(range(first // PAGES, (first + n) // PAGES))
+    assert erased == {x for p in b.parts.values() for x in range(p.first, p.first + p.blocks) if x not in p.bad}
+    programs = list(root.iter("program"))
+    for e in programs:
+        assert set(e.attrib) == QDL_ERASE | {"filename", "label"}
+        part = b.parts[e.get("label")]
+        assert len(b.members[e.get("filename")]) == len(part.image) > 0
+        assert int(e.get("start_sector")) == part.first * PAGES
+        assert int(e.get("last_sector")) == (part.first + part.blocks) * PAGES - 1
+    assert {e.get("label") for e in programs} == {n for n, p in b.parts.items() if p.image}
+    assert programs[-1].get("label") == "SBL"
 
 
 # ---- files from outside ----
