@@ -136,6 +136,11 @@ int backup_writer_block(struct backup_writer *w, const uint8_t *states, const vo
     return r;
 }
 
+uint64_t backup_writer_offset(const struct backup_writer *w)
+{
+    return w->p ? w->p->offset + w->good_pages * w->made.geometry.page_size : 0;
+}
+
 static int write_at(struct backup_writer *w, const void *data, size_t size, uint64_t at, struct error *e)
 {
     int r = io_pwrite_full(w->made.fd, data, size, at);

@@ -107,6 +107,8 @@ int backup_writer_begin(struct backup_writer *w, const char *name, uint64_t firs
                         struct error *e);
 /* The next block: the state of each of its pages (of a bad one all NAND_PAGE_BAD), and its bytes. */
 int backup_writer_block(struct backup_writer *w, const uint8_t *states, const void *data, struct error *e);
+/* Where in the file the next block's first page will lie. */
+uint64_t backup_writer_offset(const struct backup_writer *w);
 int backup_writer_end(struct backup_writer *w, struct error *e);
 /* XML, manifest, sums; all of it on the disk. *ret stays the writer's, and is what backup_open() would give.
  */

@@ -207,6 +207,7 @@ static int check_free(const struct modem *m, uid_t uid, sd_bus_error *error)
 /* What a journal says of the flash is not known to be true any more: another tool may write. */
 static void void_journal(struct modem *m)
 {
+    job_void_backups(m->manager, m->object.path);
     if (!m->interrupted)
         return;
     job_void_journal(m->interrupted);

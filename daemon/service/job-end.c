@@ -189,6 +189,8 @@ void job_finish(struct job *j)
     apply_result(j);
     tell_end(j);
     job_close_files(j);
+    if (j->job_kind == JOB_BACKUP && !job_backup_resumable(j))
+        job_void_journal(j); /* it is in the store, or nothing goes on from it */
     job_save(j);
     job_signal_numbers(j);
     job_answer_waits(j);

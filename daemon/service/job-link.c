@@ -122,6 +122,7 @@ static void take_destructive(struct job *j)
     for (struct job *i = j->manager->jobs; i; i = i->next)
         if (i != j && job_resumable(i) && is_same_flash(i, j))
             job_void_journal(i);
+    job_void_backups(j->manager, j->modem_path);
     modem_update_interrupted(j->modem);
 }
 

@@ -38,19 +38,36 @@ static void sort_in(struct job *j)
     *i = j;
 }
 
+/* A backup's unfinished file beside its journal: the same call goes on with both. */
+static int name_part(struct job *j)
+{
+    char name[32], old[32];
+    int dirfd = j->manager->store.fd_jobs;
+    if (j->job_kind != JOB_BACKUP)
+        return 0;
+    file_name(name, j->id, "part");
+    if (!j->resumes)
+        return store_link(dirfd, j->fd_store, name);
+    file_name(old, j->resumes->id, "part");
+    return renameat(dirfd, old, dirfd, name) < 0 ? -errno : 0;
+}
+
 int job_name_journal(struct job *j)
 {
     char name[32], old[32];
     int dirfd = j->manager->store.fd_jobs;
     if (j->fd_journal < 0)
         return 0;
+    int r = name_part(j);
+    if (r < 0)
+        return r;
     file_name(name, j->id, "journal");
     if (!j->resumes)
         return store_link(dirfd, j->fd_journal, name);
     file_name(old, j->resumes->id, "journal");
     if (renameat(dirfd, old, dirfd, name) < 0)
         return -errno;
-    j->destructive = true;
+    j->destructive = j->job_kind != JOB_BACKUP;
     object_set_string(&j->object, "Resumes", &j->resumes_path, j->resumes->object.path);
     j->resumes = NULL;
     return 0;
@@ -139,6 +156,7 @@ static const struct {
     {"ALLOW", offsetof(struct job, allow)},
     {"MODEM_VERSION", offsetof(struct job, modem_version)},
     {"PARTITIONS", offsetof(struct job, partitions)},
+    {"BACKUP_KIND", offsetof(struct job, kind_of_backup)},
     {"SERIAL", offsetof(struct job, serial)},
 };
 
@@ -196,7 +214,8 @@ static void load_pair(void *userdata, const char *key, const char *value)
 
 bool job_has_journal(const struct job *j)
 {
-    return j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE;
+    bool of_flash = !j->kind_of_backup || strcmp(j->kind_of_backup, "xqcn") != 0;
+    return j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE || (j->job_kind == JOB_BACKUP && of_flash);
 }
 
 static bool has_journal(const struct job *j, off_t *ret_size)
@@ -213,22 +232,43 @@ static bool has_journal(const struct job *j, off_t *ret_size)
 bool job_resumable(const struct job *j)
 {
     off_t size;
-    if (!job_has_journal(j) || !job_finished(j) || !j->destructive || !j->result || !has_journal(j, &size))
+    if (j->job_kind == JOB_BACKUP || !job_has_journal(j) || !job_finished(j) || !j->destructive ||
+        !j->result || !has_journal(j, &size))
         return false;
     return strcmp(j->result, "failed") == 0 || strcmp(j->result, "cancelled") == 0 ||
            strcmp(j->result, "interrupted") == 0;
 }
 
+bool job_backup_resumable(const struct job *j)
+{
+    off_t size;
+    if (j->job_kind != JOB_BACKUP || !job_finished(j) || !j->result || !has_journal(j, &size) || size == 0)
+        return false;
+    return strcmp(j->result, "interrupted") == 0 ||
+           (strcmp(j->result, "failed") == 0 && j->error_name &&
+            strcmp(j->error_name, errors_bus_name(ERROR_MODEM_GONE)) == 0);
+}
+
 void job_void_journal(struct job *j)
 {
+    static const char *const suffixes[] = {"journal", "part"};
     char name[32];
-    file_name(name, j->id, "journal");
-    store_remove(j->manager->store.fd_jobs, name);
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        file_name(name, j->id, suffixes[i]);
+        store_remove(j->manager->store.fd_jobs, name);
+    }
+}
+
+void job_void_backups(struct manager *m, const char *modem_path)
+{
+    for (struct job *j = m->jobs; j; j = j->next)
+        if (job_backup_resumable(j) && strcmp(j->modem_path, modem_path) == 0)
+            job_void_journal(j);
 }
 
 void job_remove_files(const struct job *j)
 {
-    static const char *const suffixes[] = {"journal", "log", "rec"};
+    static const char *const suffixes[] = {"journal", "part", "log", "rec"};
     char name[32];
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         file_name(name, j->id, suffixes[i]);
@@ -245,7 +285,7 @@ static void mark_interrupted(struct job *j)
     off_t size;
     const char *phase = j->phase && *j->phase ? j->phase : "start";
     /* The worker journals its intent before it tells us: something in there means that it may have begun. */
-    if (job_has_journal(j) && has_journal(j, &size) && size > 0)
+    if (j->job_kind != JOB_BACKUP && job_has_journal(j) && has_journal(j, &size) && size > 0)
         j->destructive = true;
     error_set(&e, ERROR_INTERRUPTED, "The service ended in phase %s of this %s.", phase, j->kind);
     object_set_string(&j->object, "Result", &j->result, "interrupted");
@@ -359,6 +399,8 @@ int job_load_all(struct manager *m)
         r = store_list(m->store.fd_jobs, ".log", drop_stray, m);
     if (r >= 0)
         r = store_list(m->store.fd_jobs, ".journal", drop_stray, m);
+    if (r >= 0)
+        r = store_list(m->store.fd_jobs, ".part", drop_stray, m);
     job_forget_old(m);
     return r;
 }
@@ -375,7 +417,7 @@ static struct job *first_ended(struct manager *m, unsigned *ret_count)
     struct job *first = NULL;
     *ret_count = 0;
     for (struct job *j = m->jobs; j; j = j->next) {
-        if (!job_finished(j) || !j->id || job_resumable(j))
+        if (!job_finished(j) || !j->id || job_resumable(j) || job_backup_resumable(j))
             continue;
         ++*ret_count;
         if (!first || j->finished < first->finished)

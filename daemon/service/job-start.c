@@ -165,6 +165,8 @@ static void order_backup(struct job *j, struct order *o)
     add_option(o, "kind", j->kind_of_backup);
     order_saving(j, o);
     add_fd(o, "store", duplicate(j->fd_store));
+    if (j->fd_journal >= 0)
+        add_fd(o, "journal", duplicate(j->fd_journal));
 }
 
 /* Whose it is, by what is remembered of both: a modem that lost its calibration cannot tell any more. */
@@ -243,9 +245,21 @@ static bool same_text(const char *a, const char *b)
     return strcmp(a ? a : "", b ? b : "") == 0;
 }
 
+/* The last one of the same call: there is one of a modem at most (job_void_backups()). */
+static struct job *find_backup(const struct job *j)
+{
+    for (struct job *i = j->manager->jobs; i && j->modem && job_has_journal(j); i = i->next)
+        if (job_backup_resumable(i) && strcmp(i->modem_path, j->modem->object.path) == 0 &&
+            same_text(i->kind_of_backup, j->kind_of_backup) && same_text(i->partitions, j->partitions))
+            return i;
+    return NULL;
+}
+
 struct job *job_find_resumable(const struct job *j)
 {
     struct job *i = j->modem ? j->modem->interrupted : NULL;
+    if (j->job_kind == JOB_BACKUP)
+        return find_backup(j);
     if (!job_has_journal(j) || !i || i->job_kind != j->job_kind || !job_resumable(i))
         return NULL;
     bool same = strcmp(i->firmware_id, j->firmware_id) == 0 && same_text(i->allow, j->allow) &&
@@ -273,6 +287,13 @@ static bool saves_calibration(const struct job *j)
     return j->manager->config.backups_automatic && strcmp(modem_kind(j->modem), "normal") == 0;
 }
 
+static int open_part(const struct job *j)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "%llu.part", (unsigned long long)j->resumes->id);
+    return store_open_file(j->manager->store.fd_jobs, name, O_RDWR);
+}
+
 static int open_files(struct job *j, struct error *e)
 {
     struct store *s = &j->manager->store;
@@ -282,16 +303,20 @@ static int open_files(struct job *j, struct error *e)
         return error_set(e, ERROR_NO_SPACE, "The log of this %s cannot be made: %s.", j->kind,
                          strerror(-j->fd_log));
     bool package = j->job_kind == JOB_IMPORT && !j->imports_backup;
+    if (job_has_journal(j) && (j->fd_journal = open_journal(j)) < 0)
+        return error_set(e, ERROR_NO_SPACE, "The journal of this %s cannot be opened: %s.", j->kind,
+                         strerror(-j->fd_journal));
     bool backup = job_makes_backup(j) || j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE;
-    if ((package || backup) && (j->fd_store = store_tmpfile(package ? s->fd_firmware : s->fd_backups)) < 0)
+    if (j->job_kind == JOB_BACKUP && j->resumes)
+        j->fd_store = open_part(j);
+    else if (package || backup)
+        j->fd_store = store_tmpfile(package ? s->fd_firmware : s->fd_backups);
+    if ((package || backup) && j->fd_store < 0)
         return error_set(e, ERROR_NO_SPACE, "A file for the %s cannot be made: %s.",
                          package ? "package" : "backup", strerror(-j->fd_store));
     /* What cannot be saved so is saved from the flash all the same (flash rule 5). */
     if (j->job_kind == JOB_FLASH && saves_calibration(j))
         j->fd_calibration = store_tmpfile(s->fd_backups);
-    if (job_has_journal(j) && (j->fd_journal = open_journal(j)) < 0)
-        return error_set(e, ERROR_NO_SPACE, "The journal of this %s cannot be opened: %s.", j->kind,
-                         strerror(-j->fd_journal));
     return 0;
 }
 

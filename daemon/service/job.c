@@ -323,6 +323,8 @@ void job_publish(struct job *j)
         process_kill(j->process, NULL);
         return;
     }
+    if (j->job_kind == JOB_BACKUP)
+        job_void_backups(j->manager, j->modem_path);
     job_save(j);
     log_start(j);
     if (j->call)

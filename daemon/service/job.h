@@ -244,10 +244,14 @@ void job_forget_old(struct manager *m);
 /* Takes it off the disk (Release, or lingered out). */
 void job_remove_files(const struct job *j);
 int job_open_log(const struct job *j);
-/* Flash and Restore: their worker keeps one, so that the same call continues. */
+/* Flash, Restore and a Backup of the flash: their worker keeps one, so that the same call continues. */
 bool job_has_journal(const struct job *j);
 /* True if the same call made again would continue it. */
 bool job_resumable(const struct job *j);
+/* The same of a backup, which changed nothing: what it had read is there. */
+bool job_backup_resumable(const struct job *j);
+/* Those of this modem: it ran its firmware, is being written to, or another backup of it begins. */
+void job_void_backups(struct manager *m, const char *modem_path);
 /* Its journal is void (another writing job, normal mode seen): it cannot be continued any more. */
 void job_void_journal(struct job *j);
 

@@ -84,6 +84,8 @@ static const char *first_mode(const struct appearance *a)
 
 void modem_void_journals(struct modem *m)
 {
+    if (!m->job && is_kind(m, "normal"))
+        job_void_backups(m->manager, m->object.path);
     if (m->job || !m->interrupted || !is_kind(m, "normal"))
         return;
     job_void_journal(m->interrupted);

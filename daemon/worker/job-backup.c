@@ -24,7 +24,7 @@ struct backup_job {
     struct save save;
     enum backup_kind kind;
     struct mibib_table table, recorded;
-    bool begun, recorded_known;
+    bool begun, begun_before, recorded_known;
 };
 
 static void job_done(struct backup_job *j)
@@ -110,6 +110,9 @@ static int begin(struct backup_job *j, struct error *e)
     save_done(&j->save);
     j->save.session = j->visits.session;
     j->save.tell_progress = true;
+    j->save.keeps_cache = true;
+    j->save.cache_anew = j->begun_before; /* of a modem that may be another one, or ran its firmware */
+    j->begun_before = true;
     j->begun = false;
     int r = read_table(j, &own, &block, e);
     if (r == 0)
@@ -156,6 +159,9 @@ static void report(struct backup_job *j, const struct backup *b)
         unreadable += backup_count(p, pages, NAND_PAGE_UNREADABLE);
     }
     worker_report(j->worker, "state", "%s", backup_state_name(b->state));
+    if (j->save.cache.taken > 0)
+        worker_report(j->worker, "continued", "%llu blocks were read before",
+                      (unsigned long long)j->save.cache.taken);
     worker_report(j->worker, "partitions", "%zu", b->n_parts);
     worker_report(j->worker, "bad-blocks", "%llu (%s)", (unsigned long long)bad, backup_map_name(b->map));
     worker_report(j->worker, "unreadable-pages", "%llu", (unsigned long long)unreadable);

@@ -21,6 +21,7 @@ void save_done(struct save *s)
 {
     free(s->ranges);
     nand_map_done(&s->map);
+    save_cache_done(&s->cache);
     s->writer = backup_writer_free(s->writer);
     *s = (struct save){0};
 }
@@ -126,7 +127,10 @@ int save_begin(struct save *s, int fd, const struct backup *facts, uint64_t mibi
         return error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(geometry(s)->blocks));
     s->look =
         (struct look){.session = s->session, .how = with_session.map, .map = &s->map, .fill = LOOK_ERASED_EE};
-    int r = probe_fill(s, mibib_block, e);
+    int r = save_cache_open(&s->cache, s->keeps_cache ? s->session->worker->fd_journal : -1, fd, s->session,
+                            s->look.how, s->cache_anew, e);
+    if (r == 0)
+        r = probe_fill(s, mibib_block, e);
     return r < 0 ? r : backup_writer_new(fd, &with_session, &s->writer, e);
 }
 
@@ -149,9 +153,14 @@ static int write_piece(struct save *s, const struct look_piece *p, struct error 
 {
     uint32_t pages = geometry(s)->pages_per_block;
     int r = 0;
-    for (uint64_t k = 0; r == 0 && k < p->n; k++)
+    for (uint64_t k = 0; r == 0 && k < p->n; k++) {
+        uint64_t at = backup_writer_offset(s->writer);
         r = backup_writer_block(s->writer, p->states + k * pages, p->data + k * nand_block_size(geometry(s)),
                                 e);
+        if (r == 0)
+            save_cache_note(&s->cache, p->first + k, at, p->data + k * nand_block_size(geometry(s)),
+                            p->states + k * pages);
+    }
     s->block += p->n;
     s->blocks_done += p->n;
     if (s->tell_progress)
@@ -178,17 +187,21 @@ static int save_some(struct save *s, struct look_piece *p, struct error *e)
 {
     const struct save_range *range = &s->ranges[s->range];
     struct window *w = &s->session->window;
+    bool unit_data = mibib_is_unit_data(range->name);
     p->first = s->block;
     p->n = next_run(s, range);
     int r = 0;
-    if (p->n > 0) {
+    /* What only the unit has may be other than it was before an interruption that nobody watched. */
+    if (!unit_data && save_cache_take(&s->cache, s->block, p->data, p->states) > 0) {
+        p->n = 1;
+    } else if (p->n > 0) {
         uint64_t n = window_fit(w, WINDOW_WORK(WINDOW_READ), p->n, now_usec());
         if (n == 0)
             return session_let_pass(s->session, e);
         p->n = n;
         window_begun(w, n);
         usec_t start = now_usec();
-        r = look_at_piece(&s->look, p, mibib_is_unit_data(range->name), e);
+        r = look_at_piece(&s->look, p, unit_data, e);
         if (r == 0)
             window_took(w, WINDOW_READ, p->n, now_usec() - start);
     } else {

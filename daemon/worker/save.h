@@ -8,6 +8,7 @@
  */
 
 #include "worker/look.h"
+#include "worker/save-cache.h"
 
 struct save_range {
     char name[BACKUP_NAME_SIZE];
@@ -32,6 +33,10 @@ struct save {
     uint64_t piece;      /* blocks a command; fewer after each appearance that was too short for one */
     struct nand_map map; /* what was confirmed, or told */
     struct look look;
+
+    /* A backup job's: it goes on where an earlier call ended, and its next call where it ends. */
+    bool keeps_cache, cache_anew;
+    struct save_cache cache;
 };
 
 void save_done(struct save *s);

@@ -277,7 +277,7 @@ def test_what_a_backup_s_worker_is_told(bench):
     report = bench.service.get(job, JOB, "Report")
     assert report["kind"] == "nand" and report["partitions"] == "modem,usrfs_1"
     assert len(report["created"]) == 16  # starred between, as an IMEI would be
-    assert report["fds"] == "package,store" and len(report["firmware"]) == 32
+    assert report["fds"] == "package,store,journal" and len(report["firmware"]) == 32
     assert bench.get(backup, "Job") == job and bench.service.get(job, JOB, "Kind") == "backup"
     assert bench.service.get(bench.modem, MODEM, "LastBackupTime") > 1700000000000000
     bench.wish(content(2))

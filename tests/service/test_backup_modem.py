@@ -213,7 +213,8 @@ def test_a_restore_that_was_interrupted_goes_on(service, new_modem, make_package
     job = service.call(modem, MODEM, "Restore", saved, options)
     wait_until(lambda: service.get(job, JOB, "Phase") == "program")
     if victim == "worker":
-        os.kill(service.workers()[0], signal.SIGKILL)
+        for pid in service.workers():  # one of them may only wait for a window
+            os.kill(pid, signal.SIGKILL)
         assert service.wait_job(job) == "failed"
     else:
         service.stop(signal.SIGKILL)
@@ -229,3 +230,68 @@ def test_a_restore_that_was_interrupted_goes_on(service, new_modem, make_package
     assert "continues" in service.get(again, JOB, "Report")["backup"] and service.paths(BACKUP) == stored
     (tmp_path / "exported").write_bytes(content(service, saved))
     assert backupfile.Backup(tmp_path / "exported").difference(backupfile.flashfile.Flash(flash)) is None
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_backup_goes_on_over_a_restart_of_the_service(service, new_modem, make_package, tmp_path, how):
+    """What was read stays, but for what only the unit has: that is read anew, nobody watched it meanwhile."""
+    new_modem(service, "read_us=60", "force_edl=yes", "initial=working", blocks=384)
+    assert service.wait_job(service.import_file(make_package())) == "done"
+    modem = service.modem()
+    job = service.call(modem, MODEM, "Backup", service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Progress") > 0.4)
+    service.stop(signal.SIGKILL if how == "killed" else signal.SIGTERM)
+    assert len(list((service.state / "jobs").glob("*.part"))) == 1
+    service.start()
+    assert service.get(job, JOB, "Result") == "interrupted" and service.paths(BACKUP) == []
+    service.modem()
+    # Another call is another backup, and the only one that can be continued.
+    again = service.call(modem, MODEM, "Backup", service.no_options())
+    assert service.wait_job(again) == "done", service.log(again)
+    assert service.get(again, JOB, "Resumes") == job
+    report = service.get(again, JOB, "Report")
+    assert int(report["continued"].split()[0]) > 50, report
+    assert not list((service.state / "jobs").glob("*.part")) and not list((service.state / "jobs").glob("*.journal"))
+    (tmp_path / "exported").write_bytes(content(service, service.get(again, JOB, "Object")))
+    exported = backupfile.Backup(tmp_path / "exported")
+    assert exported.difference(backupfile.flashfile.Flash(tmp_path / "modem.flash")) is None
+
+
+def test_another_backup_does_not_go_on(service, new_modem, make_package, tmp_path):
+    new_modem(service, "read_us=60", "force_edl=yes", "initial=working", blocks=384)
+    assert service.wait_job(service.import_file(make_package())) == "done"
+    modem = service.modem()
+    job = service.call(modem, MODEM, "Backup", service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Progress") > 0.3)
+    service.stop()
+    service.start()
+    service.modem()
+    other, _ = backup(service, modem, kind="calibration")
+    assert service.get(other, JOB, "Resumes") == "/" and "continued" not in service.get(other, JOB, "Report")
+    assert not list((service.state / "jobs").glob("*.part")), "one backup of a modem is continued, the last one"
+    again, _ = backup(service, modem)
+    assert service.get(again, JOB, "Resumes") == "/"
+
+
+def test_what_rotted_of_an_unfinished_backup_is_read_again(service, new_modem, make_package, tmp_path):
+    new_modem(service, "read_us=60", "force_edl=yes", "initial=working", blocks=384)
+    assert service.wait_job(service.import_file(make_package())) == "done"
+    modem = service.modem()
+    job = service.call(modem, MODEM, "Backup", service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Progress") > 0.5)
+    service.stop()
+    part, = (service.state / "jobs").glob("*.part")
+    with open(part, "r+b") as f:
+        size = f.seek(0, 2)
+        for at in range(512, size, 300000):
+            f.seek(at)
+            f.write(b"rotten")
+    journal, = (service.state / "jobs").glob("*.journal")
+    with open(journal, "r+b") as f:
+        f.truncate(f.seek(0, 2) - 17)
+    service.start()
+    service.modem()
+    again, saved = backup(service, modem)
+    assert service.get(again, JOB, "Resumes") == job
+    (tmp_path / "exported").write_bytes(content(service, saved))
+    assert backupfile.Backup(tmp_path / "exported").difference(backupfile.flashfile.Flash(tmp_path / "modem.flash")) is None
