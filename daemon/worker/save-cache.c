@@ -76,7 +76,8 @@ int save_cache_open(struct save_cache *c, int fd_journal, int fd_file, const str
         c->blocks[i].record = UINT64_MAX;
     if (!anew && load(c) < 0)
         c->end = 0;
-    if (c->end == 0 && (ftruncate(fd_journal, 0) < 0 || io_pwrite_full(fd_journal, c->key, SHA256_SIZE, 0) < 0))
+    if (c->end == 0 &&
+        (ftruncate(fd_journal, 0) < 0 || io_pwrite_full(fd_journal, c->key, SHA256_SIZE, 0) < 0))
         save_cache_done(c);
     if (c->end == 0)
         c->end = SHA256_SIZE;
