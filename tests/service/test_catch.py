@@ -195,6 +195,28 @@ def test_whatever_somebody_left_it_in(library, new_modem, tmp_path, setting):
     assert nothing_was_written(tmp_path)
 
 
+@pytest.mark.parametrize("fault", [f"unplug@in:{n}" for n in range(1, 13)] + [f"unplug@out:{n}" for n in range(1, 13, 2)]
+                         + [f"unplug@command:{n}" for n in range(1, 6)] + [f"unplug@done:{n}" for n in range(1, 6)])
+def test_whenever_the_window_closes(library, new_modem, tmp_path, fault):
+    """Once, at each packet and command of a catch: the next window does it."""
+    arm(library)
+    new_modem(library, f"fault={fault}")
+    path = find_modem(library)
+    wait_until(lambda: library.get(path, MODEM, "Held"), what="Held")
+    assert nothing_was_written(tmp_path) and len(jobs(library, "catch")) == 1
+    assert not library.get(path, MODEM, "LastError")
+
+
+@pytest.mark.parametrize("fault", ["hang@in:3", "hang@command:1", "nak@command:1", "garbage@in:2", "garbage@in:6"])
+def test_whatever_goes_wrong_once(new_service, new_modem, make_package, tmp_path, fault):
+    service = new_service().start(config="[Rescue]\nBackoffSec=1\n")
+    import_package(service, make_package("--small"))
+    arm(service)
+    new_modem(service, "loop=hard", "window_ms=3000", "gap_ms=300", f"fault={fault}")  # one that hangs is freed by its loop
+    wait_until(lambda: service.get(find_modem(service), MODEM, "Held"), timeout=120, what="Held")
+    assert nothing_was_written(tmp_path)
+
+
 def test_two_that_loop_and_one_that_is_well(library, new_modem, tmp_path):
     arm(library)
     arm(library, port=OTHER_PORT)
