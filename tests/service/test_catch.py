@@ -261,6 +261,18 @@ def test_one_that_cannot_be_held_is_given_up(new_service, new_modem, make_packag
     wait_until(lambda: len(jobs(service, "catch")) > n, what="another catch")
 
 
+def test_what_another_tool_has_is_left_to_it(library, new_modem, tmp_path):
+    """Somebody inhibits the modem and flashes it himself: no policy goes in between."""
+    arm(library)
+    path = find_modem(library)
+    guard = library.call(path, MODEM, "Inhibit", "qdl", options()).take()
+    new_modem(library, *LOOP)
+    turns(library, path, 3)
+    assert "sahara out" not in trace(tmp_path) and not library.get(path, MODEM, "Held")
+    os.close(guard)
+    wait_held(library, path)
+
+
 # ---- the service's own life ----
 
 @pytest.mark.parametrize("when", ["in a window", "between two"])
