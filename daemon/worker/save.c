@@ -93,7 +93,8 @@ int save_check_room(const struct save *s, int fd, uint32_t block_size, const cha
     if (fstatvfs(fd, &v) < 0)
         return error_set(e, ERROR_NO_SPACE, "the room for a backup cannot be told: %s", strerror(errno));
     uint64_t left = (uint64_t)v.f_bavail * v.f_frsize;
-    if (left >= need)
+    /* A file system without blocks has no limit: a tmpfs that was given none. */
+    if (v.f_blocks == 0 || left >= need)
         return 0;
     return error_set(
         e, ERROR_NO_SPACE,
