@@ -21,7 +21,7 @@ struct backup_writer {
 
 static int explain(int r, struct error *e)
 {
-    if (r == -ENOSPC || r == -EDQUOT || r == -EFBIG)
+    if (io_is_full(r))
         return error_set(e, ERROR_NO_SPACE, "No space for the backup: %s", strerror(-r));
     return error_set(e, ERROR_FAILED, "The backup cannot be written: %s", strerror(-r));
 }

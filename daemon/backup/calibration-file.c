@@ -160,7 +160,7 @@ static char *print_sums(const uint8_t xqcn[SHA256_SIZE], const uint8_t manifest[
 
 static int explain(int r, struct error *e)
 {
-    bool space = r == -ENOSPC || r == -EDQUOT || r == -EFBIG;
+    bool space = io_is_full(r);
     return error_set(e, space ? ERROR_NO_SPACE : ERROR_FAILED, "The backup cannot be written: %s",
                      strerror(-r));
 }

@@ -93,8 +93,8 @@ struct dump_writer *dump_writer_free(struct dump_writer *w)
 
 static int explain(int r, struct error *e)
 {
-    return error_set(e, r == -ENOSPC || r == -EDQUOT || r == -EFBIG ? ERROR_NO_SPACE : ERROR_FAILED,
-                     "the dump cannot be written: %s", strerror(-r));
+    return error_set(e, io_is_full(r) ? ERROR_NO_SPACE : ERROR_FAILED, "the dump cannot be written: %s",
+                     strerror(-r));
 }
 
 static int write_out(struct dump_writer *w, const void *data, size_t size, struct error *e)

@@ -226,9 +226,7 @@ int xqcn_write(const struct calibration *c, int fd, uint64_t at, uint64_t *ret_s
     if (r < 0)
         return r;
     if (w.failed < 0)
-        return error_set(e,
-                         w.failed == -ENOSPC || w.failed == -EDQUOT || w.failed == -EFBIG ? ERROR_NO_SPACE
-                                                                                          : ERROR_FAILED,
+        return error_set(e, io_is_full(w.failed) ? ERROR_NO_SPACE : ERROR_FAILED,
                          "the XQCN cannot be written: %s", strerror(-w.failed));
     *ret_size = w.size;
     return 0;

@@ -49,6 +49,11 @@ int io_write_full(int fd, const void *buffer, size_t size)
     return 0;
 }
 
+bool io_is_full(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
+}
+
 int io_read_file(int fd, size_t max, char **ret, size_t *ret_size)
 {
     _cleanup_free_ char *data = NULL;

@@ -3,6 +3,7 @@
 
 /* Whole reads and writes, and sealed memfds. No function here moves a file offset that it was not given. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,9 @@
 int io_pread_full(int fd, void *buffer, size_t size, uint64_t offset);
 int io_pwrite_full(int fd, const void *buffer, size_t size, uint64_t offset);
 int io_write_full(int fd, const void *buffer, size_t size);
+/* True if a negative errno of a write means that there is no room: the disk, a quota, a limit of file size.
+ */
+bool io_is_full(int error);
 
 /* The whole of a file (its size by reading, at most `max` bytes: -EFBIG), NUL behind it. *ret is malloc'ed.
  */

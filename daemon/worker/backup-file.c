@@ -113,7 +113,7 @@ static int copy(struct worker *w, uint64_t at, uint64_t *ret, struct error *e)
                              (unsigned long long)max);
         r = io_pwrite_full(w->fd_store, buffer, (size_t)n, at + done);
         if (r < 0)
-            return error_set(e, r == -ENOSPC || r == -EDQUOT || r == -EFBIG ? ERROR_NO_SPACE : ERROR_FAILED,
+            return error_set(e, io_is_full(r) ? ERROR_NO_SPACE : ERROR_FAILED,
                              "The backup cannot be written to the store: %s", strerror(-r));
         done += (uint64_t)n;
         worker_progress(w, 0, done, 0);
@@ -143,7 +143,8 @@ static int settle_down(struct worker *w, uint64_t size, bool *ret_ours, struct e
         if (r == 0)
             r = io_pwrite_full(w->fd_store, buffer, n, at);
         if (r < 0)
-            return error_set(e, ERROR_FAILED, "The backup cannot be moved in the store: %s", strerror(-r));
+            return error_set(e, io_is_full(r) ? ERROR_NO_SPACE : ERROR_FAILED,
+                             "The backup cannot be moved in the store: %s", strerror(-r));
     }
     return ftruncate(w->fd_store, (off_t)size) < 0
                ? error_set(e, ERROR_FAILED, "The backup cannot be cut to its size: %s", strerror(errno))
@@ -164,7 +165,7 @@ int backup_import(struct worker *w, struct job_outcome *o)
     if (r == 0)
         r = ours ? check(w, PPM_COPIED, &o->error) : calibrate_import(w, w->fd_store, size, &o->error);
     if (r == 0 && fdatasync(w->fd_store) < 0)
-        r = error_set(&o->error, errno == ENOSPC ? ERROR_NO_SPACE : ERROR_FAILED,
+        r = error_set(&o->error, io_is_full(-errno) ? ERROR_NO_SPACE : ERROR_FAILED,
                       "The backup cannot be written to the store: %s", strerror(errno));
     return r;
 }

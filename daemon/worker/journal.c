@@ -308,7 +308,7 @@ bool journal_was_completed(struct journal *j, int fd, const struct journal_key *
 
 static int explain(int r, struct error *e)
 {
-    if (r == -ENOSPC || r == -EDQUOT || r == -EFBIG)
+    if (io_is_full(r))
         return error_set(e, ERROR_NO_SPACE, "no space for the job's journal");
     return error_set(e, ERROR_FAILED, "the journal cannot be written: %s", strerror(-r));
 }

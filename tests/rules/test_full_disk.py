@@ -162,7 +162,9 @@ def test_flash(bench, full):
         middle = (low + high) // 2
         low, high = (middle + 1, high) if flash(middle).error == "NoBackup" else (low, middle)
     seen = set()
-    for n in range(low, low + 8):
+    for n in range(low, low + 24):
+        if n >= low + 8 and len(seen) == 2:
+            break
         job = flash(n)
         seen.add((job.error, "DESTRUCTIVE" in job.values))
         if "DESTRUCTIVE" not in job.values:
