@@ -5,13 +5,16 @@
  * payloads, two in flight by the socket's own buffer, a ZLP behind each as
  * qdld sends it, without any check.
  *
- *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES
+ *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES         writes them
+ *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES read    reads them with one command, and drops what
+ * comes
  *
  * The rate is read from the modem's trace, not from here.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,12 +121,47 @@ static void command(const char *tag)
     put(document, (size_t)n);
 }
 
+static void read_pages(unsigned long first, unsigned long pages)
+{
+    char tag[512], data[DATAGRAM];
+    snprintf(
+        tag, sizeof(tag),
+        "<read PAGES_PER_BLOCK=\"64\" SECTOR_SIZE_IN_BYTES=\"4096\" num_partition_sectors=\"%lu\" "
+        "physical_partition_number=\"0\" start_sector=\"%lu\" last_sector=\"%lu\" skip_bad_block=\"1\"/>",
+        pages, first, first + pages - 1);
+    command(tag);
+    wait_text("rawmode=\"true\"");
+    for (unsigned long left = pages * PAGE; left > 0;) {
+        size_t n = get(data, sizeof(data));
+        left -= n < left ? n : left;
+    }
+    wait_text("rawmode=\"false\"");
+}
+
+static void write_pages(unsigned long first, unsigned long pages)
+{
+    char tag[512], payload[PAYLOAD];
+    snprintf(tag, sizeof(tag),
+             "<program PAGES_PER_BLOCK=\"64\" SECTOR_SIZE_IN_BYTES=\"4096\" num_partition_sectors=\"%lu\" "
+             "physical_partition_number=\"0\" start_sector=\"%lu\" last_sector=\"%lu\"/>",
+             pages, first, first + pages - 1);
+    command(tag);
+    wait_text("rawmode=\"true\"");
+    memset(payload, 0x5a, sizeof(payload));
+    for (unsigned long i = 0; i < pages * PAGE / PAYLOAD; i++) {
+        put(payload, sizeof(payload));
+        put(payload, 0);
+    }
+    wait_text("rawmode=\"false\"");
+}
+
 int main(int argc, char **argv)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat st;
-    if (argc != 5 || strlen(argv[1]) >= sizeof(address.sun_path)) {
-        fprintf(stderr, "usage: bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES\n");
+    bool reads = argc == 6 && strcmp(argv[5], "read") == 0;
+    if ((argc != 5 && !reads) || strlen(argv[1]) >= sizeof(address.sun_path)) {
+        fprintf(stderr, "usage: bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES [read]\n");
         return 2;
     }
     int file = open(argv[2], O_RDONLY);
@@ -152,19 +190,9 @@ int main(int argc, char **argv)
     wait_text("value=\"ACK\"");
 
     unsigned long first = strtoul(argv[3], NULL, 10), pages = strtoul(argv[4], NULL, 10);
-    char tag[512];
-    snprintf(tag, sizeof(tag),
-             "<program PAGES_PER_BLOCK=\"64\" SECTOR_SIZE_IN_BYTES=\"4096\" num_partition_sectors=\"%lu\" "
-             "physical_partition_number=\"0\" start_sector=\"%lu\" last_sector=\"%lu\"/>",
-             pages, first, first + pages - 1);
-    command(tag);
-    wait_text("rawmode=\"true\"");
-    char payload[PAYLOAD];
-    memset(payload, 0x5a, sizeof(payload));
-    for (unsigned long i = 0; i < pages * PAGE / PAYLOAD; i++) {
-        put(payload, sizeof(payload));
-        put(payload, 0);
-    }
-    wait_text("rawmode=\"false\"");
+    if (reads)
+        read_pages(first, pages);
+    else
+        write_pages(first, pages);
     return 0;
 }

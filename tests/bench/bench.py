@@ -35,6 +35,7 @@ LARGE = "4"  # a package so many times as large needs no more memory
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 RATIO_MIN, WAIT_MAX_US, WORKER_MIB, SERVICE_MIB, UNPACKER_MIB = 0.80, 5000, 24, 12, 192
 CATCH_HELLO_US = 20000  # beyond what the kernel needs, on an idle machine
+BACKUP_RATIO_MIN = 0.50
 STORE_RATIO_MAX = 10  # to store a backup is to start a process that reads, hashes and compares it, and to sync it
 missed = []
 
@@ -53,15 +54,18 @@ def make_package(out, size=SIZE):
 
 # ---- one flash, and the yardstick ----
 
-def bare(directory, package):
-    """The trace of a modem that a writer fills as fast as it can."""
+READ_FIRST, READ_PAGES = 217 * 64, 440 * 64  # partition modem
+
+
+def bare(directory, package, *mode, first=217 * 64, pages=16384, new=("--new",), flash="bare-flash"):
+    """The trace of a modem that a writer fills, or a reader empties, as fast as it can."""
     programmer = os.path.join(package, "update/firehose/prog_firehose_sdx55.mbn")
     path, trace = os.path.join(directory, "bare"), os.path.join(directory, "bare-trace")
-    writer = subprocess.Popen([os.path.join(BUILD, "bare-writer"), path, programmer, str(217 * 64), "16384"])
+    writer = subprocess.Popen([os.path.join(BUILD, "bare-writer"), path, programmer, str(first), str(pages), *mode])
     while not os.path.exists(path):
         time.sleep(0.01)
     modem = subprocess.Popen([os.path.join(BUILD, "virtual-modem"), "--socket", path, "--flash",
-                              os.path.join(directory, "bare-flash"), "--new", "--trace", trace])
+                              os.path.join(directory, flash), *new, "--trace", trace, "--set", "force_edl=yes"])
     assert writer.wait(120) == 0
     modem.terminate()
     modem.wait()
@@ -109,6 +113,30 @@ def rates_and_waits(directory, package, store, firmware):
     print("    whole job: %.2f s with a package of %s" % (min(times), SIZE))
     row("flash worker: peak memory", "%.1f MiB" % one.memory, "at most %d" % WORKER_MIB, 0 < one.memory <= WORKER_MIB)
     report_waits(rounds)
+
+
+def backups(directory, package, store, firmware):
+    """One partition of 110 MiB, as the flash before left it: a backup against somebody who reads it and drops it."""
+    rates, bares = [], []
+    for _ in range(ROUNDS):
+        bares.append(waits.read_rate(bare(directory, package, "read", first=READ_FIRST, pages=READ_PAGES, new=(), flash="flash")))
+        modem = driver.Modem(directory, os.path.join(directory, "flash"), ["force_edl=yes"], new=False)
+        modem.accept()
+        fds = [("store", os.open(os.path.join(directory, "backup"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)),
+               ("package", os.open(store, os.O_RDONLY)),
+               ("journal", os.open(os.path.join(directory, "backup-journal"), os.O_RDWR | os.O_CREAT | os.O_TRUNC))]
+        job = driver.Job(modem, "backup", {"kind": "nand", "partitions": "modem", "firmware": firmware, "known-version": VERSION,
+                                           "known-confirmed": 1, "created": 1, "wait-device-usec": 5000000}, fds).run()
+        for _, fd in fds:
+            os.close(fd)
+        assert job.result == "done", job.words
+        job.finish()
+        modem.close()
+        rates.append(waits.read_rate(modem.trace))
+    ratio = max(rates) / max(bares)
+    row("backup: its rate, all that lies between two reads in it / bare reader's", "%.2f" % ratio, "at least %.2f" % BACKUP_RATIO_MIN,
+        ratio >= BACKUP_RATIO_MIN)
+    print("    MB/s by round: backup %s, bare %s" % tuple(" ".join("%.0f" % (r / 1e6) for r in of) for of in (rates, bares)))
 
 
 def report_waits(rounds):
@@ -260,6 +288,7 @@ def main():
         package, archive = make_package(os.path.join(directory, "package")), make_package(os.path.join(directory, "package.tar"))
         store, firmware = driver.import_package(directory, archive)
         rates_and_waits(directory, package, store, firmware)
+        backups(directory, package, store, firmware)
         catches(directory, archive, package)
         with_the_service(directory, archive)
         os.unlink(archive)

@@ -36,6 +36,24 @@ def program_rate(path):
     return moved / (took / 1e6)
 
 
+def read_rate(path):
+    """Bytes a second from the first large read command to the last one's response, with all that the host does in between."""
+    first = last = size = None
+    moved = 0
+    for stamp, what in events(path):
+        if re.match(r"command \d+ read ", what):
+            size = int(re.search(r'num_partition_sectors="(\d+)"', what).group(1))
+            size *= int(re.search(r'SECTOR_SIZE_IN_BYTES="(\d+)"', what).group(1))
+            if size >= LEAST // 4 and first is None:
+                first = stamp
+        elif first is not None and size and what.startswith("response ACK rawmode=false"):
+            if size >= LEAST // 4:
+                moved += size
+                last = stamp
+            size = None
+    return moved / ((last - first) / 1e6)
+
+
 def host_waits(path):
     """Every wait of the modem for the host, in order."""
     found, last, appearance, changed, pending = [], None, 0, False, None

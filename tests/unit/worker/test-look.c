@@ -82,7 +82,8 @@ static void test_states(void **state _unused_)
     teardown(&x);
 }
 
-/* 0xEE is erased where anything on the chip shows it so, and data where all else that is erased reads 0xFF. */
+/* 0xEE is erased where anything on the chip shows it so, and data where all else that is erased reads 0xFF.
+ */
 static void test_fill(void **state _unused_)
 {
     struct fixture x;
