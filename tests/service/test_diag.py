@@ -176,3 +176,29 @@ def test_backup_of_a_running_modem(with_firmware):
     job, result = run(service, modem, "Backup", kind="calibration")
     assert result == "done", service.get(job, JOB, "ErrorMessage")
     wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+
+
+# ---- modems that make it hard ----
+
+@pytest.mark.parametrize("setting", ["diag_flood=until-silenced", "diag_flood=always", "diag_logs=50", "diag_split=1", "diag_glue=yes",
+                                     "diag_tail=yes", "diag_spc=all", "diag_password=all", "fault=crc@diag:5", "fault=silent@diag:6",
+                                     "fault=other@diag:6", "fault=twice@diag:5", "max_packet_normal=64"])
+def test_identify_all_the_same(running, setting):
+    service, modem = running(setting)
+    job, result = run(service, modem, "Identify")
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), trace(service)[-1500:])
+    assert service.get(modem, MODEM, "FirmwareVersion") == VERSION and service.get(modem, MODEM, "Imei") == MASKED
+    assert "VIOLATION" not in trace(service)
+
+
+@pytest.mark.parametrize("setting", ["diag_spc=all", "diag_password=all"])
+def test_no_code_is_guessed(running, setting):
+    """One with another code than the default keeps its secrets, and is asked once."""
+    service, modem = running(setting, "spc=123456")
+    job, result = run(service, modem, "Identify")
+    facts = service.all(modem, MODEM)
+    if setting == "diag_spc=all":
+        assert result == "done" and facts["Imei"] == "" and facts["FirmwareVersion"] == VERSION
+        assert trace(service).count("command=0x41") == 1
+    else:
+        assert facts["Imei"] == MASKED

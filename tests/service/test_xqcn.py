@@ -232,3 +232,50 @@ def test_qdlctl_saves_and_exports(running, qdlctl, tmp_path):
     assert "xqcn" in qdlctl("backups").stdout
     job = service.paths(JOB)[-1]
     assert service.get(job, JOB, "Report")["written"] == "0"
+
+
+# ---- the plug pulled ----
+
+def requests(service, mark):
+    """Numbers of the requests behind which the trace has this mark."""
+    numbers, last = [], 0
+    for line in trace(service).splitlines():
+        found = re.search(r"diag request=(\d+)", line)
+        if found:
+            last = int(found.group(1))
+        elif mark in line:
+            numbers.append(last)
+    return numbers
+
+
+def test_unplugged_while_it_is_saved(running, new_modem, tmp_path):
+    """At points all over it: the job says so, nothing is stored, and the next one is whole."""
+    service, modem = running()
+    _, backup = save(service, modem)
+    total = max(int(n) for n in re.findall(r"diag request=(\d+)", trace(service)))
+    for at in (1, 3, 6, total // 3, total * 3 // 4, total - 1):
+        replug(service, new_modem, tmp_path, "fault=unplug@diag:%d" % at)
+        job, result = run(service, modem, "Backup", kind="xqcn")
+        assert result == "failed", (at, total, result)
+        assert str(service.get(job, JOB, "ErrorName")).endswith("ModemGone"), (at, service.get(job, JOB, "ErrorMessage"))
+        assert service.paths(BACKUP) == [backup]
+        wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem again")
+        assert save(service, modem)[1] == backup
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_unplugged_while_it_is_put_back(lost, new_modem, tmp_path, share):
+    """Between two writes, whichever: the same call makes it whole."""
+    service, modem, backup = lost()
+    job, result = restore(service, modem, backup)
+    assert result == "done"
+    writes = requests(service, "diag nv write") + requests(service, "diag efs put")
+    at = sorted(writes)[int(share * (len(writes) - 1))]
+    replug(service, new_modem, tmp_path, "calibration=erased", "fault=unplug@diag:%d" % at)
+    assert run(service, modem, "Identify")[1] == "done"
+    job, result = restore(service, modem, backup)
+    assert result == "interrupted", (result, service.get(job, JOB, "ErrorMessage"))
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem again")
+    job, result = restore(service, modem, backup)
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-2000:])
+    assert not service.get(modem, MODEM, "FactoryTestMode")
