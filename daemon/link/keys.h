@@ -43,7 +43,7 @@
  */
 
 /* service -> worker */
-#define KEY_JOB         "JOB"     /* import verify plan identify catch flash reset backup restore enter-edl */
+#define KEY_JOB         "JOB" /* import verify plan identify catch flash reset backup restore enter-edl identity */
 #define KEY_OPTION      "OPTION." /* see below */
 #define KEY_FD          "FD"
 #define KEY_DEVICE      "DEVICE"

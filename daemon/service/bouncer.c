@@ -33,6 +33,7 @@ static const struct row {
     {"org.qdld1.Modem", "Backup", "backup", NULL},
     {"org.qdld1.Modem", "CollectDump", "backup", NULL},
     {"org.qdld1.Modem", "Restore", "restore", NULL},
+    {"org.qdld1.Modem", "GetIdentity", "export-backup", NULL},
     {"org.qdld1.Modem", "EnterEdl", "enter-edl", NULL},
     {"org.qdld1.Modem", "Reset", "enter-edl", "reset"},
     {"org.qdld1.Modem", "Inhibit", "inhibit", NULL},

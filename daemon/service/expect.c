@@ -17,8 +17,8 @@ enum {
     IMPORT = 1 << JOB_IMPORT | 1 << JOB_VERIFY,
     WRITING = 1 << JOB_FLASH | 1 << JOB_RESTORE,
     PACKAGE = IMPORT | 1 << JOB_PLAN | 1 << JOB_BACKUP | WRITING,
-    MODEM =
-        1 << JOB_IDENTIFY | 1 << JOB_CATCH | 1 << JOB_RESET | 1 << JOB_BACKUP | 1 << JOB_ENTER_EDL | WRITING,
+    MODEM = 1 << JOB_IDENTIFY | 1 << JOB_CATCH | 1 << JOB_RESET | 1 << JOB_BACKUP | 1 << JOB_ENTER_EDL |
+            1 << JOB_IDENTITY | WRITING,
     ALL = PACKAGE | MODEM,
 };
 
@@ -54,7 +54,7 @@ static const struct {
     {KEY_DESTRUCTIVE, R, WRITING},
     {KEY_PROBLEM, P | R, PACKAGE},
     {KEY_FIRMWARE, P | R, IMPORT},
-    {KEY_PLAN, P | R, 1 << JOB_PLAN},
+    {KEY_PLAN, P | R, 1 << JOB_PLAN | 1 << JOB_IDENTITY},
     {KEY_ERROR, P | R, ALL},
     {KEY_MESSAGE, P | R, ALL},
     {KEY_WORDS, P | R, ALL},
@@ -67,10 +67,10 @@ static const struct {
 };
 
 static const char *const kind_names[JOB_KIND_COUNT] = {
-    [JOB_IMPORT] = "import",     [JOB_VERIFY] = "verify",       [JOB_PLAN] = "plan",
-    [JOB_IDENTIFY] = "identify", [JOB_ENTER_EDL] = "enter-edl", [JOB_FLASH] = "flash",
-    [JOB_RESET] = "reset",       [JOB_BACKUP] = "backup",       [JOB_RESTORE] = "restore",
-    [JOB_CATCH] = "catch",
+    [JOB_IDENTITY] = "identity", [JOB_IMPORT] = "import",     [JOB_VERIFY] = "verify",
+    [JOB_PLAN] = "plan",         [JOB_IDENTIFY] = "identify", [JOB_ENTER_EDL] = "enter-edl",
+    [JOB_FLASH] = "flash",       [JOB_RESET] = "reset",       [JOB_BACKUP] = "backup",
+    [JOB_RESTORE] = "restore",   [JOB_CATCH] = "catch",
 };
 
 const char *job_kind_name(enum job_kind kind)
@@ -89,6 +89,11 @@ enum job_kind job_kind_from_name(const char *name)
 bool job_kind_has_modem(enum job_kind kind)
 {
     return 1 << kind & MODEM;
+}
+
+bool job_kind_is_question(enum job_kind kind)
+{
+    return kind == JOB_PLAN || kind == JOB_IDENTITY;
 }
 
 bool expect_key(enum job_kind kind, enum link_stage stage, const char *key)

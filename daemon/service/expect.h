@@ -22,6 +22,7 @@ enum job_kind {
     JOB_BACKUP,
     JOB_RESTORE,
     JOB_ENTER_EDL,
+    JOB_IDENTITY, /* as JOB_PLAN: Modem.GetIdentity waits for its answer */
     JOB_KIND_COUNT
 };
 
@@ -39,6 +40,9 @@ enum job_kind job_kind_from_name(const char *name);
 /* True if its worker is given a modem. */
 bool job_kind_has_modem(enum job_kind kind);
 
+/* True if it is no job for anybody but the caller who waits for its answer: no number, no object, no record.
+ */
+bool job_kind_is_question(enum job_kind kind);
 bool expect_key(enum job_kind kind, enum link_stage stage, const char *key);
 /* True for the results that a worker may claim. */
 bool expect_result(const char *result);

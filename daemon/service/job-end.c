@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "service/backup.h"
 #include "service/errors.h"
 #include "service/firmware.h"
@@ -237,13 +238,29 @@ void job_end_early(struct job *j)
         refuse(j);
 }
 
-static void answer_plan(struct job *j)
+/* "key=value" lines of a worker, as a{sv} of strings. Nothing of it is kept. */
+static int append_identity(sd_bus_message *reply, char *text)
+{
+    char *rest = NULL;
+    int r = sd_bus_message_open_container(reply, 'a', "{sv}");
+    for (char *line = strtok_r(text, "\n", &rest); r >= 0 && line; line = strtok_r(NULL, "\n", &rest)) {
+        char *value = strchr(line, '=');
+        if (!value || !text_is_clean(line, strlen(line)))
+            return -EBADMSG;
+        *value++ = '\0';
+        r = sd_bus_message_append(reply, "{sv}", line, "s", value);
+    }
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static void answer(struct job *j)
 {
     sd_bus_message *reply = NULL;
     size_t line = 0;
     int r = j->plan ? sd_bus_message_new_method_return(j->call, &reply) : -ENODATA;
     if (r >= 0)
-        r = plan_append(reply, j->plan, j->plan_size, &line);
+        r = j->job_kind == JOB_PLAN ? plan_append(reply, j->plan, j->plan_size, &line)
+                                    : append_identity(reply, j->plan);
     if (r >= 0)
         r = sd_bus_send(NULL, reply, NULL);
     sd_bus_message_unref(reply);
@@ -251,7 +268,7 @@ static void answer_plan(struct job *j)
         job_free(j);
         return;
     }
-    error_set(&j->error, ERROR_FAILED, "The worker's plan cannot be read (line %zu): %s.", line,
+    error_set(&j->error, ERROR_FAILED, "The worker's answer cannot be read (line %zu): %s.", line,
               strerror(-r));
     refuse(j);
 }
@@ -273,8 +290,8 @@ static void on_gone(void *userdata, const struct process_end *end)
     struct manager *manager = j->manager;
     judge_end(j, end);
     j->process = process_free(j->process);
-    if (j->job_kind == JOB_PLAN && verdict_is(j, "done")) {
-        answer_plan(j);
+    if (job_kind_is_question(j->job_kind) && verdict_is(j, "done")) {
+        answer(j);
     } else if (j->object.slot) {
         conclude(j);
     } else {

@@ -341,7 +341,7 @@ static int load_job(void *userdata, const char *name)
     if (id > m->last_job)
         m->last_job = id;
     enum job_kind kind = job_kind_from_name(record_get(r, "KIND"));
-    if (kind == JOB_KIND_COUNT || kind == JOB_PLAN)
+    if (kind == JOB_KIND_COUNT || job_kind_is_question(kind))
         return 0;
 
     struct job *j = job_alloc(m, kind, (uid_t)record_get_u64(r, "OWNER", 0));

@@ -232,10 +232,10 @@ static void order_reset(struct job *j, struct order *o)
 }
 
 static void (*const orders[JOB_KIND_COUNT])(struct job *j, struct order *o) = {
-    [JOB_IMPORT] = order_import,       [JOB_VERIFY] = order_verify,     [JOB_PLAN] = order_plan,
-    [JOB_FLASH] = order_flash,         [JOB_IDENTIFY] = order_identify, [JOB_RESET] = order_reset,
-    [JOB_CATCH] = order_catch,         [JOB_BACKUP] = order_backup,     [JOB_RESTORE] = order_restore,
-    [JOB_ENTER_EDL] = order_enter_edl,
+    [JOB_IDENTITY] = order_enter_edl, [JOB_IMPORT] = order_import,       [JOB_VERIFY] = order_verify,
+    [JOB_PLAN] = order_plan,          [JOB_FLASH] = order_flash,         [JOB_IDENTIFY] = order_identify,
+    [JOB_RESET] = order_reset,        [JOB_CATCH] = order_catch,         [JOB_BACKUP] = order_backup,
+    [JOB_RESTORE] = order_restore,    [JOB_ENTER_EDL] = order_enter_edl,
 };
 
 /* ---- files ---- */
@@ -297,7 +297,7 @@ static int open_part(const struct job *j)
 static int open_files(struct job *j, struct error *e)
 {
     struct store *s = &j->manager->store;
-    if (j->job_kind == JOB_PLAN)
+    if (job_kind_is_question(j->job_kind))
         return 0;
     if (j->fd_log < 0 && (j->fd_log = store_tmpfile(s->fd_jobs)) < 0)
         return error_set(e, ERROR_NO_SPACE, "The log of this %s cannot be made: %s.", j->kind,

@@ -298,6 +298,10 @@ static void log_start(const struct job *j)
 void job_ready(struct job *j)
 {
     j->stage = STAGE_RUNNING;
+    if (j->job_kind == JOB_IDENTITY) {
+        job_arm_timer(j, JOB_IDENTITY_USEC, on_ready_time);
+        return;
+    }
     if (j->job_kind == JOB_PLAN)
         return; /* the limit of the pre-flight holds for the whole plan */
     j->timer = sd_event_source_disable_unref(j->timer);

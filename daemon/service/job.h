@@ -33,14 +33,15 @@
 enum job_state { JOB_QUEUED, JOB_PREPARING, JOB_RUNNING, JOB_CANCELLING, JOB_FINISHED, JOB_STANDBY };
 
 enum {
-    JOB_EXIT_USEC = 10 * 1000000,    /* from RESULT to the exit of the worker */
-    JOB_CANCEL_USEC = 120 * 1000000, /* from CANCEL to the end: the longest single command of a programmer */
-    JOB_LEAVE_USEC = 5 * 1000000,    /* the same where no modem is touched: a file may be left at any time */
-    JOB_STALL_USEC = 10 * 1000000,   /* an import: what its worker may be silent beyond [Limits]
-                                        InputTimeoutSec,   at which it ends by itself ... */
-    JOB_CHECK_USEC = 600 * 1000000,  /* ... and while it reads and syncs what it has unpacked */
-    JOB_WAITS_MAX = 256,             /* pending Wait calls of a job ... */
-    JOB_WAITS_PER_UID = 16,          /* ... and of one user */
+    JOB_EXIT_USEC = 10 * 1000000,     /* from RESULT to the exit of the worker */
+    JOB_CANCEL_USEC = 120 * 1000000,  /* from CANCEL to the end: the longest single command of a programmer */
+    JOB_LEAVE_USEC = 5 * 1000000,     /* the same where no modem is touched: a file may be left at any time */
+    JOB_STALL_USEC = 10 * 1000000,    /* an import: what its worker may be silent beyond [Limits]
+                                         InputTimeoutSec,   at which it ends by itself ... */
+    JOB_CHECK_USEC = 600 * 1000000,   /* ... and while it reads and syncs what it has unpacked */
+    JOB_IDENTITY_USEC = 60 * 1000000, /* for the answer to GetIdentity */
+    JOB_WAITS_MAX = 256,              /* pending Wait calls of a job ... */
+    JOB_WAITS_PER_UID = 16,           /* ... and of one user */
     JOB_FLUSHES_MAX =
         100, /* a second; a worker that changes its phase more often is signalled with the numbers */
     JOB_GHOSTS_MAX = 16, /* workers that cannot be killed; beyond that nothing is imported */

@@ -212,6 +212,23 @@ static int method_identify(sd_bus_message *message, void *userdata, sd_bus_error
     return r < 0 ? r : job_begin(j, message, queue, error);
 }
 
+static int method_get_identity(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    struct modem *m = userdata;
+    struct job *j = NULL;
+    int r = options_read(message, NULL, error);
+    if (r >= 0)
+        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    if (strcmp(modem_kind(m), "normal") != 0)
+        return errors_set(error, ERROR_WRONG_MODE,
+                          "%s is in %s mode; only one that runs its firmware can tell its IMEI.",
+                          modem_title(m), modem_kind(m));
+    r = modem_new_job(m, message, JOB_IDENTITY, &j, error);
+    return r < 0 ? r : job_begin(j, message, false, error);
+}
+
 static int method_enter_edl(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
     struct modem *m = userdata;
@@ -392,6 +409,8 @@ const sd_bus_vtable modem_vtable[] = {
                             modem_method_collect_dump, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_ARGS("o", backup, "a{sv}", options), SD_BUS_RESULT("o", job),
                             modem_method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetIdentity", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a{sv}", identity),
+                            method_get_identity, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("EnterEdl", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             method_enter_edl, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Rescue", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_rescue,

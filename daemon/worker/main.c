@@ -26,9 +26,10 @@ static const struct {
     const char *name;
     worker_job run;
 } jobs[] = {
-    {"import", job_import},       {"verify", job_verify}, {"plan", job_plan},     {"flash", job_flash},
-    {"identify", job_identify},   {"reset", job_reset},   {"backup", job_backup}, {"restore", job_restore},
-    {"enter-edl", job_enter_edl}, {"catch", job_catch},
+    {"import", job_import},     {"verify", job_verify},     {"plan", job_plan},
+    {"flash", job_flash},       {"identify", job_identify}, {"reset", job_reset},
+    {"backup", job_backup},     {"restore", job_restore},   {"enter-edl", job_enter_edl},
+    {"identity", job_identity}, {"catch", job_catch},
 };
 
 /* SIGTERM is a STOP: every wait in the process listens to the link, and hears that it ended (worker.c goes on

@@ -141,4 +141,5 @@ int job_flash(struct worker *w, struct job_outcome *o);
 int job_reset(struct worker *w, struct job_outcome *o);
 int job_backup(struct worker *w, struct job_outcome *o);
 int job_restore(struct worker *w, struct job_outcome *o);
+int job_identity(struct worker *w, struct job_outcome *o);
 int job_enter_edl(struct worker *w, struct job_outcome *o);

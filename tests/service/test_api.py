@@ -166,7 +166,7 @@ def every_method(service, archive_fd, modem, firmware, backup, job):
         (ROOT, MANAGER, "ArmPort", ("virtual-usb-0:9", "hold", dbus.ObjectPath("/"))), (modem, MODEM, "Catch", ()),
         (modem, MODEM, "Rescue", ()), (modem, MODEM, "SetPolicy", ("hold", dbus.ObjectPath("/"))), (modem, MODEM, "Forget", ()),
         (modem, MODEM, "Identify", ()), (modem, MODEM, "Plan", (dbus.ObjectPath(firmware),)),
-        (modem, MODEM, "Flash", (dbus.ObjectPath(firmware),)), (modem, MODEM, "EnterEdl", ()), (modem, MODEM, "Reset", ()),
+        (modem, MODEM, "Flash", (dbus.ObjectPath(firmware),)), (modem, MODEM, "EnterEdl", ()), (modem, MODEM, "GetIdentity", ()), (modem, MODEM, "Reset", ()),
         (modem, MODEM, "Inhibit", ("a test",)),
         (firmware, FIRMWARE, "Verify", ()), (firmware, FIRMWARE, "Remove", ()),
         (job, JOB, "Cancel", ()), (job, JOB, "Wait", ()), (job, JOB, "GetLog", ()), (job, JOB, "Release", ()),

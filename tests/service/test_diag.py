@@ -100,6 +100,19 @@ def test_a_silent_one_disturbs_nobody(new_service, plug):
     assert service.wait_job(job) == "cancelled"
 
 
+def test_the_whole_imei_is_told_to_the_one_who_may_ask(running):
+    service, modem = running()
+    told = service.call(modem, MODEM, "GetIdentity", service.no_options())
+    assert told == {"imei": IMEI, "version": VERSION, "model": "RM502Q-GL"}
+    # And to nobody else: no job, no record, no log.
+    assert service.paths(JOB) == [] and is_nowhere(IMEI, service.state, service.directory / "qdld.stderr")
+    assert service.get(modem, MODEM, "Imei") == MASKED
+    # The modem is free again.
+    assert run(service, modem, "EnterEdl")[1] == "done"
+    with Refused("WrongMode"):
+        service.call(modem, MODEM, "GetIdentity", service.no_options())
+
+
 # ---- into EDL ----
 
 def test_enter_edl(running):
