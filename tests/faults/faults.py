@@ -35,6 +35,8 @@ import flash as nand  # noqa: E402
 
 VERSION = "RM502QGLAAR11A02M4G"
 FOR_EVER = -1
+IN_PIECES = {"window": "replug", "window-kill": "kill"}
+WINDOW_USEC, PERIOD_USEC = 60000000, 70000000
 # Hints that a power cycle follows; with USB_BOOT bridged where what is in sector 0 might start.
 NEEDS_POWER = ("power-cycle", "replug", "bridge-usb-boot")
 BLOCKS = 16  # a small chip has few blocks to look at: fewer commands, so that all of them can be tried
@@ -169,7 +171,10 @@ class Ground:
 class Run:
     def __init__(self, ground, spec, directory):
         self.ground, self.spec, self.directory = ground, spec, directory
-        self.kind, _, self.point = spec.partition("@")
+        kind, _, self.point = spec.partition("@")
+        # The same faults for a modem whose window is known: it is flashed in pieces.
+        self.windowed = kind in IN_PIECES
+        self.kind = IN_PIECES.get(kind, kind)
         # A modem that comes back by itself has to come back in 9008, also before its SBL is erased.
         initial = "brick" if self.kind in ("replug", "swap") else "working"
         self.settings = ["version=" + VERSION, "initial=" + initial]
@@ -209,6 +214,8 @@ class Run:
     def flash_once(self, wait=BACK_USEC, boot=BOOT_USEC, on_stop=None):
         options = {"modem-version": VERSION, "firmware": self.ground.firmware, "wait-device-usec": wait,
                    "boot-usec": boot, "reset": 1}
+        if self.windowed:
+            options.update({"window-usec": WINDOW_USEC, "loop-period-usec": PERIOD_USEC})
         self.job = driver.Job(self.modem, "flash", options, [("package", self.package), ("journal", self.journal)])
         return self.job.run(on_stop=on_stop)
 
@@ -419,6 +426,16 @@ def one_of_a_kind(transfers):
     return kept
 
 
+def in_pieces(trace):
+    """Where a window can close: at every command, behind every one that changed something, in the images."""
+    commands = list(trace.commands())
+    every = ["command:%d" % n for n, _, _ in commands]
+    changes = ["done:%d" % n for n, tag, _ in commands if tag in DESTRUCTIVE]
+    image = ["out:%d+%d" % (n, k) for n, length, what in trace.transfers("out") if what == "raw" and n > 40
+             for k in (0, length // 2)]
+    return {"window": every + changes + image, "window-kill": every + changes}
+
+
 def enumerate_points(trace, trace_with_bad):
     """class -> points"""
     commands = list(trace.commands())
@@ -492,6 +509,7 @@ def main():
             return 1 if result[1] else 0
         trace = clean_run(ground, "unplug")
         points = enumerate_points(trace, clean_run(ground, "unplug-bad"))
+        points.update(in_pieces(clean_run(ground, "window")))
         print("one flash: %d commands, %d transfers out, %d in" % (
             len(list(trace.commands())), len(list(trace.transfers("out"))), len(list(trace.transfers("in")))), flush=True)
         return run_all(ground, points, options, started)
