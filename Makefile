@@ -230,7 +230,7 @@ check:
 	+$(MAKE) -s fuzz SECONDS=3
 	+$(MAKE) -s check-system
 
-bench: all $(BUILD)/bare-writer $(BUILD)/bare-diag
+bench: all $(BUILD)/still-clock.so $(BUILD)/bare-writer $(BUILD)/bare-diag
 	BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/bench/bench.py
 
 # ---- installing ----

@@ -28,6 +28,7 @@ import dictionary  # noqa: E402
 import driver  # noqa: E402
 import footprint  # noqa: E402
 import waits  # noqa: E402
+import windows  # noqa: E402
 
 VERSION = "RM502QGLAAR05A03M4G_01.001.01.001"
 SIZE = os.environ.get("SIZE", "96M")
@@ -36,6 +37,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "5"))
 RATIO_MIN, WAIT_MAX_US, WORKER_MIB, SERVICE_MIB, UNPACKER_MIB = 0.80, 5000, 24, 12, 192
 CATCH_HELLO_US = 20000  # beyond what the kernel needs, on an idle machine
 BACKUP_RATIO_MIN = 0.50
+WINDOWS_RATIO_MAX = 1.5
 STORE_RATIO_MAX = 10  # to store a backup is to start a process that reads, hashes and compares it, and to sync it
 missed = []
 
@@ -280,6 +282,15 @@ def items(directory):
         RATIO_MIN, max(ours)), ratio >= RATIO_MIN)
 
 
+def in_windows(directory):
+    place = os.path.join(directory, "in-windows")
+    os.mkdir(place)
+    plain, worked, n, share = windows.measure(place)
+    row("flash in %d windows: work / work of one at once" % n, "%.2f" % (worked / plain), "at most %.1f" % WINDOWS_RATIO_MAX,
+        worked / plain <= WINDOWS_RATIO_MAX)
+    row("flash in windows of 3 s: share of each that is work", "%.0f %%" % (100 * share))
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -292,6 +303,7 @@ def main():
         catches(directory, archive, package)
         with_the_service(directory, archive)
         os.unlink(archive)
+        in_windows(directory)
         items(directory)
         imports(directory)
     finally:
