@@ -468,7 +468,8 @@ def test_over_many_short_windows(bench, taken):
     for b in range(97, 120):
         bench.poke(b * PAGES, b"other")
     bench.poke(0, b"other")
-    bench.start("force_edl=yes", "loop=hard", "window_ms=300", "gap_ms=10", "read_us=60", "program_us=60")
+    bench.start("force_edl=yes", "loop=hard", "window_ms=600", "gap_ms=10", "read_us=60", "program_us=60",
+                still_clock=True)
     job = bench.restore(taken)
     assert job.result == "done" and job.backups == 1, job.words
     windows = len(bench.trace().having("plug "))
