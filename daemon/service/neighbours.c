@@ -137,9 +137,19 @@ static void give_back(struct device *d)
     device_free(d);
 }
 
+/*
+ * A calibration that is saved unasked is read over an interface of which ModemManager makes no use, while it
+ * may keep a connection on another: to inhibit it would end that, and nobody has asked for anything.
+ */
+static bool reads_aside(const struct job *j)
+{
+    return j->owner_uid == RESCUE_UID && j->job_kind == JOB_BACKUP && j->kind_of_backup &&
+           strcmp(j->kind_of_backup, "xqcn") == 0;
+}
+
 static bool is_needed(const struct modem *m)
 {
-    return m->device_path && *m->device_path && (m->job || m->guard);
+    return m->device_path && *m->device_path && ((m->job && !reads_aside(m->job)) || m->guard);
 }
 
 static bool is_device_needed(const struct device *d)

@@ -195,3 +195,16 @@ def test_nobody_there_and_nobody_is_started(bench):
     bench.say("UNSAFE=1")
     bench.end()
     assert "may suspend" not in bench.service.errors() and "ModemManager" not in bench.service.errors()
+
+
+def test_nobody_is_disturbed_unasked(new_service, new_modem, neighbour):
+    """Who a running modem is and what its calibration: both are read aside of a connection that ModemManager may keep."""
+    manager = neighbour(MODEMMANAGER)
+    service = new_service().start(config="[Identify]\nOnAppear=yes\nDelaySec=0\n")
+    new_modem(service, "initial=working", "imei=490154203237518", blocks=192)
+    modem = service.modem()
+    wait_until(lambda: service.paths("org.qdld1.Backup") and service.get(modem, MODEM, "Job") == "/", what="the backup")
+    assert manager.said() == []
+    # What somebody asked for has the modem to itself.
+    assert service.wait_job(service.call(modem, MODEM, "Identify", service.no_options())) == "done"
+    manager.wait_for("InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:1-1.2 False")
