@@ -42,7 +42,7 @@ CFLAGS += -std=gnu17 $(OPT) $(WARN) -fstack-protector-strong -fno-strict-aliasin
 LDFLAGS += -Wl,-z,relro,-z,now -Wl,--as-needed
 
 PACKAGES := libsystemd libudev libusb-1.0 libxml-2.0 libarchive json-c libcrypto inih libseccomp
-ifneq ($(filter-out deps deb demo check check-system clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps deb demo check check-system bench-system clean,$(or $(MAKECMDGOALS),all)),)
 CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 endif
 
@@ -208,6 +208,12 @@ check-system:
 	@+$(MAKE) -s all deb
 	@BUILD=$(abspath $(BUILD)) tests/system/check-system
 
+# Beside Debian's qdl, in the same VM.
+bench-system:
+	@tests/install-deps mmdebstrap qemu-system-x86 cpio dpkg-dev debhelper lintian
+	@+$(MAKE) -s all deb
+	@BUILD=$(abspath $(BUILD)) DEADLINE=3000 tests/system/check-system --bench
+
 check-style:
 	tests/check-style
 
@@ -276,7 +282,7 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-pytest check-round-trips check-interruptions check-faults check-system check-style deps clean FORCE
+.PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-pytest check-round-trips check-interruptions check-faults check-system bench-system check-style deps clean FORCE
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

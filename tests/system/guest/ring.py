@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What scenarios are written with: modems to plug, users to be, waits that end. See ../README.md."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 
 SHARE = pathlib.Path("/ring")
@@ -243,6 +245,25 @@ class Modem:
     def go_on(self):
         self.process.send_signal(signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def held_back(self):
+        """While this lasts it is several times slower: a job goes on for longer, and no answer comes too late."""
+        done = threading.Event()
+
+        def brake():
+            while not done.is_set():
+                self.process.send_signal(signal.SIGSTOP)
+                done.wait(1)
+                self.process.send_signal(signal.SIGCONT)
+                done.wait(0.15)
+        thread = threading.Thread(target=brake)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
     def rows(self):
         """What qdld says about the modem that is there now: ListModems' dictionaries."""
         return [m for m in json.loads(run("qdlctl", "list", "--json=short").out) if m.get("KernelName") == self.kernel]
@@ -284,6 +305,12 @@ def library(package="tiny"):
 
 
 # ---- the service ----
+
+def install():
+    """The packages, as built; over a newer version, too."""
+    run("apt-get", "install", "--yes", "--allow-downgrades", *sorted((SHARE / "deb").glob("*.deb")), timeout=900,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
 
 def installed():
     return os.path.exists("/usr/bin/qdlctl")

@@ -64,14 +64,15 @@ def newer_packages():
 def upgrade_while_a_job_runs():
     """apt installs a newer version in the middle of a flash: the job ends as if nothing were, then the new service takes over"""
     packages = newer_packages()
-    modem = Modem("fault=stop@program:2")
+    modem = Modem()
     command = Background("member", *modem.flash_command())
-    modem.wait_stopped()
+    modem.wait_trace(r" command \d+ read ")
     before = show("MainPID")
-    run("apt-get", "install", "--yes", *packages, timeout=600, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-    assert show("MainPID", "ActiveState") == {"MainPID": before, "ActiveState": "active"}
-    assert "(deleted)" in os.readlink(f"/proc/{before}/exe"), "the old program still runs"
-    modem.go_on()
+    with modem.held_back():
+        run("apt-get", "install", "--yes", *packages, timeout=600, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        assert show("MainPID", "ActiveState") == {"MainPID": before, "ActiveState": "active"}
+        assert "(deleted)" in os.readlink(f"/proc/{before}/exe"), "not the old program any more"
+        assert command.process.poll() is None, command.text()
     command.end(timeout=300)
     modem.expect_flashed()
     pid = wait(lambda: show("SubState") == "running" and show("MainPID") not in (before, "0") and show("MainPID"), "the new service")

@@ -4,7 +4,7 @@
 import os
 import pathlib
 
-from ring import SHARE, run, scenario
+from ring import install, run, scenario
 
 STATE = pathlib.Path("/var/lib/qdld")
 QUIET = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -12,10 +12,6 @@ QUIET = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
 
 def apt(*arguments):
     return run("apt-get", "--yes", *arguments, timeout=600, env=QUIET)
-
-
-def install():
-    apt("install", "--allow-downgrades", *sorted((SHARE / "deb").glob("*.deb")))
 
 
 @scenario
