@@ -4,7 +4,7 @@
 import os
 import pathlib
 
-from ring import install, run, scenario
+from ring import SLOW, install, run, scenario
 
 STATE = pathlib.Path("/var/lib/qdld")
 QUIET = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -42,6 +42,8 @@ def purge_keeps_backups_and_says_so():
     """apt purge: records, library and settings are gone; backups stay, and it says where"""
     backups = sorted(STATE.glob("backups/**/*"))
     assert backups
+    SLOW.unlink()
+    SLOW.parent.rmdir()
     said = apt("purge", "qdld", "qdlctl").out
     assert "kept in /var/lib/qdld/backups" in said, said
     assert sorted(STATE.glob("backups/**/*")) == backups
