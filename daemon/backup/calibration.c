@@ -60,6 +60,7 @@ int calibration_add_nv(struct calibration *c, uint16_t item, uint16_t context, c
     if (r < 0)
         return r;
     struct calibration_nv *n = &c->nv[c->n_nv++];
+    c->sorted = false;
     *n = (struct calibration_nv){.item = item, .context = context};
     memcpy(n->data, data, sizeof(n->data));
     return 0;
@@ -81,6 +82,7 @@ int calibration_add_file(struct calibration *c, const char *path, uint8_t *data,
         return r;
     }
     struct calibration_file *f = &c->files[c->n_files++];
+    c->sorted = false;
     *f = (struct calibration_file){
         .section = calibration_section_of(path), .path = copy, .data = data, .size = size};
     f->has_head = f->section == CALIBRATION_EFS_BACKUP;
@@ -89,17 +91,40 @@ int calibration_add_file(struct calibration *c, const char *path, uint8_t *data,
     return 0;
 }
 
+static int compare_nv(const void *a, const void *b)
+{
+    const struct calibration_nv *x = a, *y = b;
+    return x->context != y->context ? (int)x->context - y->context : (int)x->item - y->item;
+}
+
+static int compare_files(const void *a, const void *b)
+{
+    const struct calibration_file *x = a, *y = b;
+    return x->section != y->section ? (int)x->section - (int)y->section : strcmp(x->path, y->path);
+}
+
 const struct calibration_nv *calibration_find_nv(const struct calibration *c, uint16_t item, uint16_t context)
 {
+    const struct calibration_nv wanted = {.item = item, .context = context};
+    if (c->sorted)
+        return c->n_nv > 0 ? bsearch(&wanted, c->nv, c->n_nv, sizeof(*c->nv), compare_nv) : NULL;
     for (size_t i = 0; i < c->n_nv; i++)
-        if (c->nv[i].item == item && c->nv[i].context == context)
+        if (compare_nv(&c->nv[i], &wanted) == 0)
             return &c->nv[i];
     return NULL;
 }
 
 const struct calibration_file *calibration_find_file(const struct calibration *c, const char *path)
 {
-    for (size_t i = 0; i < c->n_files; i++)
+    for (int section = 0; c->sorted && c->n_files > 0 && section < CALIBRATION_SECTIONS; section++) {
+        const struct calibration_file wanted = {.section = (enum calibration_section)section,
+                                                .path = (char *)(uintptr_t)path};
+        const struct calibration_file *found =
+            bsearch(&wanted, c->files, c->n_files, sizeof(*c->files), compare_files);
+        if (found)
+            return found;
+    }
+    for (size_t i = 0; !c->sorted && i < c->n_files; i++)
         if (strcmp(c->files[i].path, path) == 0)
             return &c->files[i];
     return NULL;
@@ -140,24 +165,13 @@ size_t calibration_count_rfnv(const struct calibration *c)
     return n;
 }
 
-static int compare_nv(const void *a, const void *b)
-{
-    const struct calibration_nv *x = a, *y = b;
-    return x->context != y->context ? (int)x->context - y->context : (int)x->item - y->item;
-}
-
-static int compare_files(const void *a, const void *b)
-{
-    const struct calibration_file *x = a, *y = b;
-    return x->section != y->section ? (int)x->section - (int)y->section : strcmp(x->path, y->path);
-}
-
 void calibration_sort(struct calibration *c)
 {
     if (c->n_nv > 0)
         qsort(c->nv, c->n_nv, sizeof(*c->nv), compare_nv);
     if (c->n_files > 0)
         qsort(c->files, c->n_files, sizeof(*c->files), compare_files);
+    c->sorted = true;
 }
 
 enum backup_state calibration_judge(const struct calibration *c, bool factory_test)

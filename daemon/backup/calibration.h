@@ -63,6 +63,7 @@ struct calibration {
     size_t n_nv;
     struct calibration_file *files;
     size_t n_files;
+    bool sorted;      /* as calibration_sort() leaves it */
     unsigned ignored; /* streams that are not ours to understand */
 
     int fd;        /* where values lie that are not in memory; borrowed; -1 */

@@ -214,17 +214,20 @@ static int probe(struct reading *x)
     char path[64];
     int r = 0;
     worker_phase(x->worker, "backup", "/nv/item_files/rfnv");
+    _cleanup_free_ bool *shown = calloc(CALIBRATE_RFNV_LAST - CALIBRATE_RFNV_FIRST + 1, sizeof(*shown));
+    if (!shown)
+        return no_memory(x);
     calibration_sort(x->c);
-    size_t shown = x->c->n_files;
+    for (unsigned n = CALIBRATE_RFNV_FIRST; n <= CALIBRATE_RFNV_LAST; n++) {
+        snprintf(path, sizeof(path), "/nv/item_files/rfnv/%08u", n);
+        shown[n - CALIBRATE_RFNV_FIRST] = calibration_find_file(x->c, path);
+    }
     for (size_t i = 0; i < ARRAY_SIZE(known_paths) && r >= 0; i++)
         if (!calibration_find_file(x->c, known_paths[i]))
             r = read_file(x, known_paths[i]);
     for (unsigned n = CALIBRATE_RFNV_FIRST; n <= CALIBRATE_RFNV_LAST && r >= 0; n++) {
-        bool seen = false;
         snprintf(path, sizeof(path), "/nv/item_files/rfnv/%08u", n);
-        for (size_t i = 0; i < shown && !seen; i++)
-            seen = strcmp(x->c->files[i].path, path) == 0;
-        if (!seen)
+        if (!shown[n - CALIBRATE_RFNV_FIRST])
             r = read_file(x, path);
         if (n % 64 == 63)
             progress(x, 64);

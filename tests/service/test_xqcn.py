@@ -279,3 +279,17 @@ def test_unplugged_while_it_is_put_back(lost, new_modem, tmp_path, share):
     job, result = restore(service, modem, backup)
     assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-2000:])
     assert not service.get(modem, MODEM, "FactoryTestMode")
+
+
+def test_large_files_go_round(running, new_modem, tmp_path):
+    """Values of megabytes, and beyond what one PUT takes."""
+    service, modem = running("efs_large_kib=2500")
+    assert run(service, modem, "Identify")[1] == "done"
+    _, backup = save(service, modem)
+    assert service.get(backup, BACKUP, "State") == "complete" and service.get(backup, BACKUP, "Size") > 3 * 2500 * 1024
+    replug(service, new_modem, tmp_path, "calibration=erased")
+    assert run(service, modem, "Identify")[1] == "done"
+    job, result = restore(service, modem, backup)
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-2000:])
+    assert service.get(job, JOB, "Report")["verified"] == "every file"
+    assert not service.get(modem, MODEM, "FactoryTestMode")
