@@ -20,7 +20,7 @@ static usec_t deadline;   /* what the job thinks: nothing may be in flight behin
 static unsigned n_late;
 static usec_t busy;   /* spent in commands */
 static usec_t cut_at; /* once so much is spent, the power goes, whatever the window; USEC_INFINITY: never */
-static bool was_cut;
+static bool was_cut, strict;
 
 int clock_gettime(clockid_t id, struct timespec *ret)
 {
@@ -112,6 +112,7 @@ static void vanish(struct loop *l)
 static struct loop start(usec_t length, usec_t told)
 {
     struct loop l = {.x = fix_new(), .length = length, .told = told, .most = 400};
+    l.x->nand->no_auto_erase = strict;
     now = 1000 * USEC_PER_SEC;
     n_late = 0;
     busy = 0;
@@ -250,6 +251,17 @@ static void test_cut_everywhere(void **state)
     (void)state;
     cut_everywhere(false, 0, false);
     cut_everywhere(true, 0, false);
+}
+
+/* Where the programmer does not erase by itself (9x07, as far as is known), what was cut off is erased first.
+ */
+static void test_cut_on_strict_flash(void **state)
+{
+    (void)state;
+    strict = true;
+    cut_everywhere(false, 0, false);
+    cut_everywhere(true, 0, false);
+    strict = false;
 }
 
 /* A block that goes bad under a piece shifts what follows it, whatever happens then. */
@@ -395,6 +407,89 @@ static void test_rotten(void **state)
     }
 }
 
+/* Away for longer than its loop takes: somebody may have been at it, and nothing that was proven before
+ * counts. */
+static void test_long_absence(void **state)
+{
+    (void)state;
+    for (int is_long = 0; is_long < 2; is_long++) {
+        struct loop l = start(900 * MS, 900 * MS);
+        struct error e;
+        uint8_t wrong[FIX_PAGE] = "not what we wrote";
+        fix_start(l.x);
+        int r = -ENODEV;
+        size_t verified = 3; /* the VERIFY of MIBIB */
+        while (r == -ENODEV && !l.x->flash.steps[verified].done) {
+            appear(&l);
+            r = one_window(&l, false, &e);
+            vanish(&l);
+        }
+        assert_int_equal(r, -ENODEV);
+        if (is_long) {
+            fake_put(l.x->nand, MIBIB * FIX_PAGES_PER_BLOCK, wrong, sizeof(wrong));
+            now += 20 * (900 * MS + gap);
+        }
+        assert_int_equal(run(&l, &e), 0);
+        fix_assert_complete(l.x);
+        assert_int_equal(strstr(fix_log, "is not there any more") != NULL, is_long);
+        end(&l);
+    }
+}
+
+static void journal(struct fixture *x, enum journal_kind kind, enum plan_action action, uint64_t first,
+                    uint64_t n, uint64_t pages)
+{
+    const struct journal_record record = {
+        .kind = kind, .action = (uint8_t)action, .first_block = first, .n_blocks = n, .pages = pages};
+    assert_int_equal(journal_append(&x->flash.journal, &record, NULL), 0);
+}
+
+/* What a journal says of boot (erased as a whole, an image of 13 pages in its four first blocks), record by
+ * record. */
+static void test_replay(void **state)
+{
+    (void)state;
+    static const struct {
+        enum journal_kind kind;
+        enum plan_action action;
+        uint64_t first, n, pages;
+        uint64_t finished, dirty; /* of the image, afterwards */
+        bool done, half;
+    } records[] = {
+        {JOURNAL_INTENT, PLAN_ERASE, 0, 8, 0, 0, 0, false, false},
+        {JOURNAL_DONE, PLAN_ERASE, 0, 8, 0, 0, 0, false, false},
+        {JOURNAL_PIECE_INTENT, PLAN_WRITE, 0, 2, 8, 0, 2, false, false},
+        {JOURNAL_PIECE_DONE, PLAN_WRITE, 0, 2, 8, 2, 0, false, false},
+        {JOURNAL_PIECE_INTENT, PLAN_WRITE, 2, 2, 5, 2, 4, false, false},
+        {JOURNAL_PIECE_INTENT, PLAN_WRITE, 2, 1, 4, 2, 4, false, false}, /* a smaller one; the dirt stays */
+        {JOURNAL_PIECE_DONE, PLAN_WRITE, 2, 1, 4, 3, 0, false, false},
+        {JOURNAL_PIECE_DONE, PLAN_WRITE, 1, 1, 4, 3, 0, false, false},   /* of nothing that was begun */
+        {JOURNAL_PIECE_INTENT, PLAN_WRITE, 1, 1, 4, 1, 2, false, false}, /* done again: with all behind it */
+        {JOURNAL_PIECE_DONE, PLAN_WRITE, 1, 1, 4, 2, 0, false, false},
+        {JOURNAL_DONE, PLAN_WRITE, 0, 8, 13, 4, 0, true, false},
+        {JOURNAL_PIECE_INTENT, PLAN_WRITE, 3, 1, 1, 3, 4, false, false},
+        {JOURNAL_PIECE_INTENT, PLAN_ERASE, 0, 3, 0, 0, 0, false, false}, /* takes the image along */
+        {JOURNAL_INTENT, PLAN_WRITE, 0, 8, 13, 0, 8, false, true},
+    };
+    struct loop l = start(60 * USEC_PER_SEC, 60 * USEC_PER_SEC);
+    struct fixture *x = l.x;
+    const size_t image = 7; /* the WRITE of boot */
+    fix_start(x);
+    assert_int_equal(journal_start(&x->flash.journal, NULL), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(records); i++) {
+        journal(x, records[i].kind, records[i].action, BOOT + records[i].first, records[i].n,
+                records[i].pages);
+        memset(x->flash.steps, 0, x->plan.n_steps * sizeof(*x->flash.steps));
+        steps_from_journal(&x->flash);
+        const struct flash_step *st = &x->flash.steps[image];
+        if (st->finished != records[i].finished || st->dirty != records[i].dirty ||
+            st->done != records[i].done || st->half != records[i].half)
+            fail_msg("record %zu: finished %llu dirty %llu done %d half %d", i,
+                     (unsigned long long)st->finished, (unsigned long long)st->dirty, st->done, st->half);
+    }
+    end(&l);
+}
+
 /* A page that never holds what it is given ends the job, and SBL stays erased. */
 static void test_never_right(void **state)
 {
@@ -431,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_bad_blocks_everywhere),
         cmocka_unit_test(test_cut_everywhere),
+        cmocka_unit_test(test_cut_on_strict_flash),
         cmocka_unit_test(test_cut_with_a_dying_block),
         cmocka_unit_test(test_blind),
         cmocka_unit_test(test_every_journal),
@@ -438,6 +534,8 @@ int main(void)
         cmocka_unit_test(test_wrong_forecast),
         cmocka_unit_test(test_sbl_does_not_outlive_its_window),
         cmocka_unit_test(test_rotten),
+        cmocka_unit_test(test_long_absence),
+        cmocka_unit_test(test_replay),
         cmocka_unit_test(test_never_right),
         cmocka_unit_test(test_dying),
     };
