@@ -396,6 +396,8 @@ void job_stop(struct job *j)
            (FUSE) must not hold up the end. */
         if (!job_kind_has_modem(j->job_kind))
             job_arm_timer(j, PROCESS_TERM_USEC, on_stop_time);
+        else if (j->owner_uid == RESCUE_UID && (j->job_kind == JOB_CATCH || j->job_kind == JOB_IDENTIFY))
+            job_arm_timer(j, JOB_EXIT_USEC, on_stop_time); /* it writes nothing, and nobody asked for it */
     } else {
         import_stop(j, ERROR_INTERRUPTED, "The service was stopped while the package was read again.");
     }
