@@ -7,8 +7,8 @@ import signal
 import subprocess
 
 import pytest
-from catching import find_modem, import_package, jobs, trace
-from conftest import BUILD, JOB, MODEM, TOP, VERSION, wait_until
+from catching import arm, find_modem, import_package, jobs, trace
+from conftest import BACKUP, BUILD, JOB, MODEM, TOP, VERSION, wait_until
 
 HARD = ("loop=hard", "window_ms=3000", "gap_ms=1200", "program_us=15000", "erase_us=2000", "programmer_start_ms=300", "open_ms=300")
 FIRMWARE = ("--small", "--image", "tz.mbn=1200K")
@@ -78,3 +78,18 @@ def test_service_killed_between_two_windows(looping, tmp_path):
     out, err = qdlctl(looping, "flash", VERSION, f"--modem-version={VERSION}", "--yes").communicate(timeout=240)
     assert re.search(r"Job \d+ \(flash\) is done", out), (out, err)
     assert_flashed(looping, tmp_path)
+
+
+def test_rescued_unattended_in_a_hard_loop(service, make_package, new_modem, tmp_path):
+    """From the policy alone: nobody calls anything."""
+    service.package = make_package(*FIRMWARE)
+    firmware = import_package(service, service.package)
+    new_modem(service, *HARD)
+    path = find_modem(service)
+    flash_py(tmp_path, "--snapshot", tmp_path / "before")
+    arm(service, "rescue", firmware)
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "normal", timeout=180, what="normal mode")
+    done = [j for j in jobs(service, "flash") if service.wait_job(j) == "done"]
+    assert len(done) == 1 and service.get(done[0], JOB, "Window") >= 3, service.log(done[0])
+    assert service.get(service.get(done[0], JOB, "Object"), BACKUP, "ChipSerial") == "49cbd7ef"
+    assert_flashed(service, tmp_path)
