@@ -280,7 +280,8 @@ deps:
 clean:
 	rm -rf $(BUILD) $(BUILD)-*
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+# Not those of the VM's file system, which has directories of such names.
+-include $(shell find $(BUILD) -path $(BUILD)/system -prune -o -name '*.d' -type f -print 2>/dev/null)
 
 .PHONY: all install deb fuzz fuzzers bench demo check check-unit check-san check-service check-rules check-pytest check-round-trips check-interruptions check-faults check-system bench-system check-style deps clean FORCE
 
