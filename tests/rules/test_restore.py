@@ -281,6 +281,19 @@ def test_goes_bad_while_it_is_written(bench, taken):
     bench.assert_error(job, "Unsupported", "block 20")
 
 
+def test_all_is_read_again_behind_a_block_that_went_bad(bench, taken):
+    """A programmer may go on in the next good block (reference/edl.md 2.6), and that one was right before."""
+    bench.poke(77 * PAGES, b"other")
+    bench.may_violate = ("out of good blocks",)
+    bench.start("force_edl=yes", "fail_program=77")
+    job = bench.restore(taken, partitions="TZ,sec,boot")
+    assert job.result == "done", job.words
+    trace = bench.trace()
+    last = trace.changes[-1].number
+    again = {c.first for c in trace.of("read") if c.number > last and c.count == PAGES}
+    assert {87, 88, 97, 98, 102} <= again, again
+
+
 def test_dying_flash(bench, taken):
     for b in range(77, 84):
         bench.poke(b * PAGES, b"other")
