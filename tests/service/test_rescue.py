@@ -42,7 +42,8 @@ def note(service, path, text):
 
 
 @pytest.mark.parametrize("loop", [("loop=soft", "window_ms=1400", "gap_ms=480"), ("loop=soft", "window_ms=600", "gap_ms=300"),
-                                  ("loop=soft", "window_ms=600", "gap_ms=300", "hello=lost")], ids=["14 s", "6 s", "hello stolen"])
+                                  ("loop=soft", "window_ms=300", "gap_ms=200"),
+                                  ("loop=soft", "window_ms=600", "gap_ms=300", "hello=lost")], ids=["14 s", "6 s", "3 s", "hello stolen"])
 def test_from_loop_to_normal_mode_unattended(service, new_modem, make_package, tmp_path, loop):
     package = make_package("--small")
     firmware = import_package(service, package)
