@@ -133,6 +133,10 @@ static void apply_result(struct job *j)
             (verdict_is(j, "done") || verdict_is(j, "not-returned") || verdict_is(j, "no-calibration")))
             modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
                           j->allow && strstr(j->allow, "WrongFirmware"));
+        if (j->modem && verdict_is(j, "done")) {
+            loop_forget(&j->modem->loop);
+            modem_loop_look(j->modem);
+        }
         break;
     case JOB_RESTORE:
         apply_restored(j);

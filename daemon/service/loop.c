@@ -7,7 +7,7 @@
 
 /* ---- turns ---- */
 
-static void forget(struct loop *l)
+void loop_forget(struct loop *l)
 {
     l->n = 0;
     l->count = 0;
@@ -106,7 +106,7 @@ struct loop_facts loop_look(struct loop *l, usec_t now)
     if (l->count > 0 && l->place == LOOP_EDL)
         over = MIN_OF(over, l->since + LOOP_SHORT_USEC);
     if (l->count > 0 && now >= over)
-        forget(l);
+        loop_forget(l);
     if (l->count < 2)
         return f;
     f.looping = true;

@@ -54,5 +54,7 @@ struct loop_facts {
 void loop_came(struct loop *l, enum loop_place place, bool cold, usec_t now);
 /* ours: we sent it away (a reset), which says nothing of a loop. */
 void loop_went(struct loop *l, bool ours, usec_t now);
+/* What made it loop is gone: it was flashed anew. Whatever it does from here on is another story. */
+void loop_forget(struct loop *l);
 /* Forgets what is over. */
 struct loop_facts loop_look(struct loop *l, usec_t now);

@@ -60,6 +60,8 @@ def test_from_loop_to_normal_mode_unattended(service, new_modem, make_package, t
     assert saved in service.paths(BACKUP) and service.get(saved, BACKUP, "ChipSerial") == "49cbd7ef"
     assert service.get(path, MODEM, "LastError") == "" and len(jobs(service, "flash")) == 1
     assert_flashed(tmp_path, package)
+    # What made it loop is gone, and nobody is told of it any more.
+    assert not service.get(find_modem(service), MODEM, "Looping") and service.get(find_modem(service), MODEM, "LoopCount") == 0
 
 
 def test_a_hard_loop(service, new_modem, make_package, tmp_path):

@@ -235,6 +235,22 @@ static void test_what_was_there_before_we_looked_is_not_measured(void **state _u
     assert_int_equal(look(&s).period, 14 * S);
 }
 
+static void test_what_was_flashed_anew_begins_anew(void **state _unused_)
+{
+    struct scene s = new_scene();
+    turn(&s, 9 * S, 5 * S);
+    turn(&s, 9 * S, 5 * S);
+    come(&s, LOOP_NORMAL);
+    assert_true(look(&s).looping);
+    loop_forget(&s.loop);
+    assert_false(look(&s).looping);
+    go(&s, 100 * S);
+    turn(&s, 9 * S, 5 * S);
+    assert_false(look(&s).looping);
+    turn(&s, 9 * S, 5 * S);
+    assert_int_equal(look(&s).count, 2);
+}
+
 static void test_other_things_are_no_turns(void **state _unused_)
 {
     struct scene s = new_scene();
@@ -261,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_what_we_sent_away_is_no_turn),
         cmocka_unit_test(test_our_reset_breaks_the_rhythm_and_not_the_loop),
         cmocka_unit_test(test_what_was_there_before_we_looked_is_not_measured),
+        cmocka_unit_test(test_what_was_flashed_anew_begins_anew),
         cmocka_unit_test(test_other_things_are_no_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
