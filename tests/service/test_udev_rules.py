@@ -96,11 +96,12 @@ def results(tmp_path_factory):
     (directory / "rules.d" / "60-qdld.rules").write_text((TOP / "systemd" / "60-qdld.rules").read_text())
     (directory / "group").write_text(open("/etc/group").read() + f"qdld:x:{QDLD}:\nplugdev:x:{PLUGDEV}:\n")
     # udevadm writes its database, and links below /dev.
-    script = ["set -e", "mount -t tmpfs tmpfs /run", "mkdir -p /run/udev /run/dev", f"cp -r {directory}/rules.d /run/udev/",
+    script = ["set -e", "mount -t tmpfs tmpfs /run", "mkdir -p /run/udev /run/dev", f"cp -r {directory} /run/files",
+              "cp -r /run/files/rules.d /run/udev/", "export TMPDIR=/run",  # what lies below /dev/shm is hidden in a moment
               "mount --rbind /dev /run/dev", "mount -t tmpfs tmpfs /dev",
               "for n in null zero full random urandom; do touch /dev/$n; mount --bind /run/dev/$n /dev/$n; done",
               "mkdir /dev/pts; mount --rbind /run/dev/pts /dev/pts; ln -s pts/ptmx /dev/ptmx",
-              f"mount --bind {directory}/group /etc/group", f"exec umockdev-run -d {directory}/devices -- sh {directory}/all"]
+              "mount --bind /run/files/group /etc/group", "exec umockdev-run -d /run/files/devices -- sh /run/files/all"]
     devices, runs = "", []
     for number, device in enumerate(EDL + WORKING + STRANGERS, 2):
         text, path, tty = describe(device, number)
