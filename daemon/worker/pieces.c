@@ -279,9 +279,6 @@ static int check_piece(struct flash *f, size_t i, struct error *e)
     if (!window_has_room(window(f), window_cost(window(f), WINDOW_WORK(WINDOW_LOOK), splits(f) ? 2 * n : 1),
                          now_usec()))
         return NO_ROOM;
-    worker_log(f->worker, "DBG check %s n=%llu cost=%llu left=%lld", flash_step_name(s),
-               (unsigned long long)n, (unsigned long long)window(f)->cost[WINDOW_LOOK],
-               (long long)(window_deadline(window(f)) - now_usec()));
     const struct block_range part = {s->first_block + st->checked, n};
     window_begun(window(f), n);
     int r = erase_ensure_part(f, s, &part, e);

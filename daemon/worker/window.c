@@ -54,6 +54,8 @@ void window_set_block_size(struct window *w, uint32_t bytes)
 
 void window_open(struct window *w, usec_t since)
 {
+    if (window_was_long_absent(w))
+        w->period = w->absent; /* from now on: or what was verified would be in doubt in every window */
     w->opened = since;
     w->absent = w->closed > 0 && since > w->closed ? since - w->closed : 0;
     w->passed = 0;

@@ -76,7 +76,8 @@ usec_t window_deadline(const struct window *w);
 usec_t window_overdue(const struct window *w);
 /* It is still there at window_overdue(). */
 void window_outlived(struct window *w);
-/* Was it away for longer than its loop takes? Then nothing that was seen before counts. */
+/* Was it away for longer than its loop takes? Then nothing that was seen before counts. One that is away for
+ * as long again has a slower loop than was thought. */
 bool window_was_long_absent(const struct window *w);
 
 /*
