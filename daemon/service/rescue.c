@@ -317,6 +317,8 @@ void rescue_offer(struct modem *m)
 
 void rescue_withdraw(struct modem *m)
 {
+    if (m->job->preempted)
+        return; /* it is on its way out, and whoever waits for that is served by its end */
     m->rescue.standby = m->job;
     m->job = NULL;
 }

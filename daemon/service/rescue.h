@@ -41,7 +41,7 @@ struct rescue {
 void rescue_look(struct modem *m);
 /* Something appeared in 9008: its standby has it, if it may. Nothing here waits, writes or talks. */
 void rescue_offer(struct modem *m);
-/* It could not be given to the standby, which waits on. */
+/* It could not be given to the standby, which waits on, unless it makes way for a user's job. */
 void rescue_withdraw(struct modem *m);
 /* Behind an appearance, before its end. */
 void rescue_came(struct modem *m);

@@ -3,12 +3,13 @@
 
 import os
 import signal
+import threading
 
 import dbus
 import pytest
 from catching import (LOOP, OTHER, OTHER_PORT, OWN, PORT, STRANGER, arm, count, find_modem, import_package, jobs,
                       nothing_was_written, options, set_policy, trace, turns, wait_held)
-from conftest import JOB, MODEM, Refused, wait_until
+from conftest import JOB, MODEM, NAME, Refused, wait_until
 
 
 @pytest.fixture
@@ -356,3 +357,60 @@ def test_a_users_job_goes_first(library, new_modem):
         job = library.call(path, MODEM, "Identify", options())
         assert library.get(job, JOB, "OwnerUid") == os.getuid()
         assert library.wait_job(job) == "done"
+
+
+HESITATING = """
+order = begin()
+if order.kind in ("import", "verify"):
+    say("READY=1")
+    import_done(order, chip="SDX55", programmer="prog.elf") if order.kind == "import" else finish()
+if "wait-device-usec" not in order.options and order.kind == "identify":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it asks the modem who it is, and does not let go
+    say("READY=1")
+    open({asking!r}, "w").close()
+    time.sleep(60)
+say("READY=1", "WAIT_DEVICE=edl")
+if order.kind == "catch":
+    hear_until("CANCEL")
+    open({cancelled!r}, "w").close()
+    while not os.path.exists({gone!r}):
+        time.sleep(0.01)
+    say("RESULT=cancelled", "ERROR=Cancelled", "MESSAGE=cancelled")
+    sys.exit(0)
+finish()
+"""
+
+
+def test_a_users_job_goes_first_even_if_the_modem_goes(new_service, forge, plug, tmp_path):
+    """The standby was offered the modem, makes way for a user's job, and the modem leaves before it has gone."""
+    asking, cancelled, gone = tmp_path / "asking", tmp_path / "cancelled", tmp_path / "gone"
+    worker = forge(HESITATING.format(asking=str(asking), cancelled=str(cancelled), gone=str(gone)))
+    service = new_service().start(worker=worker, config="[Identify]\nOnAppear=yes\nDelaySec=0\n")
+    archive = tmp_path / "package"
+    archive.write_bytes(b"package")
+    assert service.wait_job(service.import_file(archive)) == "done"
+    arm(service)
+    path = find_modem(service)
+    wait_until(lambda: len(service.workers()) == 1, what="the standby")
+    normal = plug(service, vid="2c7c", pid="0800", product="RM502Q-GL", interfaces=5)
+    wait_until(asking.exists, what="one that asks")
+    normal.unplug()
+    edl = plug(service)
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "sahara", what="9008")
+    answers = []
+    call = threading.Thread(target=lambda: answers.append(identify_from_elsewhere(service, path)))
+    call.start()
+    wait_until(cancelled.exists, what="the standby's CANCEL")
+    edl.unplug()
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+    gone.touch()
+    call.join(60)
+    assert answers and answers[0].startswith("/org/qdld1/job/")
+
+
+def identify_from_elsewhere(service, path):
+    bus = dbus.bus.BusConnection(service.address)
+    try:
+        return str(bus.get_object(NAME, path, introspect=False).Identify(options(), dbus_interface=MODEM, timeout=60))
+    finally:
+        bus.close()
