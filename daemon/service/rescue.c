@@ -266,11 +266,10 @@ void rescue_went(struct modem *m)
 static void dismiss(struct modem *m)
 {
     struct job *j = m->rescue.standby;
+    if (!j)
+        return; /* what it was told stays: it may have the modem, and be given back (rescue_withdraw()) */
     m->rescue.standby = NULL;
-    free(m->rescue.basis);
-    m->rescue.basis = NULL;
-    if (j)
-        job_stop(j);
+    job_stop(j);
 }
 
 /* All that its worker is told: another one is needed when this changes. */
@@ -296,6 +295,7 @@ static void prepare_standby(struct modem *m, enum rescue_action action)
     int r = modem_new_own_job(m, action == RESCUE_ASK ? JOB_IDENTIFY : JOB_CATCH, &j);
     if (r < 0)
         return;
+    free(m->rescue.basis);
     m->rescue.basis = steal_ptr(basis);
     m->rescue.standby = j;
     if (job_begin_own(j, true, &e) < 0)

@@ -381,11 +381,11 @@ finish()
 """
 
 
-def test_a_users_job_goes_first_even_if_the_modem_goes(new_service, forge, plug, tmp_path):
-    """The standby was offered the modem, makes way for a user's job, and the modem leaves before it has gone."""
-    asking, cancelled, gone = tmp_path / "asking", tmp_path / "cancelled", tmp_path / "gone"
-    worker = forge(HESITATING.format(asking=str(asking), cancelled=str(cancelled), gone=str(gone)))
-    service = new_service().start(worker=worker, config="[Identify]\nOnAppear=yes\nDelaySec=0\n")
+@pytest.fixture
+def offered(new_service, forge, plug, tmp_path):
+    """A service whose standby has been offered the modem, and does not have it yet: service, path, the device in 9008."""
+    marks = {name: str(tmp_path / name) for name in ("asking", "cancelled", "gone")}
+    service = new_service().start(worker=forge(HESITATING.format(**marks)), config="[Identify]\nOnAppear=yes\nDelaySec=0\n")
     archive = tmp_path / "package"
     archive.write_bytes(b"package")
     assert service.wait_job(service.import_file(archive)) == "done"
@@ -393,17 +393,36 @@ def test_a_users_job_goes_first_even_if_the_modem_goes(new_service, forge, plug,
     path = find_modem(service)
     wait_until(lambda: len(service.workers()) == 1, what="the standby")
     normal = plug(service, vid="2c7c", pid="0800", product="RM502Q-GL", interfaces=5)
-    wait_until(asking.exists, what="one that asks")
+    wait_until((tmp_path / "asking").exists, what="one that asks")
     normal.unplug()
     edl = plug(service)
     wait_until(lambda: service.get(path, MODEM, "Mode") == "sahara", what="9008")
+    return service, path, edl
+
+
+def leave(service, path, device):
+    device.unplug()
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+
+
+def test_a_modem_that_goes_before_the_standby_has_it(offered):
+    """The standby waits on, the same one; no catch was begun."""
+    service, path, edl = offered
+    before = service.workers()
+    leave(service, path, edl)
+    wait_until(lambda: len(service.workers()) == 1, what="the standby alone")
+    assert service.workers()[0] in before and not jobs(service, "catch")
+
+
+def test_a_users_job_goes_first_even_if_the_modem_goes(offered, tmp_path):
+    """The standby was offered the modem, makes way for a user's job, and the modem leaves before it has gone."""
+    service, path, edl = offered
     answers = []
     call = threading.Thread(target=lambda: answers.append(identify_from_elsewhere(service, path)))
     call.start()
-    wait_until(cancelled.exists, what="the standby's CANCEL")
-    edl.unplug()
-    wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
-    gone.touch()
+    wait_until((tmp_path / "cancelled").exists, what="the standby's CANCEL")
+    leave(service, path, edl)
+    (tmp_path / "gone").touch()
     call.join(60)
     assert answers and answers[0].startswith("/org/qdld1/job/")
 
