@@ -414,13 +414,13 @@ def bad_blocks():
 
 
 def one_of_a_kind(transfers):
-    """Of raw data that come in a row the first two, the middle and the last, and no logs."""
+    """Of raw data that come in a row the first, the middle and the last, and no logs."""
     kept, row = [], []
     for transfer in [*transfers, None]:
         if transfer and transfer[2] == "raw":
             row.append(transfer)
             continue
-        kept += [row[i] for i in sorted({0, 1, len(row) // 2, len(row) - 1}) if i < len(row)] if row else []
+        kept += [row[i] for i in sorted({0, len(row) // 2, len(row) - 1})] if row else []
         row = []
         kept += [transfer] if transfer and transfer[2] != "log" else []
     return kept
