@@ -169,14 +169,18 @@ static void order_backup(struct job *j, struct order *o)
         add_fd(o, "journal", duplicate(j->fd_journal));
 }
 
-/* Whose it is, by what is remembered of both: a modem that lost its calibration cannot tell any more. */
+/*
+ * Whose it is, by what is remembered of both: a modem that lost its calibration cannot tell any more. It must
+ * be the one that this is remembered of for certain: a blank card at the same port is not given another one's
+ * IMEI.
+ */
 static void add_binding(const struct job *j, struct order *o)
 {
     const struct backup *b = backup_find_id(j->manager, j->backup_id);
     const struct modem *m = j->modem;
     bool same = b && *b->imei_hash && m->imei_hash && strcmp(b->imei_hash, m->imei_hash) == 0;
     add_option(o, "kind", j->kind_of_backup);
-    add_option(o, "bound", same && backup_is_of(b, m) ? "1" : "0");
+    add_option(o, "bound", same && m->unit_watched && backup_is_of(b, m) ? "1" : "0");
     add_number(o, "boot-usec", j->manager->config.boot_timeout);
 }
 

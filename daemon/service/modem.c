@@ -164,10 +164,15 @@ void modem_set_serial(struct modem *m, const char *serial)
         modem_update_confirmed(m);
         return;
     }
-    if (*text(m->chip_serial) && strcmp(m->chip_serial, serial) != 0)
+    if (*text(m->chip_serial) && strcmp(m->chip_serial, serial) != 0) {
         modem_shelve(m); /* somebody swapped the card */
+        m->unit_watched = false;
+    }
     if (strcmp(text(m->chip_serial), serial) != 0)
         modem_unshelve(m, serial);
+    /* What is remembered was learned with this serial. One that is new to it proves nothing. */
+    if (strcmp(text(m->chip_serial), serial) == 0)
+        m->unit_watched = true;
     object_set_string(&m->object, "ChipSerial", &m->chip_serial, serial);
     modem_update_confirmed(m);
     modem_update_backup(m);
