@@ -449,7 +449,9 @@ def enumerate_points(trace, trace_with_bad):
     sahara = ["out:%d" % n for n, _, what in out if what in ("sahara", "raw")]
     hello = ["in:%d" % n for n, _, what in inward if what == "sahara"]
     some = ["in:%d" % n for n, _, _ in inward]
-    answers = some + ["in:%d+%d" % (n, length // 2) for n, length, _ in inward if length]
+    # An answer of which nothing arrives is the command before, a piece of data is not.
+    answers = ["in:%d" % n for n, _, what in inward if what == "raw"]
+    answers += ["in:%d+%d" % (n, length // 2) for n, length, _ in inward if length]
     changes = ["done:%d" % n for n, tag, _ in commands if tag in DESTRUCTIVE]
     bad_commands = list(trace_with_bad.commands())
     with_bad = ["command:%d" % n for n, _, _ in bad_commands]
