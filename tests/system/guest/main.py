@@ -41,7 +41,10 @@ def keep(name, since, why):
                         ["sh", "-c", "for j in $(qdlctl jobs --no-legend | tail -n 3 | awk '{print $1}'); do qdlctl log --no-pager $j; done"]):
             f.write(b"\n# " + " ".join(command).encode() + b"\n")
             f.flush()
-            subprocess.run(command, stdout=f, stderr=f, stdin=subprocess.DEVNULL, check=False, timeout=60)
+            try:
+                subprocess.run(command, stdout=f, stderr=f, stdin=subprocess.DEVNULL, check=False, timeout=60)
+            except (OSError, subprocess.TimeoutExpired) as e:
+                f.write(f"{e}\n".encode())
     for path in ring.WORK.glob("*.trace"):
         (place / path.name).write_bytes(path.read_bytes())
     for path in ring.WORK.glob("*.log"):
