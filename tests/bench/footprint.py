@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -55,8 +56,7 @@ class Service:
     """qdld on a private bus, virtual modems at its socket, and this process in systemd's place."""
 
     def __init__(self, directory):
-        self.directory = os.path.join(directory, "service")
-        os.mkdir(self.directory)
+        self.directory = tempfile.mkdtemp(prefix="service-", dir=directory)
         self.modems = os.path.join(self.directory, "modems")
         self.state = os.path.join(self.directory, "state")
         self.modem = None

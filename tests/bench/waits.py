@@ -68,7 +68,7 @@ def host_waits(path):
             pending = None
         if word == "plug":
             appearance += 1
-            last = stamp
+            last = stamp if "05c6:" in what else None  # in normal mode nothing is urgent
         elif word == "poll":
             # From the plug to the first question is the host's, too; later ones mean that it listens and the modem is at work.
             if last is not None:
