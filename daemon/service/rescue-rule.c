@@ -31,7 +31,7 @@ enum rescue_failure rescue_judge_failure(const char *result, enum error_kind kin
         ERROR_ERASE_CALIBRATION,   ERROR_GEOMETRY_DIFFERS, ERROR_PROGRAMMER_REJECTED,
         ERROR_UNSUPPORTED,         ERROR_NO_SUCH_FIRMWARE, ERROR_CANCELLED,
     };
-    if (kind == ERROR_WRONG_UNIT || (strcmp(result, "interrupted") == 0 && kind == ERROR_INTERRUPTED))
+    if (strcmp(result, "interrupted") == 0 && kind == ERROR_INTERRUPTED)
         return FAILURE_OTHER;
     if (strcmp(result, "wrong-version") == 0 || strcmp(result, "no-calibration") == 0)
         return FAILURE_FINAL;

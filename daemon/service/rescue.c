@@ -188,12 +188,20 @@ static void note_wish(struct modem *m, const struct job *j)
         m->rescue.wanted = true;
 }
 
+/* Somebody changed the module in the middle: no failure of the one that is there now. One that only tells
+ * something else of itself each time is the same, and does not get another attempt for ever. */
+static bool is_another_now(const struct modem *m, const struct job *j)
+{
+    return j->error.kind == ERROR_WRONG_UNIT && j->serial && *j->serial && m->chip_serial &&
+           *m->chip_serial && strcmp(j->serial, m->chip_serial) != 0;
+}
+
 static void note_failure(struct modem *m, const struct job *j)
 {
     enum rescue_failure failure = rescue_judge_failure(j->verdict, j->error.kind);
     const char *why = j->error.message;
     struct firmware *left[CANDIDATES_MAX];
-    if (failure == FAILURE_OTHER || j->preempted || m->manager->stopping)
+    if (failure == FAILURE_OTHER || is_another_now(m, j) || j->preempted || m->manager->stopping)
         return;
     if (j->job_kind == JOB_CATCH && candidates_find(m, false, left) == 0)
         return; /* nothing is tried before there is something new to try */

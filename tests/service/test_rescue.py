@@ -207,3 +207,34 @@ def test_rescue_by_a_user(service, new_modem, make_package, tmp_path):
     assert service.get(job, JOB, "Kind") == "flash" and service.get(job, JOB, "OwnerUid") == os.getuid()
     assert service.wait_job(job) == "done", service.log(job)
     assert_flashed(tmp_path, package)
+
+
+CONTRADICTS = """
+order = begin()
+if order.kind in ("import", "verify"):
+    say("READY=1")
+    import_done(order, name="RM502QGLAAR05A03M4G_01.001.01.001", model="RM502QGL", prefix="RM502QGLAA", baseline="R05", memory="M4G", chip="SDX55", programmer="prog.elf") if order.kind == "import" else finish()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("DEVICE")
+say("SERIAL=49cbd7ef")
+if order.kind == "flash":
+    say("RESULT=failed", "ERROR=WrongUnit", "MESSAGE=its HWID is another one than before")
+    sys.exit(0)
+say("RESULT=done", "HOLDING=1")
+hear_until("RELEASE")
+"""
+
+
+def test_one_that_is_another_each_time_is_given_up(new_service, forge, plug, make_package):
+    """Its serial says that it is the same: it does not get another attempt for ever."""
+    service = new_service().start(worker=forge(CONTRADICTS), config=FAST)
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware)
+    plug(service)
+    path = find_modem(service)
+    for n in (1, 2):
+        wait_until(lambda: len([j for j in jobs(service, "flash") if service.get(j, JOB, "State") == "finished"]) == n, what=f"flash {n}")
+        if n == 1:
+            plug(service)
+    text = note(service, path, "left to a human")
+    assert "2 attempts failed" in text and "its HWID is another one" in text

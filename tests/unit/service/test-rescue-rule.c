@@ -78,7 +78,7 @@ static void test_failures(void **state _unused_)
         {"not-returned", ERROR_TIMEOUT, FAILURE_AGAIN},
         {"interrupted", ERROR_MODEM_GONE, FAILURE_AGAIN},
         {"interrupted", ERROR_INTERRUPTED, FAILURE_OTHER},
-        {"failed", ERROR_WRONG_UNIT, FAILURE_OTHER},
+        {"failed", ERROR_WRONG_UNIT, FAILURE_AGAIN},
         {"failed", ERROR_WRONG_FIRMWARE, FAILURE_FINAL},
         {"failed", ERROR_VERSION_UNKNOWN, FAILURE_FINAL},
         {"failed", ERROR_CALIBRATION_AT_RISK, FAILURE_FINAL},
