@@ -169,8 +169,8 @@ def with_the_service(directory, archive):
                 service.plug(settings, name)
             woke, dogs = service.wake_ups(5)
             row("idle service %s: wake-ups in 5 s" % name, str(woke), "the watchdog's %d" % dogs, woke <= dogs and dogs > 0)
-            holders = service.holder_wake_ups(2)
             if settings == []:
+                holders = service.holder_wake_ups(2)
                 row("holder: wake-ups in 2 s", str(holders), "0", holders == 0)
             service.unplug()
         trace = service.flash(archive, VERSION)

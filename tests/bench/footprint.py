@@ -13,6 +13,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ["BUILD"]
 WATCHDOG_USEC = 2000000
 PATIENCE = 60
+QUIET = 20  # looks in a row at which nothing had changed
 
 
 def status(pid, word):
@@ -110,7 +111,12 @@ class Service:
 
     def plug(self, settings, name):
         trace = self.start_modem(settings, name)
-        until(lambda: self.settled(settings), "a modem " + name)
+        # One in normal mode is asked who it is and has its calibration saved, one after the other.
+        quiet, before = 0, None
+        while quiet < QUIET:
+            quiet = quiet + 1 if until(lambda: self.settled(settings), "a modem " + name) and self.workers() == before else 0
+            before = self.workers()
+            time.sleep(0.1)
         return trace
 
     def end_modem(self):
