@@ -125,8 +125,10 @@ class Service:
         self.modem = None
 
     def settled(self, settings):
+        """Is it there, and is nothing done with it any more? One in normal mode has its calibration saved first, unasked."""
         modems = [m for m in json.loads(self.control("status", "--json=short")) if m["Mode"] != "absent"]
-        return modems and not [j for j in json.loads(self.control("jobs", "--json=short")) if j["State"] != "finished"]
+        states = [j["State"] for j in json.loads(self.control("jobs", "--json=short"))]
+        return modems and set(states) <= {"finished"} and (states or "initial=working" not in settings)
 
     def unplug(self):
         if self.modem:
