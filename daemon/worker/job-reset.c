@@ -154,9 +154,16 @@ int job_reset(struct worker *w, struct job_outcome *o)
     if (!s)
         return -ENOMEM;
 
+    /* A ROM that is asked what state it is in may take that for the reset (reference/edl.md 1.5). */
+    s->hears_of_normal = s->normal_will_do = mode == RESET_NORMAL;
     worker_ready(w);
     usec_t wait = worker_option_u64(w, "wait-device-usec", wait_device);
     r = session_attach(s, deadline_in(wait), false, &found, &o->error);
+    if (r == -EALREADY) {
+        worker_report(w, "reset", "normal");
+        worker_report(w, "came-back", "normal");
+        return 0;
+    }
     if (r < 0)
         return r;
     r = send_reset(s, &found, mode, &o->error);

@@ -111,6 +111,8 @@ static int wait_for_device(struct session *s, usec_t deadline, struct error *e)
         int r = worker_wait_news(w, deadline, e);
         if (r < 0 || w->fd_device >= 0)
             return r;
+        if (strcmp(w->appeared, "normal") == 0 && s->normal_will_do)
+            return -EALREADY;
         if (strcmp(w->appeared, "normal") == 0) {
             worker_log(w, "the modem runs its firmware; waiting for it in 9008");
             s->ran_firmware = true;

@@ -130,21 +130,13 @@ def test_lost_and_restored(lost):
     assert result == "done" and service.get(job, JOB, "Report")["written"] == "0"
 
 
-def boot(service, modem):
-    """Out of 9008. A ROM that starts anew when it is asked what state it is in leaves the job waiting for 9008."""
-    job = service.call(modem, MODEM, "Reset", service.no_options())
-    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
-    if service.get(job, JOB, "State") != "finished":
-        service.call(job, JOB, "Cancel", service.no_options())
-        service.wait_job(job)
-
-
 def test_a_blank_card_is_not_given_what_its_port_remembers(lost, new_modem):
     """Nobody watched since the IMEI was told: the chip serial has to say who it is, and it says so in 9008 only."""
     service, modem, backup = lost("sahara_reset=reboot")
     assert run(service, modem, "EnterEdl")[1] == "done"
     assert service.get(modem, MODEM, "ChipSerial") != ""
-    boot(service, modem)
+    assert run(service, modem, "Reset")[1] == "done"
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
     service.restart()
     wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
     job, result = restore(service, modem, backup)
@@ -152,7 +144,8 @@ def test_a_blank_card_is_not_given_what_its_port_remembers(lost, new_modem):
     assert "qdlctl enter-edl" in service.get(job, JOB, "ErrorMessage")
     assert "command=0x29" not in trace(service) and "command=0x27" not in trace(service)
     assert run(service, modem, "EnterEdl")[1] == "done"
-    boot(service, modem)
+    assert run(service, modem, "Reset")[1] == "done"
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
     job, result = restore(service, modem, backup)
     assert result == "done", service.get(job, JOB, "ErrorMessage")
     assert not service.get(modem, MODEM, "FactoryTestMode")
