@@ -62,7 +62,9 @@ def test_backup_and_its_copy(bench, qdlctl, tmp_path):
     bench.wish(content(2, kind="nand"))
     last = [json.loads(line) for line in qdlctl("-j", "backup", "--partitions=modem,system").stdout.splitlines()][-1]
     assert last["Result"] == "done" and last["Report"]["partitions"] == "modem,system" and "backup" in last["Object"]
-    assert qdlctl("backup", "--no-wait").stdout.strip().isdigit()
+    number = qdlctl("backup", "--no-wait").stdout.strip()
+    [job] = [j for j in bench.service.paths(JOB) if str(bench.service.get(j, JOB, "Id")) == number]
+    assert bench.service.wait_job(job) == "done"  # its forged worker would not hear a STOP
 
 
 def test_a_copy_that_fails_leaves_the_backup(bench, qdlctl):
