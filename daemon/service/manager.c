@@ -173,7 +173,7 @@ static int on_name_released(sd_bus_message *reply _unused_, void *userdata, sd_b
     struct manager *m = userdata;
     m->release_slot = sd_bus_slot_unref(m->release_slot);
     if (sd_bus_call_method_async(m->bus, &m->release_slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                 "org.freedesktop.DBus.Peer", "Ping", on_last_answer, m, "") < 0)
+                                 "org.freedesktop.DBus", "GetId", on_last_answer, m, "") < 0)
         on_leave_time(NULL, 0, m);
     return 1;
 }

@@ -249,7 +249,7 @@ class Modem:
 
     @contextlib.contextmanager
     def held_back(self):
-        """While this lasts it is several times slower: a job goes on for longer, and no answer comes too late."""
+        """While this lasts it is twenty times slower: a job goes on for longer, and no answer comes too late."""
         done = threading.Event()
 
         def brake():
@@ -257,7 +257,7 @@ class Modem:
                 self.process.send_signal(signal.SIGSTOP)
                 done.wait(1)
                 self.process.send_signal(signal.SIGCONT)
-                done.wait(0.15)
+                done.wait(0.05)
         thread = threading.Thread(target=brake)
         thread.start()
         try:

@@ -70,9 +70,9 @@ def upgrade_while_a_job_runs():
     before = show("MainPID")
     with modem.held_back():
         run("apt-get", "install", "--yes", *packages, timeout=600, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-        assert show("MainPID", "ActiveState") == {"MainPID": before, "ActiveState": "active"}
+        assert command.process.poll() is None, "the job was over before apt: " + command.text()
+        assert show("MainPID", "ActiveState") == {"MainPID": before, "ActiveState": "active"}, show("MainPID", "ActiveState")
         assert "(deleted)" in os.readlink(f"/proc/{before}/exe"), "not the old program any more"
-        assert command.process.poll() is None, command.text()
     command.end(timeout=300)
     modem.expect_flashed()
     pid = wait(lambda: show("SubState") == "running" and show("MainPID") not in (before, "0") and show("MainPID"), "the new service")
