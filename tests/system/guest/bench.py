@@ -64,10 +64,13 @@ def with_qdl():
     modem = Modem("sahara_zlp=ignore", blocks=2048, plug=False)
     programmer, xml = package_for_qdl("whole")
     begun = time.monotonic()
-    pid = os.posix_spawnp("qdl", ["qdl", "--storage", "nand", "--include", str(programmer.parent), str(programmer), str(xml)], os.environ)
+    said = ring.WORK / "qdl.log"
+    with open(said, "wb") as f:
+        pid = os.posix_spawnp("qdl", ["qdl", "--storage", "nand", "--include", str(programmer.parent), str(programmer), str(xml)], os.environ,
+                              file_actions=[(os.POSIX_SPAWN_DUP2, f.fileno(), 1), (os.POSIX_SPAWN_DUP2, f.fileno(), 2)])
     modem.plug()
     _, status, usage = os.wait4(pid, 0)
-    assert status == 0, f"qdl: {status}"
+    assert status == 0, said.read_text(errors="replace")[-1000:]
     took = time.monotonic() - begun
     modem.expect_flashed("whole")
     return modem, took, usage.ru_utime + usage.ru_stime
@@ -76,6 +79,8 @@ def with_qdl():
 def with_qdld(count):
     """count modems at once; (modems, seconds, processor seconds)"""
     modems = [Modem(blocks=2048) for _ in range(count)]
+    for m in modems:
+        ring.wait(m.rows, "the modem in the list")
     before, begun = cpu(), time.monotonic()
     commands = [Background("member", *m.flash_command("whole")) for m in modems]
     for c in commands:
@@ -89,6 +94,7 @@ def with_qdld(count):
 def to_first_byte():
     """From the enumeration of a modem that a job waits for to its first byte."""
     modem = Modem("fault=unplug@command:1", "replug_ms=1000")
+    ring.wait(modem.rows, "the modem in the list")
     run(*modem.flash_command(), timeout=600)
     return first(modem, "plug 05c6:9008", "out transfer", number=2)
 

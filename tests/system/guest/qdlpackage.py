@@ -8,7 +8,7 @@ from ring import FIRMWARE, VERSION, WORK
 
 
 def package_for_qdl(name):
-    """Quectel's XML as Debian's qdl wants it: a label, a last_sector, and no path of another system. (programmer, XML)"""
+    """Quectel's XML as Debian's qdl wants it: a label, a last_sector, a partition number, and no path of another system. (programmer, XML)"""
     place = WORK / "qdl"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -19,6 +19,7 @@ def package_for_qdl(name):
     xml, = place.glob("rawprogram*.xml")
     tree = ElementTree.parse(xml)
     for e in tree.getroot():
+        e.set("physical_partition_number", e.get("physical_partition_number", "0"))
         e.set("last_sector", str(int(e.get("start_sector")) + int(e.get("num_partition_sectors")) - 1))
         if e.get("filename"):
             e.set("label", e.get("filename").split("\\")[-1])
