@@ -264,3 +264,17 @@ char *text_printf(const char *format, ...)
     va_end(ap);
     return n < 0 ? NULL : text;
 }
+
+const char *text_known(const char *text)
+{
+    return text ? text : "";
+}
+
+void text_replace(char **field, const char *value)
+{
+    char *copy = strdup(value);
+    if (!copy)
+        return;
+    free(*field);
+    *field = copy;
+}

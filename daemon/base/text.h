@@ -45,3 +45,8 @@ bool text_equal_nocase(const char *a, const char *b);
 
 /* printf into a malloc'ed string; NULL without memory. */
 char *text_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* "" for NULL: what is not known is told as an empty text. */
+const char *text_known(const char *text);
+/* A copy of value in place of what *field has; without memory the old one stays. */
+void text_replace(char **field, const char *value);

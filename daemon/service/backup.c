@@ -407,14 +407,10 @@ const struct job *backup_user(const struct backup *b)
     return NULL;
 }
 
-static const char *known(const char *text)
-{
-    return text ? text : "";
-}
-
 bool backup_is_of(const struct backup *b, const struct modem *m)
 {
-    const char *serial = known(m->chip_serial), *imei = known(m->imei_hash), *port = known(m->port);
+    const char *serial = text_known(m->chip_serial), *imei = text_known(m->imei_hash),
+               *port = text_known(m->port);
     if (*serial && *b->chip_serial)
         return strcmp(b->chip_serial, serial) == 0;
     if (*imei && *b->imei_hash)

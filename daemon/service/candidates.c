@@ -8,18 +8,13 @@
 
 enum { KIB = 1024, ID_DIGITS = FIRMWARE_ID_SIZE - 1, OUTCOMES_BYTES_MAX = 2048 };
 
-static const char *known(const char *text)
-{
-    return text ? text : "";
-}
-
 /* ---- outcomes: comma lists ---- */
 
 static unsigned count_in(const char *list, const char *item)
 {
     unsigned n = 0;
     size_t length = strlen(item);
-    for (const char *p = known(list); *p; p += strcspn(p, ","), p += *p == ',')
+    for (const char *p = text_known(list); *p; p += strcspn(p, ","), p += *p == ',')
         n += strncmp(p, item, length) == 0 && (p[length] == ',' || p[length] == '\0');
     return n;
 }
@@ -27,7 +22,7 @@ static unsigned count_in(const char *list, const char *item)
 /* The oldest go where it would become too long. */
 static void append_to(char **list, const char *item)
 {
-    const char *old = known(*list);
+    const char *old = text_known(*list);
     while (*old && strlen(old) + strlen(item) + 1 > OUTCOMES_BYTES_MAX) {
         old += strcspn(old, ",");
         old += *old == ',';
@@ -46,7 +41,7 @@ static bool is_spent(const struct modem *m, const struct firmware *f)
 
 static bool took_hash(const struct modem *m, const struct firmware *f)
 {
-    return *known(m->pk_hash) && count_in(f->accepted, m->pk_hash) > 0;
+    return *text_known(m->pk_hash) && count_in(f->accepted, m->pk_hash) > 0;
 }
 
 bool candidates_know_hash(const struct modem *m)
@@ -62,7 +57,7 @@ static void forget_silence(struct modem *m, const char *id)
     char item[ID_DIGITS + 1];
     _cleanup_free_ char *old = m->silent;
     m->silent = NULL;
-    for (const char *p = known(old); *p; p += strcspn(p, ","), p += *p == ',') {
+    for (const char *p = text_known(old); *p; p += strcspn(p, ","), p += *p == ',') {
         snprintf(item, sizeof(item), "%.*s", (int)MIN_OF(strcspn(p, ","), (size_t)ID_DIGITS), p);
         if (strcmp(item, id) != 0)
             append_to(&m->silent, item);
@@ -78,7 +73,7 @@ int candidates_told(struct modem *m, const char *value, bool hash_told)
     if (strcmp(outcome, "accepted") == 0) {
         if (m->appearance)
             snprintf(m->running, sizeof(m->running), "%s", id);
-        if (f && hash_told && *known(m->pk_hash) && !took_hash(m, f)) {
+        if (f && hash_told && *text_known(m->pk_hash) && !took_hash(m, f)) {
             append_to(&f->accepted, m->pk_hash);
             firmware_learned(f);
         }
@@ -109,7 +104,7 @@ static bool geometry_fits(const struct modem *m, const struct firmware *f)
     struct geometry g;
     char name[32], rest;
     if (!*f->geometry ||
-        sscanf(known(m->storage), "nand %9u/%9uK x %9u%c", &g.page, &g.block_kib, &g.blocks, &rest) != 3)
+        sscanf(text_known(m->storage), "nand %9u/%9uK x %9u%c", &g.page, &g.block_kib, &g.blocks, &rest) != 3)
         return true;
     snprintf(name, sizeof(name), "p%uK_b%uK", g.page / KIB, g.block_kib);
     return strcmp(name, f->geometry) == 0;
@@ -118,7 +113,7 @@ static bool geometry_fits(const struct modem *m, const struct firmware *f)
 static bool fits(const struct modem *m, const struct firmware *f)
 {
     return strcmp(f->state, "ready") == 0 && *f->programmer && geometry_fits(m, f) &&
-           (!*known(m->chip) || strcmp(f->chip, m->chip) == 0);
+           (!*text_known(m->chip) || strcmp(f->chip, m->chip) == 0);
 }
 
 enum rank { RANK_SPENT, RANK_ANY, RANK_FAMILY, RANK_RAN, RANK_HASH, RANK_POLICY };
@@ -127,13 +122,13 @@ static enum rank rank_of(const struct modem *m, const struct firmware *f)
 {
     if (is_spent(m, f))
         return RANK_SPENT;
-    if (strcmp(f->id, known(policy_of(m)->firmware_id)) == 0)
+    if (strcmp(f->id, text_known(policy_of(m)->firmware_id)) == 0)
         return RANK_POLICY;
     if (took_hash(m, f))
         return RANK_HASH;
-    if (*f->name && strcmp(f->name, known(m->firmware_version)) == 0)
+    if (*f->name && strcmp(f->name, text_known(m->firmware_version)) == 0)
         return RANK_RAN;
-    if (*f->prefix && text_starts_with(known(m->family_version), f->prefix))
+    if (*f->prefix && text_starts_with(text_known(m->family_version), f->prefix))
         return RANK_FAMILY;
     return RANK_ANY;
 }

@@ -16,11 +16,6 @@
 
 enum { PARTITIONS_MAX = 64, NAME_BYTES_MAX = 32, KIB = 1024 };
 
-static const char *known(const char *text)
-{
-    return text ? text : "";
-}
-
 /* ---- geometry ---- */
 
 struct geometry {
@@ -32,7 +27,7 @@ static bool read_storage(const struct modem *m, struct geometry *ret)
 {
     char rest;
     struct geometry g;
-    if (sscanf(known(m->storage), "nand %9u/%9uK x %9u%c", &g.page, &g.block_kib, &g.blocks, &rest) != 3)
+    if (sscanf(text_known(m->storage), "nand %9u/%9uK x %9u%c", &g.page, &g.block_kib, &g.blocks, &rest) != 3)
         return false;
     *ret = g;
     return true;
@@ -57,8 +52,8 @@ int modem_choose_programmer(const struct modem *m, struct job *j, sd_bus_error *
             error, ERROR_NO_SUCH_FIRMWARE,
             "No package in the library has a programmer for %s%s%s%s; import the one whose name "
             "begins as the version on the modem's label.",
-            modem_title(m), *known(m->chip) ? " (" : "", known(m->chip),
-            *known(m->chip) ? ")" : "; if several chips are in the library, Identify it first");
+            modem_title(m), *text_known(m->chip) ? " (" : "", text_known(m->chip),
+            *text_known(m->chip) ? ")" : "; if several chips are in the library, Identify it first");
     memcpy(j->firmware_id, f->id, sizeof(j->firmware_id));
     j->firmware_name = strdup(f->name);
     return j->firmware_name ? 0 : -ENOMEM;
@@ -76,7 +71,7 @@ int modem_check_space(const struct modem *m, bool version_given, sd_bus_error *e
 {
     /* Flash rule 5: of an unknown version everything is saved. Else the worker knows how much it is, and says
      * so before anything is started, too. */
-    bool version_known = version_given || *known(m->family_version) || *known(m->project);
+    bool version_known = version_given || *text_known(m->family_version) || *text_known(m->project);
     return check_room(m, version_known ? 0 : chip_size(m), error);
 }
 
@@ -244,7 +239,7 @@ static int check_backup(const struct modem *m, const struct backup *b, const str
         return errors_set(error, ERROR_BACKUP_DAMAGED,
                           "Backup %s (%s) is damaged; use allow=BackupDamaged to restore what is left of it.",
                           b->id, backup_title(b));
-    const char *serial = known(m->chip_serial);
+    const char *serial = text_known(m->chip_serial);
     bool other = *serial && *b->chip_serial && strcmp(serial, b->chip_serial) != 0;
     if (other && !strstr(o->allow_text, error_name(ERROR_WRONG_UNIT)))
         return errors_set(

@@ -15,11 +15,6 @@
 
 enum { PORT_BYTES_MAX = 128, VERSION_BYTES_MAX = 127 };
 
-static const char *known(const char *text)
-{
-    return text ? text : "";
-}
-
 /* ---- Catch ---- */
 
 int modem_method_catch(sd_bus_message *message, void *userdata, sd_bus_error *error)
@@ -89,7 +84,7 @@ static int read_call(struct manager *manager, sd_bus_message *message, struct po
 static int check_match(const struct modem *m, const struct policy_call *c, sd_bus_error *error)
 {
     const struct firmware *f = c->firmware;
-    const char *runs = *known(m->family_version) ? m->family_version : c->modem_version;
+    const char *runs = *text_known(m->family_version) ? m->family_version : c->modem_version;
     if (!f)
         return 0;
     if (!*f->prefix || !*f->baseline)
@@ -176,10 +171,10 @@ int policy_method_arm_port(sd_bus_message *message, void *userdata, sd_bus_error
     if (r <= 0)
         return r < 0 ? r : 1;
     struct modem *m = find_port(manager, port);
-    if (!(m && *known(m->port_policy.mode)) && policy_count_armed(manager) >= POLICY_ARMED_MAX)
+    if (!(m && *text_known(m->port_policy.mode)) && policy_count_armed(manager) >= POLICY_ARMED_MAX)
         return errors_set(error, ERROR_LIMIT_EXCEEDED, "%d ports are armed; at most so many are.",
                           POLICY_ARMED_MAX);
-    r = modem_get(manager, port, m ? known(m->kernel_name) : "", &m);
+    r = modem_get(manager, port, m ? text_known(m->kernel_name) : "", &m);
     if (r >= 0)
         r = check_match(m, &c, error);
     if (r >= 0)

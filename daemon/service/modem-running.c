@@ -27,20 +27,6 @@ enum {
     OPERATING_FACTORY_TEST = 1,
 };
 
-static const char *text(const char *s)
-{
-    return s ? s : "";
-}
-
-static void set_plain(char **field, const char *value)
-{
-    char *copy = strdup(value);
-    if (!copy)
-        return;
-    free(*field);
-    *field = copy;
-}
-
 bool modem_is_running_fact(const char *key)
 {
     return strcmp(key, KEY_VERSION) == 0 || strcmp(key, KEY_MODEL) == 0 || strcmp(key, KEY_OPERATING) == 0 ||
@@ -57,25 +43,26 @@ static bool same_version(const char *a, const char *b)
 static void learn_version(struct modem *m, const char *version)
 {
     /* One that we did not put there is the unit's own, and says what family it is of (flash rule 2). */
-    if (!same_version(text(m->firmware_version), version))
-        set_plain(&m->family_version, version);
+    if (!same_version(text_known(m->firmware_version), version))
+        text_replace(&m->family_version, version);
     object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
 }
 
 /* Another IMEI is another unit, whatever else the port remembers. */
 static void learn_imei(struct modem *m, const char *hash)
 {
-    if (strcmp(text(m->imei_hash), hash) == 0)
+    if (strcmp(text_known(m->imei_hash), hash) == 0)
         return;
-    if (*text(m->imei_hash)) {
-        _cleanup_free_ char *version = strdup(text(m->firmware_version)), *model = strdup(text(m->model));
+    if (*text_known(m->imei_hash)) {
+        _cleanup_free_ char *version = strdup(text_known(m->firmware_version)),
+                            *model = strdup(text_known(m->model));
         modem_shelve(m);
         if (version && model) {
             learn_version(m, version);
             object_set_string(&m->object, "Model", &m->model, model);
         }
     }
-    set_plain(&m->imei_hash, hash);
+    text_replace(&m->imei_hash, hash);
     modem_update_backup(m);
 }
 
@@ -121,7 +108,7 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
     m->facts_watched = true;
     /* In normal mode it tells no serial: what was learned under the last one is this unit's, or was shelved.
      */
-    set_plain(&m->facts_serial, text(m->chip_serial));
+    text_replace(&m->facts_serial, text_known(m->chip_serial));
     modem_update_confirmed(m);
     modem_save(m);
     return 0;
@@ -133,7 +120,7 @@ void modem_keep_calibration(struct modem *m)
 {
     struct job *j = NULL;
     struct error e = {0};
-    bool healthy = *text(m->imei_hash) && *text(m->imei) && !m->factory_test_mode;
+    bool healthy = *text_known(m->imei_hash) && *text_known(m->imei) && !m->factory_test_mode;
     if (!m->manager->config.backups_automatic || m->manager->stopping || m->job || m->guard || !healthy ||
         strcmp(modem_kind(m), "normal") != 0 || m->kept == m->number || backup_find_calibration(m))
         return;

@@ -134,24 +134,10 @@ const char *modem_title(const struct modem *m)
 
 /* ---- who it is ---- */
 
-static const char *text(const char *s)
-{
-    return s ? s : "";
-}
-
-static void set_plain(char **field, const char *value)
-{
-    char *copy = strdup(value);
-    if (!copy)
-        return;
-    free(*field);
-    *field = copy;
-}
-
 void modem_update_confirmed(struct modem *m)
 {
-    bool known = *text(m->firmware_version) || *text(m->model);
-    bool same = *text(m->seen_serial) && strcmp(text(m->facts_serial), m->seen_serial) == 0;
+    bool known = *text_known(m->firmware_version) || *text_known(m->model);
+    bool same = *text_known(m->seen_serial) && strcmp(text_known(m->facts_serial), m->seen_serial) == 0;
     object_set_bool(&m->object, "Confirmed", &m->confirmed, known && (same || m->facts_watched));
 }
 
@@ -159,19 +145,19 @@ void modem_set_serial(struct modem *m, const char *serial)
 {
     if (strcmp(serial, SERIAL_UNSET) == 0)
         serial = "";
-    set_plain(&m->seen_serial, serial);
+    text_replace(&m->seen_serial, serial);
     if (!*serial) {
         modem_update_confirmed(m);
         return;
     }
-    if (*text(m->chip_serial) && strcmp(m->chip_serial, serial) != 0) {
+    if (*text_known(m->chip_serial) && strcmp(m->chip_serial, serial) != 0) {
         modem_shelve(m); /* somebody swapped the card */
         m->unit_watched = false;
     }
-    if (strcmp(text(m->chip_serial), serial) != 0)
+    if (strcmp(text_known(m->chip_serial), serial) != 0)
         modem_unshelve(m, serial);
     /* What is remembered was learned with this serial. One that is new to it proves nothing. */
-    if (strcmp(text(m->chip_serial), serial) == 0)
+    if (strcmp(text_known(m->chip_serial), serial) == 0)
         m->unit_watched = true;
     object_set_string(&m->object, "ChipSerial", &m->chip_serial, serial);
     modem_update_confirmed(m);
@@ -188,7 +174,7 @@ static bool is_hex(const char *value, size_t digits)
 /* The same value again changes nothing on disk. */
 static int learn_string(struct modem *m, const char *name, char **field, const char *value)
 {
-    if (strcmp(text(*field), value) == 0)
+    if (strcmp(text_known(*field), value) == 0)
         return 0;
     object_set_string(&m->object, name, field, value);
     modem_save(m);
@@ -213,7 +199,7 @@ int modem_learn(struct modem *m, const char *key, const char *value)
     if (strcmp(key, KEY_SERIAL) == 0) {
         if (!is_hex(value, SERIAL_DIGITS))
             return -EBADMSG;
-        bool news = strcmp(text(m->chip_serial), value) != 0;
+        bool news = strcmp(text_known(m->chip_serial), value) != 0;
         modem_set_serial(m, value);
         if (news || !m->remembered) /* from the modem's own mouth: worth remembering */
             modem_save(m);
@@ -234,8 +220,8 @@ int modem_learn(struct modem *m, const char *key, const char *value)
     if (strcmp(key, KEY_STORAGE) == 0)
         return learn_string(m, "Storage", &m->storage, value);
     if (strcmp(key, KEY_PROJECT) == 0) {
-        set_plain(&m->project, value);
-        set_plain(&m->quectel, "1"); /* nobody else's flash has that page */
+        text_replace(&m->project, value);
+        text_replace(&m->quectel, "1"); /* nobody else's flash has that page */
         modem_save(m);
         return 0;
     }
@@ -244,9 +230,9 @@ int modem_learn(struct modem *m, const char *key, const char *value)
 
 void modem_note_quectel(struct modem *m)
 {
-    if (*text(m->quectel))
+    if (*text_known(m->quectel))
         return;
-    set_plain(&m->quectel, "1");
+    text_replace(&m->quectel, "1");
     modem_save(m);
 }
 
@@ -257,11 +243,11 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
     if (version && *version) {
         object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
         if (!forced)
-            set_plain(&m->family_version, version);
+            text_replace(&m->family_version, version);
     }
-    set_plain(&m->facts_serial, text(m->chip_serial));
+    text_replace(&m->facts_serial, text_known(m->chip_serial));
     m->facts_watched = true;
-    set_plain(&m->quectel, "1");
+    text_replace(&m->quectel, "1");
     modem_update_confirmed(m);
     modem_save(m);
 }
@@ -306,9 +292,9 @@ void modem_update_interrupted(struct modem *m)
     for (struct job *j = m->manager->jobs; j; j = j->next) {
         if (!job_resumable(j))
             continue;
-        bool this_unit = *text(j->serial) && *text(m->chip_serial)
+        bool this_unit = *text_known(j->serial) && *text_known(m->chip_serial)
                              ? strcmp(j->serial, m->chip_serial) == 0
-                             : strcmp(text(j->modem_path), m->object.path) == 0;
+                             : strcmp(text_known(j->modem_path), m->object.path) == 0;
         if (this_unit)
             found = j;
     }

@@ -13,20 +13,15 @@
 
 enum { FILE_NAME_SIZE = 240 };
 
-static const char *known(const char *text)
-{
-    return text ? text : "";
-}
-
 /* ---- which one counts ---- */
 
 const struct policy *policy_of(const struct modem *m)
 {
     static char off[] = "off", hold[] = "hold";
     static const struct policy defaults[] = {{.mode = off}, {.mode = hold}};
-    if (*known(m->unit_policy.mode))
+    if (*text_known(m->unit_policy.mode))
         return &m->unit_policy;
-    if (*known(m->port_policy.mode))
+    if (*text_known(m->port_policy.mode))
         return &m->port_policy;
     return &defaults[m->manager->config.default_policy == 0 ? 0 : 1];
 }
@@ -44,7 +39,7 @@ bool policy_is_armed(const struct modem *m)
 
 struct firmware *policy_firmware(const struct modem *m)
 {
-    const char *id = known(policy_of(m)->firmware_id);
+    const char *id = text_known(policy_of(m)->firmware_id);
     return *id ? firmware_find_id(m->manager, id) : NULL;
 }
 
@@ -61,9 +56,9 @@ void policy_done(struct policy *p)
 static int fill(struct policy *p, const char *mode, const char *firmware_id, const char *modem_version)
 {
     struct policy new = {
-        .mode = strdup(known(mode)),
-        .firmware_id = strdup(known(firmware_id)),
-        .modem_version = strdup(known(modem_version)),
+        .mode = strdup(text_known(mode)),
+        .firmware_id = strdup(text_known(firmware_id)),
+        .modem_version = strdup(text_known(modem_version)),
     };
     if (!new.mode || !new.firmware_id || !new.modem_version) {
         policy_done(&new);
@@ -96,7 +91,7 @@ static int save_port(struct modem *m)
 int policy_set(struct modem *m, bool port, const char *mode, const char *firmware_id,
                const char *modem_version)
 {
-    bool unit = !port && *known(m->chip_serial);
+    bool unit = !port && *text_known(m->chip_serial);
     int r = fill(unit ? &m->unit_policy : &m->port_policy, mode, firmware_id, modem_version);
     if (r < 0)
         return r;
@@ -174,8 +169,8 @@ const char *policy_user(struct manager *manager, const char *firmware_id)
 {
     static struct search s;
     for (const struct modem *m = manager->modems; m; m = m->next)
-        if (strcmp(known(m->unit_policy.firmware_id), firmware_id) == 0 ||
-            strcmp(known(m->port_policy.firmware_id), firmware_id) == 0)
+        if (strcmp(text_known(m->unit_policy.firmware_id), firmware_id) == 0 ||
+            strcmp(text_known(m->port_policy.firmware_id), firmware_id) == 0)
             return modem_title(m);
     s = (struct search){.manager = manager, .id = firmware_id};
     store_list(manager->store.fd_modems, ".rec", look_at_record, &s);
@@ -186,6 +181,6 @@ unsigned policy_count_armed(const struct manager *manager)
 {
     unsigned n = 0;
     for (const struct modem *m = manager->modems; m; m = m->next)
-        n += *known(m->port_policy.mode) != '\0';
+        n += *text_known(m->port_policy.mode) != '\0';
     return n;
 }

@@ -17,11 +17,6 @@ enum {
     WHY_SIZE = ERROR_MESSAGE_SIZE + 160,
 };
 
-static const char *known(const char *text)
-{
-    return text ? text : "";
-}
-
 static bool is_kind(const struct modem *m, const char *kind)
 {
     return strcmp(modem_kind(m), kind) == 0;
@@ -37,9 +32,9 @@ static enum catch_verdict judge(const struct modem *m, bool now, const char **re
         .edl = is_kind(m, "edl") || (!now && may_come),
         .off = policy_is(m, "off"),
         .armed = policy_is_armed(m),
-        .quectel = *known(m->quectel) != '\0',
-        .asked = *known(m->hardware_id) || m->rescue.asked >= ASKED_MAX,
-        .chip = *known(m->hardware_id) && *known(m->chip),
+        .quectel = *text_known(m->quectel) != '\0',
+        .asked = *text_known(m->hardware_id) || m->rescue.asked >= ASKED_MAX,
+        .chip = *text_known(m->hardware_id) && *text_known(m->chip),
         .pk_hash = candidates_know_hash(m),
         .looping = m->looping != 0,
         .unknown = m->manager->config.catch_unknown != 0,
@@ -52,8 +47,8 @@ static bool is_reserved(const struct modem *m)
 {
     const struct job *i = m->interrupted;
     const struct policy *p = policy_of(m);
-    return i && !(strcmp(i->firmware_id, known(p->firmware_id)) == 0 && !*known(i->allow) && i->reset &&
-                  strcmp(known(i->modem_version), known(p->modem_version)) == 0);
+    return i && !(strcmp(i->firmware_id, text_known(p->firmware_id)) == 0 && !*text_known(i->allow) &&
+                  i->reset && strcmp(text_known(i->modem_version), text_known(p->modem_version)) == 0);
 }
 
 static bool firmware_is_ready(const struct modem *m)
@@ -73,7 +68,7 @@ static enum rescue_action decide(const struct modem *m, bool now, const char **r
         .off = policy_is(m, "off"),
         .rescue = policy_is(m, "rescue"),
         .firmware = firmware_is_ready(m),
-        .gave_up = *known(m->rescue.gave_up) != '\0',
+        .gave_up = *text_known(m->rescue.gave_up) != '\0',
         .waiting = now_usec() < m->rescue.not_before,
         .unsaved = m->rescue.unsaved,
         .candidate = candidates_find(m, false, candidates) > 0,
@@ -89,7 +84,7 @@ static void print_note(const struct modem *m, enum rescue_action action, const c
     struct firmware *candidates[CANDIDATES_MAX];
     bool there = m->appearance && !is_kind(m, "normal");
     out[0] = '\0';
-    if (*known(m->rescue.gave_up))
+    if (*text_known(m->rescue.gave_up))
         snprintf(out, WHY_SIZE, "is left to a human: %s", m->rescue.gave_up);
     else if (m->rescue.failures > 0 && now_usec() < m->rescue.not_before)
         snprintf(out, WHY_SIZE, "waits before attempt %u of %u", m->rescue.failures + 1,
@@ -111,7 +106,7 @@ static void print_note(const struct modem *m, enum rescue_action action, const c
 
 static void publish_note(struct modem *m, const char *note)
 {
-    if (strcmp(known(m->note), note) == 0)
+    if (strcmp(text_known(m->note), note) == 0)
         return;
     object_set_string(&m->object, "Note", &m->note, note);
     if (*note && m->appearance && !is_kind(m, "normal"))
@@ -160,7 +155,7 @@ static void fail(struct modem *m, const char *why)
 void rescue_reset(struct modem *m)
 {
     struct rescue *r = &m->rescue;
-    bool saved = *known(r->gave_up) != '\0';
+    bool saved = *text_known(r->gave_up) != '\0';
     r->timer = sd_event_source_disable_unref(r->timer);
     free(r->gave_up);
     r->gave_up = NULL;
@@ -178,7 +173,7 @@ void rescue_reset(struct modem *m)
 static void note_wish(struct modem *m, const struct job *j)
 {
     bool enters = strcmp(j->kind, "enter-edl") == 0 ||
-                  (j->job_kind == JOB_RESET && strcmp(known(j->reset_mode), "edl") == 0);
+                  (j->job_kind == JOB_RESET && strcmp(text_known(j->reset_mode), "edl") == 0);
     bool writes = j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE;
     if (strcmp(j->verdict, "done") != 0)
         return;
@@ -254,7 +249,7 @@ void rescue_went(struct modem *m)
     struct rescue *r = &m->rescue;
     usec_t stayed = now_usec() - r->appeared_at;
     if (is_kind(m, "normal") && stayed >= LOOP_APART_USEC) {
-        bool told = *known(r->gave_up) || r->failures > 0;
+        bool told = *text_known(r->gave_up) || r->failures > 0;
         rescue_reset(m);
         if (told)
             log_message(LOG_INFO, "%s ran its firmware for minutes: what failed before is over.",
@@ -346,11 +341,12 @@ static int start_flash(struct modem *m, struct error *e)
     struct firmware *f = policy_firmware(m);
     struct job *j;
     const struct policy *p = policy_of(m);
-    bool version_known = *known(p->modem_version) || *known(m->family_version) || *known(m->project);
+    bool version_known =
+        *text_known(p->modem_version) || *text_known(m->family_version) || *text_known(m->project);
     int r = backup_check_space(m->manager, version_known ? 0 : BACKUP_CHIP_SIZE, e);
     if (r >= 0)
         r = modem_new_own_job(m, JOB_FLASH, &j);
-    return r < 0 ? r : begin(j, modem_take_flash(j, f, "", known(p->modem_version), true), e);
+    return r < 0 ? r : begin(j, modem_take_flash(j, f, "", text_known(p->modem_version), true), e);
 }
 
 static int start_backup(struct modem *m, struct error *e)
