@@ -18,6 +18,9 @@
 #define MM_MATCH                                                                                             \
     "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"                              \
     "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" MM_NAME "'"
+#define MM_MATCH_ADDED                                                                                       \
+    "type='signal',sender='" MM_NAME "',path='" MM_PATH "',"                                                 \
+    "interface='org.freedesktop.DBus.ObjectManager',member='InterfacesAdded'"
 
 /* A device that ModemManager was asked to leave alone. */
 struct device {
@@ -30,7 +33,7 @@ struct device {
 
 struct neighbours {
     struct manager *manager;
-    sd_bus_slot *match;
+    sd_bus_slot *match, *match_added;
     struct device *devices;
     sd_bus_slot *logind_slot;
     bool logind_refused; /* in this time of being unsafe */
@@ -42,6 +45,16 @@ static bool is_absent(const sd_bus_error *e)
 {
     return sd_bus_error_has_name(e, SD_BUS_ERROR_SERVICE_UNKNOWN) ||
            sd_bus_error_has_name(e, SD_BUS_ERROR_NAME_HAS_NO_OWNER);
+}
+
+/*
+ * NotFound: it does not know this device. WrongState ("Modem not exported in the bus"): it still probes it,
+ * or has made no modem of it, and cannot be kept from it (mm_device_inhibit() in its mm-device.c). Neither is
+ * worth a warning: it is asked again when it has a new modem.
+ */
+static bool has_no_modem(const sd_bus_error *e)
+{
+    return strstr(e->name, ".NotFound") || strstr(e->name, ".WrongState");
 }
 
 static int new_call(struct neighbours *n, sd_bus_message **ret, const char *name, const char *path,
@@ -93,8 +106,7 @@ static int on_inhibited(sd_bus_message *reply, void *userdata, sd_bus_error *err
     d->slot = sd_bus_slot_unref(d->slot);
     d->pending = false;
     d->taken = !e;
-    /* NotFound: it does not know this device, so that it will not touch it either. */
-    if (e && !is_absent(e) && !strstr(e->name, "NotFound") && m) {
+    if (e && !is_absent(e) && !has_no_modem(e) && m) {
         char line[LOG_TEXT_MAX];
         snprintf(line, sizeof(line), "ModemManager does not leave %s alone: %s.", modem_title(m),
                  e->message ? e->message : e->name);
@@ -186,12 +198,27 @@ static int on_owner_changed(sd_bus_message *message, void *userdata, sd_bus_erro
     return 0;
 }
 
+static void ask_again(struct device *d)
+{
+    if (!d->taken && !d->pending)
+        d->pending = ask_inhibit(d, true, on_inhibited) >= 0;
+}
+
+/* It has a modem now that it did not have, maybe one of which it could not be kept away before. */
+static int on_modem_added(sd_bus_message *message _unused_, void *userdata, sd_bus_error *error _unused_)
+{
+    struct neighbours *n = userdata;
+    for (struct device *d = n->devices; d; d = d->next)
+        ask_again(d);
+    return 0;
+}
+
 void neighbours_appeared(const struct modem *m)
 {
     struct neighbours *n = m->manager->neighbours;
     struct device *d = n && m->device_path ? find_device(n, m->device_path) : NULL;
-    if (d && !d->taken && !d->pending)
-        d->pending = ask_inhibit(d, true, on_inhibited) >= 0;
+    if (d)
+        ask_again(d);
     neighbours_update(m->manager);
 }
 
@@ -265,6 +292,8 @@ int neighbours_new(struct manager *m, struct neighbours **ret)
         return -ENOMEM;
     *n = (struct neighbours){.manager = m, .fd_awake = -1};
     int r = sd_bus_add_match_async(m->bus, &n->match, MM_MATCH, on_owner_changed, NULL, n);
+    if (r >= 0)
+        r = sd_bus_add_match_async(m->bus, &n->match_added, MM_MATCH_ADDED, on_modem_added, NULL, n);
     if (r < 0) {
         neighbours_free(n);
         return r;
@@ -280,6 +309,7 @@ struct neighbours *neighbours_free(struct neighbours *n)
     while (n->devices)
         device_free(n->devices);
     sd_bus_slot_unref(n->match);
+    sd_bus_slot_unref(n->match_added);
     sd_bus_slot_unref(n->logind_slot);
     close_fd(n->fd_awake);
     free(n);

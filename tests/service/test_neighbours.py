@@ -40,6 +40,8 @@ class ModemManager(dbus.service.Object):
         if answer == "hold" and inhibit:
             self.ok = ok
             return
+        if answer == "probing" and not hasattr(self, "exported"):
+            return failed(dbus.DBusException("Modem not exported in the bus", name="org.freedesktop.ModemManager1.Error.Core.WrongState"))
         try:
             refuse("org.freedesktop.ModemManager1.Error.Core.Unauthorized")
         except dbus.DBusException as e:
@@ -49,6 +51,15 @@ class ModemManager(dbus.service.Object):
     @dbus.service.method("org.test", in_signature="", out_signature="")
     def Answer(self):
         self.ok()
+
+    @dbus.service.method("org.test", in_signature="", out_signature="")
+    def Export(self):
+        self.exported = True
+        self.InterfacesAdded("/org/freedesktop/ModemManager1/Modem/0", {"org.freedesktop.ModemManager1.Modem": {"Model": "RM502Q"}})
+
+    @dbus.service.signal("org.freedesktop.DBus.ObjectManager", signature="oa{sa{sv}}")
+    def InterfacesAdded(self, path, interfaces):
+        pass
 
 class Login(dbus.service.Object):
     @dbus.service.method("org.freedesktop.login1.Manager", in_signature="ssss", out_signature="h")
@@ -187,6 +198,18 @@ def test_a_device_that_modemmanager_does_not_know_is_nothing_to_tell(bench, neig
     manager.wait_for("InhibitDevice virtual:1-1.2 True")
     bench.say("UNSAFE=0")
     bench.end()
+    assert "ModemManager" not in bench.service.errors()
+
+
+def test_a_modem_that_modemmanager_still_probes_is_asked_for_again_when_it_is_there(bench, neighbour):
+    """It answers WrongState until it has made a modem of the device; from then on it could disturb."""
+    manager = neighbour(MODEMMANAGER, "probing")
+    bench.begin()
+    manager.wait_for("InhibitDevice virtual:1-1.2 True")
+    dbus.Interface(bench.service.bus.get_object(MODEMMANAGER, "/org/freedesktop/ModemManager1"), "org.test").Export()
+    manager.wait_for("InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:1-1.2 True")
+    bench.end()
+    manager.wait_for(*["InhibitDevice virtual:1-1.2 True"] * 2, "InhibitDevice virtual:1-1.2 False")
     assert "ModemManager" not in bench.service.errors()
 
 
