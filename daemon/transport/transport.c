@@ -80,13 +80,13 @@ static int wait_once(struct transport *t, int fd, transport_waker waker, void *u
 
 static int wait_event(struct transport *t, usec_t deadline)
 {
+    t->unheard = 0;
     return wait_once(t, t->waker_fd, t->waker, t->waker_userdata, deadline);
 }
 
 /* Takes in what is ready, without waiting: also a caller who never has to wait hears the waker. */
 static int pump(struct transport *t)
 {
-    t->unheard = 0;
     int r = wait_event(t, 0);
     return r < 0 ? r : 0;
 }
@@ -138,19 +138,21 @@ int transport_read(struct transport *t, void *buffer, size_t size, usec_t deadli
     if (size == 0)
         return -EINVAL;
     bool may_salvage = t->ops->salvage && deadline >= deadline_in(SALVAGE_AFTER);
-    int r = pump(t);
+    /* Whoever has nothing yet takes its look by waiting: one call an answer less, and NV items are asked for
+     * by the thousand. */
+    int r = inbox_is_empty(&t->inbox) ? 0 : pump(t);
     if (r < 0)
         return r;
     while (inbox_is_empty(&t->inbox)) {
         r = verdict(t, t->in_error);
         if (r < 0)
             return r;
-        /* A deadline that is over asks only for what is there, and that the pump has taken in. */
+        /* A deadline that is over asks only for what is there. */
         bool waits = deadline > now_usec();
-        r = waits ? wait_event(t, verdict_deadline(t, t->in_error, deadline)) : 0;
+        r = wait_event(t, waits ? verdict_deadline(t, t->in_error, deadline) : 0);
         if (r < 0)
             return r;
-        if (r > 0 || (waits && deadline > now_usec()) || t->gone)
+        if ((waits && (r > 0 || deadline > now_usec())) || t->gone)
             continue;
         if (t->in_error < 0)
             return t->in_error;
@@ -197,7 +199,9 @@ int transport_queue(struct transport *t, const void *data, size_t size, unsigned
 
 int transport_flush(struct transport *t, usec_t deadline)
 {
-    int r = pump(t);
+    /* Taken already: whether the modem is still there the read of its answer tells. */
+    bool taken = t->untaken == 0 && t->unheard < TRANSPORT_QUEUE_DEPTH;
+    int r = taken ? 0 : pump(t);
     if (r < 0)
         return r;
     for (;;) {
