@@ -118,7 +118,7 @@
     "PROGRAMMER" /* accepted | refused | silent, a space, id of the package: what came of its programmer */
 #define KEY_DESTRUCTIVE                                                                                      \
     "DESTRUCTIVE"             /* 1: from now on the flash is being changed (job record, journal void rules) */
-#define KEY_PROBLEM "PROBLEM" /* one finding of import or verify, many allowed */
+#define KEY_PROBLEM "PROBLEM" /* one finding of import, verify or restore, many allowed */
 #define KEY_FIRMWARE                                                                                         \
     "FIRMWARE." /* id name model prefix baseline release memory edition chip geometry programmer             \
                    factory size sha256 */

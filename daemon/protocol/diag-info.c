@@ -70,6 +70,26 @@ int diag_read_oper_mode(struct diag *d, uint32_t *ret, struct error *e)
     return r;
 }
 
+const char *diag_oper_mode_name(uint32_t mode)
+{
+    static const char *const names[] = {
+        [DIAG_OPER_OFF] = "off",
+        [DIAG_OPER_FACTORY_TEST] = "factory test",
+        [DIAG_OPER_OFFLINE] = "offline",
+        [DIAG_OPER_OFFLINE_ANALOG] = "offline",
+        [DIAG_OPER_OFFLINE_CDMA] = "offline",
+        [DIAG_OPER_ONLINE] = "online",
+        [DIAG_OPER_LOW_POWER] = "low power",
+        [DIAG_OPER_RESETTING] = "resetting",
+    };
+    return mode < ARRAY_SIZE(names) ? names[mode] : "unknown";
+}
+
+bool diag_oper_mode_is_offline(uint32_t mode)
+{
+    return mode >= DIAG_OPER_OFFLINE && mode <= DIAG_OPER_OFFLINE_CDMA;
+}
+
 int diag_set_mode(struct diag *d, enum diag_mode mode, struct error *e)
 {
     uint8_t request[3] = {COMMAND_MODE};

@@ -26,7 +26,8 @@ struct diag {
     uint8_t frame[HDLC_ENCODED_MAX(DIAG_REQUEST_MAX)];
     enum diag_refusal refusal;
     bool spc_sent, password_sent;
-    uint8_t efs; /* subsystem that answers; 0: not asked yet */
+    unsigned busy; /* pauses for NV that is busy, in a row */
+    uint8_t efs;   /* subsystem that answers; 0: not asked yet */
     uint16_t sequence;
 };
 

@@ -30,12 +30,23 @@ enum {
 
 static const usec_t write_patience = 15 * USEC_PER_SEC;
 
+/* NV is busy for moments: each item is asked for a few times more, until pauses of 4 s in a row did not help.
+ */
+enum { BUSY_TRIES = 4, BUSY_MAX = 100 };
+static const usec_t busy_pause = 40 * USEC_PER_MSEC;
+
 const char *diag_nv_status_name(unsigned status)
 {
     static const char *const names[] = {"done",        "busy",          "bad command",   "NV is full",
                                         "failed",      "never written", "bad parameter", "read-only",
                                         "not defined", "no memory",     "internal error"};
     return status < ARRAY_SIZE(names) ? names[status] : "unknown status";
+}
+
+bool diag_nv_is_absent(unsigned status)
+{
+    return status == DIAG_NV_NOT_ACTIVE || status == DIAG_NV_BAD_PARAMETER || status == DIAG_NV_NOT_DEFINED ||
+           status == DIAG_NV_BAD_COMMAND;
 }
 
 struct packet {
@@ -67,7 +78,7 @@ static bool is_about_item(enum diag_refusal refusal)
            refusal == DIAG_BAD_TRANSACTION;
 }
 
-static int ask(struct diag *d, const struct packet *p, bool writes, const uint8_t **ret, struct error *e)
+static int ask_once(struct diag *d, const struct packet *p, bool writes, const uint8_t **ret, struct error *e)
 {
     const struct diag_question q = {.request = p->bytes,
                                     .size = p->size,
@@ -83,6 +94,28 @@ static int ask(struct diag *d, const struct packet *p, bool writes, const uint8_
     if (r < 0 && e)
         *e = own;
     return r;
+}
+
+/* An item of a modem that is busy is not one that it lacks. */
+static int ask(struct diag *d, const struct packet *p, bool writes, const uint8_t **ret, struct error *e)
+{
+    for (unsigned i = 0;; i++) {
+        int r = ask_once(d, p, writes, ret, e);
+        if (r != 0)
+            return r;
+        if (get_le16(*ret + p->status) != DIAG_NV_BUSY) {
+            d->busy = 0;
+            return 0;
+        }
+        if (i == BUSY_TRIES || d->busy == BUSY_MAX)
+            return 0;
+        if (i > 0) {
+            d->busy++;
+            r = diag_pause(d, busy_pause, e);
+        }
+        if (r < 0)
+            return r;
+    }
 }
 
 int diag_nv_read(struct diag *d, uint16_t item, uint16_t context, uint8_t data[DIAG_NV_SIZE],

@@ -38,6 +38,8 @@ enum diag_oper_mode { /* of CM STATE_INFO (2.1) */
                       DIAG_OPER_OFF = 0,
                       DIAG_OPER_FACTORY_TEST = 1,
                       DIAG_OPER_OFFLINE = 2,
+                      DIAG_OPER_OFFLINE_ANALOG = 3,
+                      DIAG_OPER_OFFLINE_CDMA = 4,
                       DIAG_OPER_ONLINE = 5,
                       DIAG_OPER_LOW_POWER = 6,
                       DIAG_OPER_RESETTING = 7,
@@ -55,6 +57,11 @@ enum {
 };
 
 struct diag;
+
+/* "factory test", "offline", …; never NULL. */
+const char *diag_oper_mode_name(uint32_t mode);
+/* 2 to 4 (2.1), which AT+CFUN? tells as 7: after a boot the file system does not fit the firmware (6.1). */
+bool diag_oper_mode_is_offline(uint32_t mode);
 
 /*
  * The transport stays the caller's. Log, message and event streams are switched off as far as the modem lets
@@ -123,10 +130,13 @@ enum diag_nv_status {
 };
 /* "not written", for people. */
 const char *diag_nv_status_name(unsigned status);
+/* A status of an item that was never written, or that this firmware does not know: nothing is lost. */
+bool diag_nv_is_absent(unsigned status);
 /*
  * context 0: command 26/27; others (SIM 2 is 1): 4B 30. Refusals of a single item (BAD_PARM and the like)
  * are told as a status too, so that 8000 of them are read in one sweep; -EOPNOTSUPP if the firmware has no
- * such command. data is written when *ret_status is DIAG_NV_DONE.
+ * such command. A modem that is busy is asked a few times more. data is written when *ret_status is
+ * DIAG_NV_DONE.
  */
 int diag_nv_read(struct diag *d, uint16_t item, uint16_t context, uint8_t data[DIAG_NV_SIZE],
                  unsigned *ret_status, struct error *e);
@@ -139,7 +149,13 @@ int diag_imei_parse(const uint8_t data[DIAG_NV_SIZE], char ret[DIAG_IMEI_DIGITS 
 /* ---- diag-efs.c: reading. Positive results are the modem's own errno (POSIX numbers and 0x4000000x) ---- */
 
 enum diag_efs_type { DIAG_EFS_FILE = 0, DIAG_EFS_DIR = 1, DIAG_EFS_LINK = 2, DIAG_EFS_ITEM = 15 };
-enum { DIAG_EFS_NO_ENTRY = 2, DIAG_EFS_NO_ACCESS = 13, DIAG_EFS_EXISTS = 17, DIAG_EFS_NO_SPACE = 28 };
+enum {
+    DIAG_EFS_NO_ENTRY = 2,
+    DIAG_EFS_NO_ACCESS = 13,
+    DIAG_EFS_EXISTS = 17,
+    DIAG_EFS_NO_SPACE = 28,
+    DIAG_EFS_READ_ONLY = 30,
+};
 
 struct diag_efs_stat {
     uint32_t mode, size;

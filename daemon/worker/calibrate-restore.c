@@ -32,7 +32,9 @@ struct putting {
     bool own; /* the backup is known to be of this unit: an IMEI that it lost is given back */
     bool destructive;
     uint64_t done, total;
-    unsigned written, right, refused;
+    /* not_here: what this modem does not have or lets nobody write. failed: what it should have taken. */
+    unsigned written, right, not_here, failed, wrong;
+    bool *refused; /* items, then files: those that are told already */
     struct error *e;
 };
 
@@ -41,6 +43,7 @@ static void putting_done(struct putting *p)
     running_detach(&p->running);
     calibration_free(p->want);
     calibration_free(p->now);
+    free(p->refused);
 }
 
 static int explain(int r, struct error *e)
@@ -145,15 +148,17 @@ static int save_first(struct putting *p)
 
 /* ---- writing ---- */
 
-static void _printf_(2, 3) refuse(struct putting *p, const char *format, ...)
+/* Each of them is a line of the log and of the report, so that none is hidden. */
+static void _printf_(3, 4) refuse(struct putting *p, bool *told, const char *format, ...)
 {
-    char what[256];
+    char what[256], line[sizeof(what) + 32];
     va_list ap;
     va_start(ap, format);
     vsnprintf(what, sizeof(what), format, ap);
     va_end(ap);
-    p->refused++;
-    worker_log(p->worker, "WARN: not restored: %s", what);
+    *told = true;
+    snprintf(line, sizeof(line), "not restored: %s", what);
+    worker_problem(p->worker, line);
 }
 
 static void step(struct putting *p)
@@ -169,7 +174,15 @@ static bool is_left_alone(const struct putting *p, const struct calibration_nv *
     return n->item == DIAG_NV_SPC_TTL || (n->item == DIAG_NV_IMEI && (has || !p->own));
 }
 
-static int write_item(struct putting *p, const struct calibration_nv *n)
+/* An item of another firmware, another number of SIMs, or one that the factory closed: left out by everybody
+ * (diag.md 3). Anything else that a modem says instead of "done" is a failure. */
+static bool is_not_here(unsigned status)
+{
+    return status == DIAG_NV_READ_ONLY || status == DIAG_NV_BAD_PARAMETER || status == DIAG_NV_NOT_DEFINED ||
+           status == DIAG_NV_BAD_COMMAND;
+}
+
+static int write_item(struct putting *p, const struct calibration_nv *n, bool *told)
 {
     const struct calibration_nv *now = calibration_find_nv(p->now, n->item, n->context);
     unsigned status;
@@ -178,25 +191,29 @@ static int write_item(struct putting *p, const struct calibration_nv *n)
         return 0;
     }
     if (is_left_alone(p, n)) {
-        refuse(p, "NV item %u of SIM %u: qdld does not write it", n->item, n->context + 1u);
+        p->not_here++;
+        refuse(p, told, "NV item %u of SIM %u: qdld does not write it", n->item, n->context + 1u);
         return 0;
     }
     int r = diag_nv_write(p->running.diag, n->item, n->context, n->data, &status, p->e);
     if (r == -EOPNOTSUPP && n->context > 0) { /* fewer subscriptions than the modem that it is of had */
         *p->e = (struct error){0};
-        refuse(p, "NV item %u of SIM %u: this modem has no such SIM", n->item, n->context + 1u);
+        p->not_here++;
+        refuse(p, told, "NV item %u of SIM %u: this modem has no such SIM", n->item, n->context + 1u);
         return 0;
     }
     if (r < 0)
         return r;
-    if (status == DIAG_NV_DONE)
+    if (status == DIAG_NV_DONE) {
         p->written++;
-    else
-        refuse(p, "NV item %u of SIM %u: %s", n->item, n->context + 1u, diag_nv_status_name(status));
+        return 0;
+    }
+    ++*(is_not_here(status) ? &p->not_here : &p->failed);
+    refuse(p, told, "NV item %u of SIM %u: %s", n->item, n->context + 1u, diag_nv_status_name(status));
     return 0;
 }
 
-static int write_file(struct putting *p, const struct calibration_file *f)
+static int write_file(struct putting *p, const struct calibration_file *f, bool *told)
 {
     _cleanup_free_ uint8_t *want = NULL, *have = NULL;
     const struct calibration_file *now = calibration_find_file(p->now, f->path);
@@ -212,10 +229,12 @@ static int write_file(struct putting *p, const struct calibration_file *f)
     r = diag_efs_write(p->running.diag, f->path, want ? want : (const uint8_t *)"", (size_t)f->size, p->e);
     if (r < 0)
         return r;
-    if (r > 0)
-        refuse(p, "%s: %s", f->path, diag_efs_error_name(r));
-    else
+    if (r == 0) {
         p->written++;
+        return 0;
+    }
+    ++*(r == DIAG_EFS_NO_ACCESS || r == DIAG_EFS_READ_ONLY ? &p->not_here : &p->failed);
+    refuse(p, told, "%s: %s", f->path, diag_efs_error_name(r));
     return 0;
 }
 
@@ -235,37 +254,43 @@ static int write_all(struct putting *p)
     int r = 0;
     worker_phase(p->worker, "program", "NV items");
     for (size_t i = 0; i < p->want->n_nv && r == 0; i++, step(p))
-        r = write_item(p, &p->want->nv[i]);
+        r = write_item(p, &p->want->nv[i], &p->refused[i]);
     if (r == 0)
         r = sync_now(p);
     if (r == 0)
         worker_phase(p->worker, "program", "EFS");
     /* In the order of the sections: provisioning, RF, NV items. */
     for (size_t i = 0; i < p->want->n_files && r == 0; i++, step(p))
-        r = write_file(p, &p->want->files[i]);
+        r = write_file(p, &p->want->files[i], &p->refused[p->want->n_nv + i]);
     return r == 0 ? sync_now(p) : r;
 }
 
 /* ---- what is there then ---- */
 
+static void tell_wrong(struct putting *p, const char *what)
+{
+    char line[CALIBRATION_PATH_MAX + 32];
+    p->wrong++;
+    snprintf(line, sizeof(line), "%s reads back as another one", what);
+    worker_problem(p->worker, line);
+}
+
 static int check_item(struct putting *p, const struct calibration_nv *n)
 {
     uint8_t data[DIAG_NV_SIZE];
     unsigned status;
+    char what[48];
     if (is_left_alone(p, n))
         return 0;
     int r = diag_nv_read(p->running.diag, n->item, n->context, data, &status, p->e);
-    if (r == -EOPNOTSUPP) {
-        *p->e = (struct error){0};
-        return 0; /* told already */
-    }
-    if (r == 0 && (status != DIAG_NV_DONE || memcmp(data, n->data, sizeof(data)) != 0))
-        worker_log(p->worker, "WARN: NV item %u of SIM %u reads back as another one", n->item,
-                   n->context + 1u);
-    return r;
+    if (r < 0 || (status == DIAG_NV_DONE && memcmp(data, n->data, sizeof(data)) == 0))
+        return r;
+    snprintf(what, sizeof(what), "NV item %u of SIM %u", n->item, n->context + 1u);
+    tell_wrong(p, what);
+    return 0;
 }
 
-static int check_file(struct putting *p, const struct calibration_file *f, unsigned *wrong)
+static int check_file(struct putting *p, const struct calibration_file *f)
 {
     _cleanup_free_ uint8_t *want = NULL, *have = NULL;
     size_t size = 0;
@@ -274,22 +299,20 @@ static int check_file(struct putting *p, const struct calibration_file *f, unsig
         r = diag_efs_read(p->running.diag, f->path, CALIBRATE_FILE_MAX, &have, &size, p->e);
     if (r < 0)
         return r;
-    if (r > 0 || size != f->size || (size > 0 && memcmp(want, have, size) != 0)) {
-        ++*wrong;
-        worker_log(p->worker, "WARN: %s reads back as another one", f->path);
-    }
+    if (r > 0 || size != f->size || (size > 0 && memcmp(want, have, size) != 0))
+        tell_wrong(p, f->path);
     return 0;
 }
 
-static int check_all(struct putting *p, unsigned *ret_wrong)
+/* What was refused is told already. */
+static int check_all(struct putting *p)
 {
     int r = 0;
-    *ret_wrong = 0;
     worker_phase(p->worker, "verify", NULL);
     for (size_t i = 0; i < p->want->n_nv && r == 0; i++, step(p))
-        r = check_item(p, &p->want->nv[i]);
+        r = p->refused[i] ? 0 : check_item(p, &p->want->nv[i]);
     for (size_t i = 0; i < p->want->n_files && r == 0; i++, step(p))
-        r = check_file(p, &p->want->files[i], ret_wrong);
+        r = p->refused[p->want->n_nv + i] ? 0 : check_file(p, &p->want->files[i]);
     return r;
 }
 
@@ -334,14 +357,38 @@ static int look_again(struct putting *p, const char **ret_result)
         return r;
     }
     worker_report(w, "version", "%s", p->id.version);
-    worker_report(w, "operating-mode", "%u%s", p->id.oper_mode, p->id.factory_test ? " (factory test)" : "");
-    if (!p->id.factory_test)
+    return 0;
+}
+
+/* What it all came to: the mode that it is in says more than any answer to a write. */
+static int conclude(struct putting *p, const char **ret_result)
+{
+    struct worker *w = p->worker;
+    bool offline = p->id.oper_mode_known && diag_oper_mode_is_offline(p->id.oper_mode);
+    unsigned missing = p->failed + p->wrong;
+    if (p->id.oper_mode_known)
+        worker_report(w, "operating-mode", "%u (%s)", p->id.oper_mode, diag_oper_mode_name(p->id.oper_mode));
+    else
+        worker_report(w, "operating-mode", "not told by this firmware: whether it is a working one is open");
+    if (p->id.factory_test || offline) {
+        *ret_result = "no-calibration";
+        return error_set(p->e, ERROR_CALIBRATION_AT_RISK,
+                         "the backup is written and the modem is %s: of %zu items and files %u were "
+                         "refused and %u read back as others, each in the report and the job's log",
+                         offline
+                             ? "offline (+CFUN: 7) after its restart: the backup does not fit its firmware"
+                             : "still in factory test mode",
+                         p->want->n_nv + p->want->n_files, p->not_here + p->failed, p->wrong);
+    }
+    if (missing == 0)
         return 0;
-    *ret_result = "no-calibration";
-    return error_set(
-        p->e, ERROR_CALIBRATION_AT_RISK,
-        "the backup is written and the modem is still in factory test mode; what it refused is in the "
-        "job's log");
+    int r = error_set(p->e, ERROR_DIAG_FAILED,
+                      "%u of %zu items and files were not restored: each is in the report and the job's "
+                      "log. The others are written, and the modem runs%s",
+                      missing, p->want->n_nv + p->want->n_files,
+                      p->id.oper_mode_known ? ", not in factory test mode" : "");
+    error_hint(p->e, HINT_RETRY);
+    return r;
 }
 
 /* ---- all of it ---- */
@@ -367,7 +414,9 @@ static int prepare(struct putting *p)
 static int put_back(struct putting *p)
 {
     struct worker *w = p->worker;
-    unsigned wrong = 0;
+    p->refused = calloc(p->want->n_nv + p->want->n_files + 1, sizeof(*p->refused));
+    if (!p->refused)
+        return error_set(p->e, ERROR_FAILED, "no memory for the calibration");
     int r = diag_set_mode(p->running.diag, DIAG_MODE_OFFLINE, p->e);
     if (r == 0)
         r = diag_efs_hello(p->running.diag, p->e);
@@ -380,11 +429,14 @@ static int put_back(struct putting *p)
     p->total = 2 * (p->want->n_nv + p->want->n_files);
     r = write_all(p);
     if (r == 0)
-        r = check_all(p, &wrong);
+        r = check_all(p);
     worker_report(w, "written", "%u", p->written);
     worker_report(w, "already-right", "%u", p->right);
-    worker_report(w, "refused", "%u%s", p->refused, p->refused ? ", each in the job's log" : "");
-    worker_report(w, "verified", wrong ? "no: %u files read back as others" : "every file", wrong);
+    worker_report(w, "refused", "%u, %u of them not of this modem or closed by its maker",
+                  p->not_here + p->failed, p->not_here);
+    if (r == 0)
+        worker_report(w, "verified", p->wrong ? "no: %u read back as others" : "every item and file",
+                      p->wrong);
     return r;
 }
 
@@ -409,8 +461,10 @@ int calibrate_restore(struct worker *w, struct job_outcome *o)
     worker_state(w, false, true);
     if (r == 0)
         r = started;
-    if (r == 0)
-        return look_again(&p, &o->result);
+    if (r == 0) {
+        r = look_again(&p, &o->result);
+        return r < 0 ? r : conclude(&p, &o->result);
+    }
     if (p.destructive && o->error.hint == HINT_NONE)
         error_hint(&o->error, HINT_RETRY);
     if (p.destructive && o->error.kind == ERROR_MODEM_GONE)

@@ -15,6 +15,7 @@ enum {
     DEPTH_MAX = 12,
     TRIES = 3,
     LOGGED_MAX = 20,
+    ITEMS_UNREADABLE_MAX = 64,
     PPM = 1000000,
 };
 
@@ -37,7 +38,7 @@ struct reading {
     struct calibration_facts *facts;
     struct error *e;
     uint64_t done, total, bytes;
-    unsigned logged;
+    unsigned logged, items_unreadable;
     bool md5;
 
     char **directories; /* still to be looked into */
@@ -65,6 +66,22 @@ static int no_memory(struct reading *x)
 
 /* ---- numbered items ---- */
 
+/* A few that fail are a modem's own; one that lets nothing be read has no backup that is complete. */
+static int note_unreadable_item(struct reading *x, uint16_t item, uint16_t context, unsigned status)
+{
+    x->facts->n_unreadable++;
+    if (++x->items_unreadable > ITEMS_UNREADABLE_MAX)
+        return error_set(
+            x->e, ERROR_DIAG_FAILED,
+            "more than %d numbered items of the modem cannot be read, item %u of SIM %u the last "
+            "of them: %s",
+            ITEMS_UNREADABLE_MAX, item, context + 1u, diag_nv_status_name(status));
+    if (x->logged++ < LOGGED_MAX)
+        worker_log(x->worker, "WARN: NV item %u of SIM %u cannot be read: %s", item, context + 1u,
+                   diag_nv_status_name(status));
+    return 0;
+}
+
 static int read_item(struct reading *x, uint16_t item, uint16_t context, unsigned *ret_status)
 {
     uint8_t data[DIAG_NV_SIZE];
@@ -72,9 +89,11 @@ static int read_item(struct reading *x, uint16_t item, uint16_t context, unsigne
     if (item == DIAG_NV_SPC_TTL) /* not answered by some (diag.md 2.4) */
         return 0;
     int r = diag_nv_read(x->diag, item, context, data, ret_status, x->e);
-    if (r == 0 && *ret_status == DIAG_NV_DONE && calibration_add_nv(x->c, item, context, data) < 0)
-        r = no_memory(x);
-    return r;
+    if (r < 0)
+        return r;
+    if (*ret_status == DIAG_NV_DONE)
+        return calibration_add_nv(x->c, item, context, data) < 0 ? no_memory(x) : 0;
+    return diag_nv_is_absent(*ret_status) ? 0 : note_unreadable_item(x, item, context, *ret_status);
 }
 
 static int read_context(struct reading *x, uint16_t context)
@@ -412,7 +431,7 @@ int calibrate_save(struct running *running, const struct running_identity *id, i
     worker_report(w, "state", "%s", backup_state_name(facts.state));
     worker_report(w, "nv-items", "%zu", c->n_nv);
     worker_report(w, "files", "%zu, %zu of them RF items", c->n_files, calibration_count_rfnv(c));
-    worker_report(w, "unreadable-files", "%llu", (unsigned long long)facts.n_unreadable);
+    worker_report(w, "unreadable", "%llu", (unsigned long long)facts.n_unreadable);
     if (facts.n_unstable > 0)
         worker_report(w, "changing-items", "%llu", (unsigned long long)facts.n_unstable);
     r = calibrate_tell(w, fd, c, &facts, e);

@@ -36,7 +36,12 @@ static void prepare(struct diag *d, const char *path, uint32_t flags, uint32_t m
     struct efs_node *n = diag_efs_lookup(d, path, ret_error);
     uint16_t type = flags & OPEN_ITEM ? EFS_ITEM : EFS_FILE;
     bool writes = flags & OPEN_ACCESS;
+    const char *refused = d->scenario->efs_refuse;
 
+    if (writes && *refused && strncmp(path, refused, strlen(refused)) == 0) {
+        *ret_error = (int)d->scenario->efs_refuse_errno;
+        return;
+    }
     if (n && efs_is_directory(n))
         *ret_error = EFS_EISDIR;
     else if (n && flags & OPEN_CREATE && flags & OPEN_EXCLUSIVE)

@@ -83,6 +83,10 @@ static enum nv_status write_item(struct diag *d, uint16_t item, uint16_t index, 
     if (item == NV_IMEI && (d->scenario->nv_imei == NV_IMEI_READ_ONLY ||
                             (d->scenario->nv_imei == NV_IMEI_ONCE && nv && nv->data[0])))
         return NV_READ_ONLY;
+    if (number_list_has(&d->scenario->nv_refuse, item))
+        return (enum nv_status)d->scenario->nv_refuse_status;
+    if (number_list_has(&d->scenario->nv_deaf, item))
+        return NV_DONE;
     return efs_nv_put(&d->efs, item, index, data) ? NV_FULL : NV_DONE;
 }
 

@@ -201,7 +201,7 @@ static int control(struct diag *d)
 
 static int state_info(struct diag *d)
 {
-    if (diag_u16(d, 2) != 0)
+    if (diag_u16(d, 2) != 0 || d->scenario->oper_mode == OPER_MODE_UNTOLD)
         return diag_refuse(d, DIAG_BAD_COMMAND);
     diag_answer(d, SUBSYSTEM_HEAD, 48);
     diag_put32(d, 8, d->oper_mode);
@@ -348,7 +348,9 @@ void diag_start(struct diag *d, struct modem *m, const char *version)
     if (!d->efs.mounted && m->scenario->efs_lost == EFS_LOST_FORMAT)
         efs_log_format(&d->efs);
     d->calibrated = factory_calibrated(&d->efs);
-    d->oper_mode = d->calibrated ? OPER_ONLINE : OPER_FTM;
+    d->oper_mode = m->scenario->oper_mode == OPER_MODE_OFFLINE ? OPER_OFFLINE
+                   : d->calibrated                             ? OPER_ONLINE
+                                                               : OPER_FTM;
     trace("diag mode %d%s", (int)d->oper_mode, d->calibrated ? "" : " no calibration");
 }
 

@@ -197,11 +197,18 @@ static const struct setting settings[] = {
     SWITCH(diag_offline, "yes", "NV and EFS are written only offline or in factory test mode, else 18"),
     CHOICE(nv_imei, "once", "once|writable|read-only", "writes of NV 550"),
 
+    NUMBERS(nv_refuse, "items that take no write"),
+    NUMBER(nv_refuse_status, "4", "the status of such a write: 4 failed, 7 read-only, 8 not defined"),
+    NUMBERS(nv_deaf, "items that answer a write with done and stay as they are"),
+    CHOICE(oper_mode, "auto", "auto|offline|untold",
+           "mode after a boot: by its calibration, offline whatever is there (+CFUN: 7), not known to 4b 0f"),
     CHOICE(efs_subsystem, "both", "both|standard|alternate", "EFS2 as 4b 13, as 4b 3e"),
     CHOICE(efs_hidden, "rfnv", "rfnv|item-files|none", "which files are there by path and in no directory"),
     CHOICE(efs_open_autodir, "crash", "crash|ok", "open with ITEMFILE and AUTODIR"),
     CHOICE(efs_get, "no", "no|edl|qf", "whose form of the operation 39 it knows"),
     SWITCH(efs_md5, "yes", "it knows MD5SUM"),
+    TEXT(efs_refuse, "", "files whose path begins so take no write"),
+    NUMBER(efs_refuse_errno, "5", "the errno of such a write"),
     NUMBER(efs_chunk, "1024", "bytes that one read gives at most, and one write may have"),
     NUMBER(efs_sync_ms, "20", "how long a sync takes"),
 

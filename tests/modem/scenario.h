@@ -63,6 +63,7 @@ enum calibration_kind {
 };
 enum efs_lost_kind { EFS_LOST_KEEP, EFS_LOST_FORMAT };
 enum lock_kind { LOCK_NONE, LOCK_WRITES, LOCK_ALL };
+enum oper_mode_kind { OPER_MODE_AUTO, OPER_MODE_OFFLINE, OPER_MODE_UNTOLD };
 enum nv_imei_kind { NV_IMEI_ONCE, NV_IMEI_WRITABLE, NV_IMEI_READ_ONLY };
 enum efs_subsystem_kind { EFS_SUBSYSTEM_BOTH, EFS_SUBSYSTEM_STANDARD, EFS_SUBSYSTEM_ALTERNATE };
 enum hidden_kind { HIDDEN_RFNV, HIDDEN_ITEM_FILES, HIDDEN_NONE };
@@ -160,7 +161,10 @@ struct scenario {
     int64_t in_zlp, zlp_extra, after_nak;
 
     /* DIAG. */
-    int64_t mobile_model, diag_spc, diag_password, diag_offline, nv_imei;
+    int64_t mobile_model, diag_spc, diag_password, diag_offline, nv_imei, nv_refuse_status, oper_mode;
+    struct number_list nv_refuse, nv_deaf;
+    char efs_refuse[SCENARIO_TEXT_MAX];
+    int64_t efs_refuse_errno;
     char spc[SCENARIO_TEXT_MAX];
     int64_t efs_subsystem, efs_hidden, efs_open_autodir, efs_get, efs_md5, efs_chunk, efs_sync_ms;
     int64_t diag_us, nv_busy, diag_logs, diag_flood, diag_flood_us, diag_split, diag_glue, diag_tail;

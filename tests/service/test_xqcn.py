@@ -116,7 +116,7 @@ def test_lost_and_restored(lost):
     assert run(service, modem, "Identify")[1] == "done"
     assert service.get(modem, MODEM, "Imei") != ""
     report = service.get(job, JOB, "Report")
-    assert report["verified"] == "every file" and int(report["written"]) > 300, report
+    assert report["verified"] == "every item and file" and int(report["written"]) > 300, report
     # The state that it was in was saved first, as blank, and the good one is still there.
     states = sorted(str(service.get(b, BACKUP, "State")) for b in service.paths(BACKUP))
     assert states == ["blank", "complete"]
@@ -312,5 +312,5 @@ def test_large_files_go_round(running, new_modem, tmp_path):
     assert run(service, modem, "Identify")[1] == "done"
     job, result = restore(service, modem, backup)
     assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-2000:])
-    assert service.get(job, JOB, "Report")["verified"] == "every file"
+    assert service.get(job, JOB, "Report")["verified"] == "every item and file"
     assert not service.get(modem, MODEM, "FactoryTestMode")

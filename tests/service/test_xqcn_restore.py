@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a restore of calibration comes to where the modem does not take all of it: a result of its own, each item named."""
+
+import pytest
+from conftest import BACKUP, JOB, MODEM
+from test_diag import run, running, trace  # noqa: F401 (fixtures)
+from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
+from test_xqcn import id_of, lost, open_backup, records, restore, save  # noqa: F401 (fixtures)
+
+
+def problems(service, job):
+    return [str(p) for p in service.get(job, JOB, "Report").get("problems", [])]
+
+
+def test_still_in_factory_test_mode_is_a_result_of_its_own(lost, qdlctl):
+    """The RF items are refused: written or not, no network takes this modem."""
+    service, modem, backup = lost("efs_refuse=/nv/item_files/rfnv")
+    rfnv = open_backup(service, backup, format="xqcn").count(b"2F 72 66 6E 76 2F")
+    printed = qdlctl("--yes", "restore", id_of(backup), code=7).stderr
+    assert "still in factory test mode" in printed and "lost its calibration" in printed
+    job = service.paths(JOB)[-1]
+    assert service.get(job, JOB, "Result") == "no-calibration"
+    assert str(service.get(job, JOB, "ErrorName")).endswith("CalibrationAtRisk")
+    assert service.get(modem, MODEM, "FactoryTestMode")
+    # None hidden: each in the log, as many in the report as it holds.
+    lines = [line for line in service.log(job).splitlines() if "not restored: /nv/item_files/rfnv/" in line]
+    assert len(lines) == rfnv >= 150
+    assert len(problems(service, job)) == 64 and all("not restored: /nv/item_files/rfnv/" in p for p in problems(service, job))
+    assert problems(service, job)[0] in printed
+    assert service.get(job, JOB, "Report")["refused"].startswith("%d, 0 of them" % rfnv)
+    # The way out is still shown, and the good backup still there.
+    assert "To leave it: qdlctl restore" in qdlctl("status").stdout
+    assert service.get(backup, BACKUP, "State") == "complete"
+
+
+@pytest.mark.parametrize("setting,words", [
+    ("nv_refuse=10", "not restored: NV item 10 of SIM 1: failed"),
+    ("nv_deaf=10", "NV item 10 of SIM 1 reads back as another one"),
+    ("efs_refuse=/nv/item_files/mcs", "not restored: /nv/item_files/mcs/"),
+])
+def test_what_is_missing_is_no_success(lost, qdlctl, setting, words):
+    """It boots, and not all of its calibration is there."""
+    service, modem, backup = lost(setting)
+    printed = qdlctl("--yes", "restore", id_of(backup), code=6).stderr
+    job = service.paths(JOB)[-1]
+    assert service.get(job, JOB, "Result") == "failed", service.log(job)[-2000:]
+    assert str(service.get(job, JOB, "ErrorName")).endswith("DiagFailed")
+    assert any(words in p for p in problems(service, job)), problems(service, job)
+    assert words in printed and words in service.log(job)
+    # It was not left offline, and everything else is written.
+    assert not service.get(modem, MODEM, "FactoryTestMode")
+    assert "online" in service.get(job, JOB, "Report")["operating-mode"]
+    assert run(service, modem, "Identify")[1] == "done"
+
+
+@pytest.mark.parametrize("status", [7, 8])
+def test_what_its_maker_closed_is_named_and_no_failure(lost, status):
+    """As QPST does (reference/diag.md 3)."""
+    service, modem, backup = lost("nv_refuse=10", "nv_refuse_status=%d" % status)
+    job, result = restore(service, modem, backup)
+    assert result == "done", service.get(job, JOB, "ErrorMessage")
+    told = problems(service, job)
+    assert [p for p in told if "NV item 10 of SIM 1" in p], told
+    assert service.get(job, JOB, "Report")["refused"].startswith("%d, %d of them" % (len(told), len(told)))
+
+
+def test_offline_after_the_restart_is_no_success(lost):
+    """+CFUN: 7, a file system that does not fit the firmware."""
+    service, modem, backup = lost("oper_mode=offline")
+    job, result = restore(service, modem, backup)
+    assert result == "no-calibration", service.get(job, JOB, "ErrorMessage")
+    assert "+CFUN: 7" in service.get(job, JOB, "ErrorMessage")
+
+
+def test_a_mode_that_is_not_told_is_not_said_to_be_good(lost):
+    service, modem, backup = lost("oper_mode=untold")
+    job, result = restore(service, modem, backup)
+    assert result == "done", service.get(job, JOB, "ErrorMessage")
+    assert "not told" in service.get(job, JOB, "Report")["operating-mode"]
+
+
+# ---- NV that is busy ----
+
+def test_a_busy_modem_loses_no_item(lost, running):
+    """Status 1 is not "never written": the item is asked for again, also when it is written."""
+    service, modem, backup = lost("nv_busy=40")
+    job, result = restore(service, modem, backup)
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-2000:])
+    assert not problems(service, job)
+    _, again = save(service, modem)
+    assert records(open_backup(service, again, format="xqcn")) == records(open_backup(service, backup, format="xqcn"))
+    assert "status=1" in trace(service)
+
+
+def test_one_that_is_always_busy_is_not_saved_in_silence(running):
+    service, modem = running("nv_busy=1")
+    job, result = run(service, modem, "Backup", kind="xqcn")
+    assert result == "failed" and "busy" in service.get(job, JOB, "ErrorMessage"), service.log(job)[-1000:]
+    assert service.paths(BACKUP) == []
