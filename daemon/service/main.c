@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <systemd/sd-daemon.h>
 
 #include "paths.h"
 #include "service/log.h"
@@ -134,17 +133,13 @@ static int run(const struct manager_options *o, struct error *e)
     if (r >= 0)
         r = sd_event_default(&event);
     if (r >= 0)
-        r = sd_event_set_watchdog(event, true);
-    if (r >= 0)
         r = manager_new(event, o, &m, e);
     if (r >= 0)
         r = handle_signals(event, m);
     if (r >= 0)
         r = manager_start(m, o, e);
-    if (r >= 0) {
-        sd_notify(false, "READY=1");
+    if (r >= 0)
         r = sd_event_loop(event);
-    }
     manager_free(m);
     sd_event_unref(event);
     return r;

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
 
 #include "service/backup.h"
 #include "service/errors.h"
@@ -13,10 +12,13 @@
 #include "service/log.h"
 #include "service/modem.h"
 #include "service/neighbours.h"
+#include "service/notify.h"
 #include "service/options.h"
 #include "service/probe.h"
 #include "service/second.h"
 #include "service/status.h"
+
+enum { STOPPING_SIZE = 64 };
 
 static const sd_bus_vtable manager_vtable[];
 static int on_update(sd_event_source *source, void *userdata);
@@ -107,6 +109,8 @@ int manager_new(sd_event *event, const struct manager_options *o, struct manager
     if (r < 0)
         return error_set(e, ERROR_FAILED, "The configuration cannot be read: %s.", strerror(-r));
     r = sd_event_add_defer(event, &m->update_source, on_update, m);
+    if (r >= 0)
+        r = notify_new(event, &m->notify);
     if (r < 0)
         return error_set(e, ERROR_FAILED, "The event loop cannot be used: %s.", strerror(-r));
     r = store_open(&m->store, o->state_path, e);
@@ -133,6 +137,7 @@ int manager_start(struct manager *m, const struct manager_options *o, struct err
     if (r < 0)
         return error_set(e, ERROR_FAILED, "The name " BUS_NAME " cannot be taken on the bus: %s.",
                          strerror(-r));
+    notify_surely(m->notify, "READY=1");
     manager_update(m);
     return 0;
 }
@@ -261,8 +266,10 @@ void manager_stop(struct manager *m, int exit_status)
         return;
     m->stopping = true;
     m->exit_status = exit_status;
-    sd_notifyf(false, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",
-               (unsigned long long)(m->config.stop_timeout + PROCESS_TERM_USEC));
+    char lines[STOPPING_SIZE];
+    snprintf(lines, sizeof(lines), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",
+             (unsigned long long)(m->config.stop_timeout + PROCESS_TERM_USEC));
+    notify_surely(m->notify, lines);
     if (sd_event_add_time_relative(m->event, &m->stop_timer, CLOCK_MONOTONIC, m->config.stop_timeout, 0,
                                    on_stop_time, m) < 0)
         on_stop_time(NULL, 0, m);
@@ -305,6 +312,7 @@ struct manager *manager_free(struct manager *m)
     second_free(m->lost_second);
     while (m->backups)
         backup_free(m->backups);
+    notify_free(m->notify);
     sd_event_source_disable_unref(m->stop_timer);
     sd_event_source_disable_unref(m->update_source);
     sd_bus_slot_unref(m->release_slot);

@@ -26,6 +26,7 @@ struct guard;
 struct job;
 struct modem;
 struct neighbours;
+struct notify;
 
 struct manager {
     sd_event *event;
@@ -36,6 +37,7 @@ struct manager {
     struct bouncer *bouncer;
     struct watch *watch;
     struct neighbours *neighbours;
+    struct notify *notify;
     int worker_binary;
     char imei_key[65]; /* of this machine, hex: an IMEI is known by its HMAC with it */
 
@@ -78,7 +80,7 @@ struct manager_options {
  */
 int manager_new(sd_event *event, const struct manager_options *options, struct manager **ret,
                 struct error *e);
-/* Watches for modems, takes the bus name: from here on it serves. */
+/* Watches for modems, takes the bus name, tells systemd so: from here on it serves. */
 int manager_start(struct manager *m, const struct manager_options *options, struct error *e);
 /*
  * The orderly end: no new jobs; queued ones are interrupted, every worker is told STOP; when the last one is

@@ -60,6 +60,16 @@ class Systemd:
                     return line
             self.lines.extend(self.socket.recv(4096).decode().splitlines())
 
+    def fill(self):
+        """As PID 1 leaves it while it reloads: no room for another word. How many it holds."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.setblocking(False)
+            try:
+                for count in range(10000):
+                    s.sendto(b"FILLED=1", str(self.path))
+            except BlockingIOError:
+                return count
+
     def rest(self):
         """Everything that was not asked for."""
         self.socket.setblocking(False)
@@ -80,9 +90,9 @@ def systemd(tmp_path):
 @pytest.fixture
 def start(new_service, forge, systemd):
     """start(source of a worker, or None for the real one): a service that tells systemd."""
-    def make(source=None, **options):
+    def make(source=None, environment=None, **options):
         worker = forge(source) if source else None
-        return new_service().start(worker=worker, environment={"NOTIFY_SOCKET": str(systemd.path)}, **options)
+        return new_service().start(worker=worker, environment={"NOTIFY_SOCKET": str(systemd.path), **(environment or {})}, **options)
     return make
 
 
@@ -119,6 +129,29 @@ def test_ready_is_told_with_the_name_taken(systemd, bus_address, new_service):
     assert bus.name_has_owner("org.qdld1")
     service.connect = connect
     service.connect()
+
+
+def test_a_systemd_that_does_not_read_stops_nothing(start, systemd, archive, tmp_path):
+    """At the start, in between and at the end: the bus is served, and all is told as soon as somebody reads."""
+    fifo = tmp_path / "steps"
+    os.mkfifo(fifo)
+    assert systemd.fill() > 0
+    service = start("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + TOLD.format(imports=True, fifo=str(fifo)),
+                    environment={"WATCHDOG_USEC": "200000"})
+    assert service.manager("ListJobs", options()) == []
+    systemd.hear("READY=1")
+    systemd.hear("WATCHDOG=1")
+    service.import_file(archive)
+    with open(fifo, "w"):
+        systemd.rest()
+        systemd.fill()
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "ShdPnd:\t0000000000000000" in open(f"/proc/{service.process.pid}/status").read(), what="the signal being taken")
+        systemd.lines.clear()
+        systemd.socket.settimeout(PATIENCE)
+        systemd.hear("STOPPING=1")
+        systemd.fill()
+    assert exit_status(service) == 0
 
 
 def test_ready_is_told_after_the_first_enumeration(systemd, bus_address, tmp_path):
