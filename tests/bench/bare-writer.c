@@ -2,12 +2,13 @@
 /*
  * The yardstick of "make bench": a host that does nothing but fill a virtual modem. It listens on a socket,
  * lets one modem plug itself in, uploads a programmer as fast as it is asked for, and writes pages with 8 KiB
- * payloads, two in flight by the socket's own buffer, a ZLP behind each as
- * qdld sends it, without any check.
+ * payloads, as many in flight as the socket's own buffer holds, a ZLP behind each as qdld sends it, without
+ * any check.
  *
- *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES         writes them
- *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES read    reads them with one command, and drops what
- * comes
+ *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES              writes them, the same bytes again and again
+ *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES write FILE   writes them from the start of a file
+ *     bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES read         reads them with one command, and drops what
+ *                                                                 comes
  *
  * The rate is read from the modem's trace, not from here.
  */
@@ -25,7 +26,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, PAYLOAD = 8192, DATAGRAM = 16384, SAHARA_READ = 3, SAHARA_END = 4, SAHARA_DONE_RESP = 6 };
+enum {
+    PAGE = 4096,
+    PAYLOAD = 8192,
+    PIECE = 8 * PAYLOAD,
+    DATAGRAM = 16384,
+    SAHARA_READ = 3,
+    SAHARA_END = 4,
+    SAHARA_DONE_RESP = 6
+};
 
 static int modem = -1;
 
@@ -138,19 +147,22 @@ static void read_pages(unsigned long first, unsigned long pages)
     wait_text("rawmode=\"false\"");
 }
 
-static void write_pages(unsigned long first, unsigned long pages)
+static void write_pages(unsigned long first, unsigned long pages, int source)
 {
-    char tag[512], payload[PAYLOAD];
+    static char piece[PIECE];
+    char tag[512];
     snprintf(tag, sizeof(tag),
              "<program PAGES_PER_BLOCK=\"64\" SECTOR_SIZE_IN_BYTES=\"4096\" num_partition_sectors=\"%lu\" "
              "physical_partition_number=\"0\" start_sector=\"%lu\" last_sector=\"%lu\"/>",
              pages, first, first + pages - 1);
     command(tag);
     wait_text("rawmode=\"true\"");
-    memset(payload, 0x5a, sizeof(payload));
-    for (unsigned long i = 0; i < pages * PAGE / PAYLOAD; i++) {
-        put(payload, sizeof(payload));
-        put(payload, 0);
+    memset(piece, 0x5a, sizeof(piece));
+    for (unsigned long done = 0; done < pages * PAGE; done += PAYLOAD) {
+        if (source >= 0 && done % PIECE == 0 && pread(source, piece, PIECE, (off_t)done) < PAYLOAD)
+            fail("the file");
+        put(piece + done % PIECE, PAYLOAD);
+        put(piece, 0);
     }
     wait_text("rawmode=\"false\"");
 }
@@ -160,11 +172,14 @@ int main(int argc, char **argv)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat st;
     bool reads = argc == 6 && strcmp(argv[5], "read") == 0;
-    if ((argc != 5 && !reads) || strlen(argv[1]) >= sizeof(address.sun_path)) {
-        fprintf(stderr, "usage: bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES [read]\n");
+    bool from_file = argc == 7 && strcmp(argv[5], "write") == 0;
+    if ((argc != 5 && !reads && !from_file) || strlen(argv[1]) >= sizeof(address.sun_path)) {
+        fprintf(stderr, "usage: bare-writer SOCKET PROGRAMMER FIRST_PAGE PAGES [read | write FILE]\n");
         return 2;
     }
-    int file = open(argv[2], O_RDONLY);
+    int file = open(argv[2], O_RDONLY), source = from_file ? open(argv[6], O_RDONLY) : -1;
+    if (from_file && source < 0)
+        fail(argv[6]);
     if (file < 0 || fstat(file, &st) < 0)
         fail(argv[2]);
     char *image = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, file, 0);
@@ -193,6 +208,6 @@ int main(int argc, char **argv)
     if (reads)
         read_pages(first, pages);
     else
-        write_pages(first, pages);
+        write_pages(first, pages, source);
     return 0;
 }

@@ -102,16 +102,20 @@ class Flash:
 
 
 def rates_and_waits(directory, package, store, firmware):
-    rates, bares, rounds, times = [], [], [], []
+    rates, bares, blind, rounds, times = [], [], [], [], []
     for _ in range(ROUNDS):  # in turns
-        bares.append(waits.program_rate(bare(directory, package)))
+        bares.append(waits.program_rate(bare(directory, package, "write", store)))
+        blind.append(waits.program_rate(bare(directory, package)))
         one = Flash(directory, store, firmware)
         rates.append(waits.program_rate(one.trace))
         rounds.append(waits.host_waits(one.trace))
         times.append(one.took)
     ratio = max(rates) / max(bares)
-    row("flash: rate of its program commands / bare writer's", "%.2f" % ratio, "at least %.2f" % RATIO_MIN, ratio >= RATIO_MIN)
-    print("    MB/s by round: flash %s, bare %s" % tuple(" ".join("%.0f" % (r / 1e6) for r in of) for of in (rates, bares)))
+    row("flash: rate of its program commands / bare writer's of that file", "%.2f" % ratio, "at least %.2f" % RATIO_MIN,
+        ratio >= RATIO_MIN)
+    row("flash: the same / of a writer that has nothing to read", "%.2f" % (max(rates) / max(blind)))
+    print("    MB/s by round: flash %s, bare %s, with nothing to read %s" % tuple(
+        " ".join("%.0f" % (r / 1e6) for r in of) for of in (rates, bares, blind)))
     print("    whole job: %.2f s with a package of %s" % (min(times), SIZE))
     row("flash worker: peak memory", "%.1f MiB" % one.memory, "at most %d" % WORKER_MIB, 0 < one.memory <= WORKER_MIB)
     report_waits(rounds)
@@ -295,9 +299,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     directory = tempfile.mkdtemp(prefix="qdld-bench-", dir=place)
+    library = tempfile.mkdtemp(prefix="qdld-bench-", dir="/var/tmp")  # on a disk, as a library is
     try:
         package, archive = make_package(os.path.join(directory, "package")), make_package(os.path.join(directory, "package.tar"))
-        store, firmware = driver.import_package(directory, archive)
+        store, firmware = driver.import_package(library, archive)
         rates_and_waits(directory, package, store, firmware)
         backups(directory, package, store, firmware)
         catches(directory, archive, package)
@@ -308,6 +313,7 @@ def main():
         imports(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(library, ignore_errors=True)
     print("\n".join(["%d limits missed:" % len(missed)] + missed) if missed else "every limit met")
     return 1 if missed else 0
 
