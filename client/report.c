@@ -64,6 +64,7 @@ static const struct {
     {"written", "Written", FORM_TEXT, NULL},
     {"bytes", "Bytes", FORM_BYTES, "0"},
     {"verified", "Verified", FORM_TEXT, NULL},
+    {"partition-table", "Partition table", FORM_TEXT, NULL},
     {"bad-blocks", "Bad blocks", FORM_TEXT, "0, 0 of them new"},
     {"error-logs", "Modem's errors", FORM_TEXT, "0"},
     {"vendor-check", "Vendor check", FORM_TEXT, NULL},

@@ -47,12 +47,15 @@ static const char *name_at(const struct package *p, const struct tables *t, uint
     return own ? own->name : "";
 }
 
-static const char *risk_of(const char *partition, const struct plan_step *s)
+static const char *risk_of(const struct package *p, const char *partition, const struct plan_step *s)
 {
+    if (s->action != PLAN_VERIFY && s->unit_data)
+        return "erases what only this unit has: its calibration or identity";
+    /* What drop_mibib() will do can be known of a modem only that tells its table. */
+    if (s->mibib && p->table_known)
+        return "left as it is if the modem has the same";
     if (s->action == PLAN_VERIFY)
         return "";
-    if (s->unit_data)
-        return "erases what only this unit has: its calibration or identity";
     if (text_equal_nocase(partition, "sec") && s->action == PLAN_WRITE)
         return "may blow fuses, cannot be undone";
     if (text_equal_nocase(partition, "usrdata") || text_equal_nocase(partition, "usr_data") ||
@@ -254,7 +257,7 @@ int plan_check_tables(struct plan *plan, const struct package *p, const struct p
         if (!plan_has_range(s))
             continue;
         snprintf(s->partition, sizeof(s->partition), "%s", name_at(p, &tables, s->first_block, chip_blocks));
-        snprintf(s->risk, sizeof(s->risk), "%s", risk_of(s->partition, s));
+        snprintf(s->risk, sizeof(s->risk), "%s", risk_of(p, s->partition, s));
     }
     return 0;
 }
@@ -401,8 +404,7 @@ static void drop_mibib(struct plan *plan)
         else if (s->action == PLAN_WRITE)
             plan->bytes_to_write -= s->pages * plan->geometry.page_size;
     }
-    if (n < plan->n_steps)
-        plan_note(plan, "the modem's partition table equals the package's and is not written");
+    plan->mibib_kept = n < plan->n_steps;
     plan->n_steps = n;
 }
 

@@ -394,6 +394,7 @@ int plan_unjudge(struct plan *plan)
         return -ENOMEM;
     free(plan->steps);
     plan->steps = steps;
+    plan->mibib_kept = false;
     plan->n_steps = plan->made.n_steps;
     plan->bytes_to_write = plan->made.bytes_to_write;
     while (plan->n_notes > plan->made.n_notes)

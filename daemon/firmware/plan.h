@@ -62,8 +62,9 @@ struct plan {
     size_t n_steps;
     struct nand_geometry geometry;
     uint64_t bytes_to_write;
-    bool sbl_last;       /* the guarantee of rule 6 holds */
-    char sbl_note[160];  /* why not, if it does not */
+    bool sbl_last;      /* the guarantee of rule 6 holds */
+    char sbl_note[160]; /* why not, if it does not */
+    bool mibib_kept; /* the modem's partition table equals the package's: plan_judge() took its steps out */
     bool version_proven; /* a confirmed version matched; false: RAWDATA must still agree at gate 2, or, where
                             it says nothing, modem-version must have been given */
     char matched_version[128]; /* the modem's version that was compared, "" */

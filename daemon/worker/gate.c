@@ -426,6 +426,8 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
     if (r == 0)
         r = check_spill(f, modem, e);
     f->quiet = false;
+    if (r == 0 && f->plan->mibib_kept)
+        worker_log(f->worker, "the modem's partition table equals the package's and is left as it is");
     if (r == 0 && !resumed)
         r = check_version(f, modem, &version_known, e);
     if (r == 0)

@@ -44,6 +44,8 @@ static void report_steps(const struct flash *f)
     report_partitions(f, "erased", PLAN_ERASE);
     report_partitions(f, "written", PLAN_WRITE);
     report_partitions(f, "verified", PLAN_VERIFY);
+    if (f->plan->mibib_kept)
+        worker_report(w, "partition-table", "left as it was: the modem had the package's");
     report_bad_blocks(f);
     worker_report(w, "bytes", "%llu", (unsigned long long)f->bytes_written);
     worker_report(w, "resumed", "%u", f->resumed);

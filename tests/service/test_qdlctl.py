@@ -223,6 +223,7 @@ def test_a_package_and_a_modem_from_list_to_flash(service, new_modem, make_packa
     assert plan.lower().count("backup") == 1 and "Backup: first of all what no package brings back, at most " in plan
     assert re.search(r"^save +EFS2 +20 +44 +11.0 MiB .*only this unit has it", plan, re.M), plan
     assert re.search(r"^keep +EFS2", plan, re.M) and re.search(r"^write +SBL", plan, re.M)
+    assert len(re.findall(r"^(?:erase|write|verify) +MIBIB .* left as it is if the modem has the same$", plan, re.M)) == 3, plan
     steps = qdlctl("plan", VERSION, LABEL_SAYS, "-j").json()
     assert steps[0]["kind"] == "summary" and any(s.get("action") == "erase" for s in steps)
     jobs = service.paths(JOB)
@@ -250,7 +251,9 @@ def test_a_package_and_a_modem_from_list_to_flash(service, new_modem, make_packa
     log = qdlctl("log", number).out
     assert len(log.splitlines()) > 10 and qdlctl("log", number, "-j").json()["log"] == log
     # It runs now, and says what: a second flash takes it to 9008 by itself and needs no label.
-    assert re.search(r"Job \d+ \(flash\) is done", qdlctl("flash", VERSION).out)
+    said = qdlctl("flash", VERSION).out
+    assert re.search(r"Job \d+ \(flash\) is done", said) and "MIBIB" not in said
+    assert "Partition table: left as it was: the modem had the package's" in said
     assert qdlctl("firmware", "remove", ident[:8]).out.startswith("Removed ")
     assert service.paths(FIRMWARE) == []
 
