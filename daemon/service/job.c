@@ -230,8 +230,7 @@ static int enqueue(struct job *j, sd_bus_message *call, sd_bus_error *error)
     return errors_set(error, ERROR_NO_SPACE, "The job cannot be recorded: %s.", strerror(-r));
 }
 
-/* A catch of the service's own makes way: it wants nothing that a user's job would not find as well. */
-static bool preempt(struct job *own)
+bool job_preempt(struct job *own)
 {
     if (own->owner_uid != RESCUE_UID || (own->job_kind != JOB_CATCH && own->job_kind != JOB_IDENTIFY))
         return false;
@@ -249,7 +248,7 @@ int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *err
         job_free(j);
         return allowed;
     }
-    bool soon = m && m->job && preempt(m->job);
+    bool soon = m && m->job && job_preempt(m->job);
     if (queue && (!m || m->job))
         return enqueue(j, call, error);
     if (soon) {

@@ -156,6 +156,9 @@ int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *err
  * waits for its modem before it is published. Takes the job: with an error it is freed.
  */
 int job_begin_own(struct job *j, bool standby, struct error *e);
+/* A catch or identify of the service's own makes way: it wants nothing that a user's job would not find as
+ * well. It ends in a moment, and that counts as no failure. false: this is none, and goes on. */
+bool job_preempt(struct job *own);
 /* It has its modem, or is through with its pre-flight: number, object, record, and everybody is told. */
 void job_publish(struct job *j);
 /* The worker told READY=1. */

@@ -110,6 +110,8 @@ static int apply(struct modem *m, bool port, const struct policy_call *c, sd_bus
     log_message(LOG_INFO, "The policy of %s is %s%s%s now.", modem_title(m), c->mode,
                 c->firmware ? " with " : "", c->firmware ? c->firmware->name : "");
     m->forgotten = false;
+    if (m->job && policy_is(m, "off"))
+        job_preempt(m->job); /* it had the modem in one window, and waits for the next */
     rescue_reset(m);
     object_flush(&m->object);
     return 0;
@@ -197,7 +199,7 @@ int modem_method_forget(sd_bus_message *message, void *userdata, sd_bus_error *e
         r = modem_authorise(m, message, false, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    if (m->job)
+    if (m->job && !job_preempt(m->job))
         return errors_set(error, ERROR_MODEM_BUSY, "%s is busy with %s.", modem_title(m), job_title(m->job));
     log_message(LOG_INFO, "What was known of %s is forgotten.", modem_title(m));
     modem_forget(m);

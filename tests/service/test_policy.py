@@ -3,8 +3,8 @@
 
 import dbus
 import pytest
-from catching import (LOOP, OTHER_PORT, PORT, arm, find_modem, import_package, jobs, options, set_policy, turns, wait_held)
-from conftest import FIRMWARE, INVALID_ARGS, JOB, MODEM, Refused, wait_until
+from catching import (LOOP, OTHER_PORT, PORT, arm, count, find_modem, import_package, jobs, options, set_policy, trace, turns, wait_held)
+from conftest import FIRMWARE, INVALID_ARGS, JOB, MODEM, PATIENCE, Refused, wait_until
 
 MODULE = {"vid": "2c7c", "pid": "0800", "product": "RM502Q-GL", "interfaces": 5}
 
@@ -191,3 +191,37 @@ def test_one_that_works_is_not_forgotten(service, plug, make_package):
     service.call(job, JOB, "Cancel", options())
     assert service.wait_job(job) == "cancelled"
     service.call(path, MODEM, "Forget", options())
+
+
+@pytest.fixture
+def caught_in_vain(service, new_modem, make_package, tmp_path):
+    """The path of a modem that is away, and its policy's catch, which had it for a moment and waits for its next window."""
+    import_package(service, make_package("--small"))
+    arm(service)
+    modem = new_modem(service, "programmer_start_ms=60000")
+    path = find_modem(service)
+    job = wait_until(lambda: jobs(service, "catch"), what="the catch")[0]
+    wait_until(lambda: count(tmp_path, " sahara out DONE") == 1, what="an upload")
+    modem.terminate()
+    modem.wait(PATIENCE)
+    away(service, path)
+    wait_until(lambda: service.get(job, JOB, "Phase") == "wait-device", what="a catch that waits")
+    assert service.get(path, MODEM, "Job") == job
+    return path, job
+
+
+def test_off_ends_a_catch_that_waits_for_the_next_window(service, caught_in_vain, new_modem, tmp_path):
+    path, job = caught_in_vain
+    set_policy(service, path, "off")
+    assert service.wait_job(job) == "cancelled"
+    new_modem(service, name="again")
+    wait_until(lambda: service.get(path, MODEM, "Note").startswith("is left alone: its policy is off"), what="that it is left alone")
+    assert "out transfer" not in trace(tmp_path, "again") and len(jobs(service, "catch")) == 1
+
+
+def test_a_catch_of_the_service_s_own_is_no_reason_not_to_forget(service, caught_in_vain):
+    path, job = caught_in_vain
+    service.call(path, MODEM, "Forget", options())
+    assert service.wait_job(job) == "cancelled"
+    wait_until(lambda: not service.paths(MODEM), what="nothing of it")
+    assert [f.name for f in (service.state / "modems").iterdir()] in ([], ["imei.key"])
