@@ -35,7 +35,9 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
     if (j->given != m->number) {
         j->given = j->since = m->number;
         j->facts_told = 0;
-        object_set_u32(&j->object, "Window", &j->window, j->window + 1);
+        /* One that runs its firmware has no window: it stays. */
+        if (serve_there(modem_kind(m)) != THERE_NORMAL)
+            object_set_u32(&j->object, "Window", &j->window, j->window + 1);
     }
     process_send(j->process, &message);
     if (j->job_state == JOB_STANDBY)

@@ -151,6 +151,8 @@ def test_flash_of_a_running_modem(with_firmware):
     service, modem, firmware = with_firmware()
     job, result = flash(service, modem, firmware)
     assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job))
+    # Asked in normal mode, written in 9008, asked again: that is one window, which nobody is told of.
+    assert service.get(job, JOB, "Window") == 1
     # The version is the modem's own word now.
     assert service.get(job, JOB, "Report")["version"] == "RM502QGLAAR05A04M4G_01.001.01.001"
     facts = service.all(modem, MODEM)
