@@ -19,6 +19,7 @@ struct probe {
     sd_event_source *timer;
     enum link_stage stage;
     unsigned facts;
+    bool ended; /* it said how it ended; the reason is in the same message */
     bool done;  /* it told all it was asked */
     bool wants; /* it waits for the device */
     bool stopping;
@@ -110,9 +111,10 @@ static bool take(struct probe *p, const struct link_field *f)
         return true;
     }
     if (strcmp(f->key, KEY_RESULT) == 0) {
+        bool again = p->ended;
         p->done = strcmp(f->value, "done") == 0;
-        p->stage = STAGE_ENDED;
-        return true;
+        p->ended = true;
+        return !again;
     }
     if (strcmp(f->key, KEY_MESSAGE) == 0) {
         log_message(LOG_INFO, "%s could not be asked who it is: %.300s", modem_title(m), f->value);
@@ -137,6 +139,8 @@ static void on_message(void *userdata, struct link_message *message)
             process_kill(p->process, "it said what it may not say");
             return;
         }
+    if (p->ended)
+        p->stage = STAGE_ENDED;
     object_flush(&p->modem->object);
 }
 

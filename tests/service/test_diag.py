@@ -87,6 +87,14 @@ def test_not_asked_if_it_is_switched_off(running):
     assert trace(service).count("command=0x7c") == 1
 
 
+def test_why_it_could_not_be_asked_is_told(running):
+    service, modem = running("fault=nak@every:1", config=ONLY_ASKED)
+    log = service.directory / "qdld.stderr"
+    wait_until(lambda: "could not be asked who it is: " in log.read_text(), what="the reason in the journal")
+    wait_until(lambda: not service.workers(), what="the end of the worker")
+    assert "was killed" not in log.read_text(), log.read_text()
+
+
 def test_a_silent_one_disturbs_nobody(new_service, plug):
     """It takes what it is given and says nothing; the user's job gets it at once, without ModemBusy."""
     service = new_service().start(config=ASKED)
