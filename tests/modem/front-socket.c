@@ -189,8 +189,8 @@ static int send_plug(struct front *f)
                      p->port, p->kernel, p->vid, p->pid, p->product, p->interfaces, p->max_packet);
 
     if (f->usb && n > 0 && n < (int)sizeof(text))
-        n += snprintf(text + n, sizeof(text) - (size_t)n, "LIVE=%u\nPROTOCOL=%02x\n", p->live_interface,
-                      p->live_protocol);
+        n += snprintf(text + n, sizeof(text) - (size_t)n, "LIVE=%u\nPROTOCOL=%02x\nVERSION=%.100s\n",
+                      p->live_interface, p->live_protocol, p->version);
     if (n < 0 || n >= (int)sizeof(text))
         return -EMSGSIZE;
     return send(f->fd, text, (size_t)n, MSG_NOSIGNAL) < 0 ? -errno : 0;

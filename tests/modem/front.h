@@ -37,7 +37,10 @@ struct plug {
     const char *port, *kernel;
     char product[200];
     unsigned vid, pid, interfaces, max_packet;
-    unsigned live_interface, live_protocol; /* the one that has the pipes; only a USB port wants to know */
+    /* Only a USB port wants to know: the one that has the pipes, and what normal mode says at its AT ports.
+     */
+    unsigned live_interface, live_protocol;
+    const char *version;
 };
 
 struct datagram {

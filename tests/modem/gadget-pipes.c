@@ -33,7 +33,7 @@ struct out_request {
     struct iocb block; /* first */
     enum request_state state;
     ssize_t result;
-    uint8_t data[GADGET_SUPER_SPEED_PACKET];
+    uint8_t data[PORT_SUPER_SPEED_PACKET];
 };
 
 struct in_request {

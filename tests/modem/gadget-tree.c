@@ -54,10 +54,10 @@ static void add_endpoint(struct descriptors *d, uint8_t direction, uint8_t type,
     struct usb_ss_ep_comp_descriptor companion = {.bLength = sizeof(companion),
                                                   .bDescriptorType = USB_DT_SS_ENDPOINT_COMP};
 
-    if (type == USB_ENDPOINT_XFER_INT && packet == GADGET_SUPER_SPEED_PACKET)
+    if (type == USB_ENDPOINT_XFER_INT && packet == PORT_SUPER_SPEED_PACKET)
         companion.wBytesPerInterval = NOTIFY_PACKET;
     add(d, &e, sizeof(e));
-    if (packet == GADGET_SUPER_SPEED_PACKET)
+    if (packet == PORT_SUPER_SPEED_PACKET)
         add(d, &companion, sizeof(companion));
 }
 
@@ -74,7 +74,7 @@ static void add_spent_numbers(struct descriptors *d, unsigned packet)
 
 /* The live one (9008's only one, or DIAG) is ff/ff/protocol and has two endpoints. The others are there to be
    seen: serial ports ff/00/00, and last ff/ff/ff for the network, with three each (reference/diag.md 1.3). */
-static void add_interface(struct descriptors *d, const struct gadget_identity *id, unsigned number,
+static void add_interface(struct descriptors *d, const struct port_identity *id, unsigned number,
                           unsigned packet)
 {
     bool live = number == id->live, serial = !live && number < id->interfaces - 1;
@@ -100,7 +100,7 @@ static void add_interface(struct descriptors *d, const struct gadget_identity *i
         add_endpoint(d, USB_DIR_IN, USB_ENDPOINT_XFER_INT, packet);
 }
 
-static void add_speed(struct descriptors *d, const struct gadget_identity *id, unsigned packet,
+static void add_speed(struct descriptors *d, const struct port_identity *id, unsigned packet,
                       uint32_t *ret_count)
 {
     d->count = d->in = d->out = 0;
@@ -109,11 +109,11 @@ static void add_speed(struct descriptors *d, const struct gadget_identity *id, u
     *ret_count = d->count;
 }
 
-static ssize_t write_descriptors(int control, const struct gadget_identity *id)
+static ssize_t write_descriptors(int control, const struct port_identity *id)
 {
     static const struct usb_functionfs_strings_head strings = {.magic = FUNCTIONFS_STRINGS_MAGIC,
                                                                .length = sizeof(strings)};
-    static const unsigned packets[] = {FULL_SPEED_PACKET, GADGET_MAX_PACKET, GADGET_SUPER_SPEED_PACKET};
+    static const unsigned packets[] = {FULL_SPEED_PACKET, PORT_HIGH_SPEED_PACKET, PORT_SUPER_SPEED_PACKET};
     struct usb_functionfs_descs_head_v2 head = {.magic = FUNCTIONFS_DESCRIPTORS_MAGIC_V2,
                                                 .flags = FUNCTIONFS_HAS_FS_DESC | FUNCTIONFS_HAS_HS_DESC};
     unsigned speeds = id->super_speed ? 3 : 2;
@@ -192,7 +192,7 @@ void gadget_init(struct gadget *g, const char *udc)
 }
 
 /* In the order in which configfs wants it. */
-static int make_tree(const struct gadget *g, const struct gadget_identity *id)
+static int make_tree(const struct gadget *g, const struct port_identity *id)
 {
     int r = make_directory(g, "");
 
@@ -240,7 +240,7 @@ static int open_file(const struct gadget *g, const char *name)
     return fd < 0 ? -errno : fd;
 }
 
-int gadget_plug(struct gadget *g, const struct gadget_identity *id)
+int gadget_plug(struct gadget *g, const struct port_identity *id)
 {
     char function[GADGET_PATH_MAX], link[GADGET_PATH_MAX], in[16], out[16];
     int r;
@@ -259,7 +259,7 @@ int gadget_plug(struct gadget *g, const struct gadget_identity *id)
         return complain(g->control, g, "ep0");
     if (write_descriptors(g->control, id) < 0)
         return complain(-errno, g, "descriptors");
-    g->packet = id->super_speed ? GADGET_SUPER_SPEED_PACKET : GADGET_MAX_PACKET;
+    g->packet = id->super_speed ? PORT_SUPER_SPEED_PACKET : PORT_HIGH_SPEED_PACKET;
     /* Those before it have three each. */
     snprintf(in, sizeof(in), "ep%u", 3 * id->live + 1);
     snprintf(out, sizeof(out), "ep%u", 3 * id->live + 2);

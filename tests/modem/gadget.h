@@ -2,13 +2,10 @@
 #pragma once
 
 /*
- * A USB port for the virtual modem, on a kernel with FunctionFS and a UDC (dummy_hcd has as many as wanted).
- * It is the other end of daemon/transport/virtual.h, in a process of its own: a connection of the modem
- * becomes a gadget on the UDC, its end the unplug. So whatever the modem does (busy, hung, stopped, killed),
- * the port behaves as hardware does: data wait in its FIFOs, a process of the host that comes or goes is not
- * noticed, and a modem that dies leaves the bus.
+ * A USB port on a kernel with FunctionFS and a UDC (dummy_hcd has as many as wanted): what the modem sends
+ * lies in the FIFOs of a gadget.
  *
- *   gadget.c           the process: connections, one appearance after the other
+ *   gadget.c           one appearance
  *   gadget-tree.c      configfs and the mount: a gadget from its first directory to the last
  *   gadget-pipes.c     the two endpoints: packets to datagrams and back
  */
@@ -16,35 +13,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 #include <sys/types.h>
-#include <sys/un.h>
+
+#include "port.h"
 
 /* ---- gadget.c ---- */
 
-struct gadget_port {
-    pid_t process;
-    int leash; /* the port ends when this closes */
-    struct sockaddr_un address;
-    socklen_t address_length;
-};
-
-/* Starts the port's process on a UDC (a name in /sys/class/udc). 0 or -errno. */
-int gadget_port_start(struct gadget_port *p, const char *udc);
-
-/* Unplugs what is plugged and waits for the end of the process: its exit status, 0 if it never failed. */
-int gadget_port_stop(struct gadget_port *p);
+/* A port_serve; udc: a name in /sys/class/udc. */
+int gadget_serve(const char *udc, const struct port_identity *id, int connection, int leash);
 
 /* ---- gadget-tree.c ---- */
 
-enum { GADGET_PATH_MAX = 256, GADGET_MAX_PACKET = 512, GADGET_SUPER_SPEED_PACKET = 1024 };
-
-struct gadget_identity {
-    unsigned vid, pid, interfaces;
-    unsigned live, protocol; /* the interface with the pipes, and its bInterfaceProtocol */
-    bool super_speed;
-    char product[200];
-};
+enum { GADGET_PATH_MAX = 256 };
 
 struct gadget {
     char name[64], udc[64], function[80];
@@ -57,7 +37,7 @@ struct gadget {
 void gadget_init(struct gadget *g, const char *udc);
 
 /* Onto the bus; the host enumerates it from now on. 0 or -errno, with what failed on standard error. */
-int gadget_plug(struct gadget *g, const struct gadget_identity *id);
+int gadget_plug(struct gadget *g, const struct port_identity *id);
 
 /* Off the bus: transfers that are under way end with ESHUTDOWN. The files stay open. */
 void gadget_unbind(struct gadget *g);

@@ -13,11 +13,13 @@
 #include "layout.h"
 #include "modem.h"
 #include "trace.h"
+#include "usbip.h"
 
 enum { EXIT_USAGE = 2, DEFAULT_BLOCKS = 2048, PAGES_PER_BLOCK = 64, PAGE_4K = 4096, PAGE_2K = 2048 };
 enum option_id {
     OPTION_SOCKET = 256,
     OPTION_GADGET,
+    OPTION_USBIP,
     OPTION_FLASH,
     OPTION_NEW,
     OPTION_MAKE,
@@ -31,25 +33,27 @@ enum option_id {
 };
 
 struct options {
-    const char *socket, *gadget, *flash, *trace;
+    const char *socket, *gadget, *usbip, *flash, *trace;
     bool make, fresh;
     uint32_t blocks;
     int fd;
 };
 
-static const char usage[] = "virtual-modem --flash FILE {--socket PATH | --gadget UDC | --fd N} [OPTION…]\n"
-                            "virtual-modem --flash FILE --make-flash [OPTION…]\n\n"
-                            "  --socket PATH      the service's socket of virtual modems\n"
-                            "  --gadget UDC       USB, through FunctionFS on a controller of /sys/class/udc\n"
-                            "  --fd N             a connected SEQPACKET socket for the first appearance\n"
-                            "  --flash FILE       the flash\n"
-                            "  --new              makes it first\n"
-                            "  --make-flash       makes it and ends\n"
-                            "  --blocks N         erase blocks of a new flash (default 2048)\n"
-                            "  --trace FILE       events with their time; - for standard error\n"
-                            "  --scenario FILE    settings, one key=value a line\n"
-                            "  --set KEY=VALUE    one setting; may be repeated, the last one counts\n"
-                            "  --settings         prints all settings: name, default, choices, meaning\n";
+static const char usage[] =
+    "virtual-modem --flash FILE {--socket PATH | --gadget UDC | --usbip PORT | --fd N} [OPTION…]\n"
+    "virtual-modem --flash FILE --make-flash [OPTION…]\n\n"
+    "  --socket PATH      the service's socket of virtual modems\n"
+    "  --gadget UDC       USB, through FunctionFS on a controller of /sys/class/udc\n"
+    "  --usbip PORT       USB, by a port of vhci_hcd.0 (a path: a socket that stands for it)\n"
+    "  --fd N             a connected SEQPACKET socket for the first appearance\n"
+    "  --flash FILE       the flash\n"
+    "  --new              makes it first\n"
+    "  --make-flash       makes it and ends\n"
+    "  --blocks N         erase blocks of a new flash (default 2048)\n"
+    "  --trace FILE       events with their time; - for standard error\n"
+    "  --scenario FILE    settings, one key=value a line\n"
+    "  --set KEY=VALUE    one setting; may be repeated, the last one counts\n"
+    "  --settings         prints all settings: name, default, choices, meaning\n";
 
 static bool complain(const char *what)
 {
@@ -62,6 +66,7 @@ static bool parse_options(int argc, char **argv, struct options *o, struct scena
     static const struct option long_options[] = {
         {"socket", required_argument, NULL, OPTION_SOCKET},
         {"gadget", required_argument, NULL, OPTION_GADGET},
+        {"usbip", required_argument, NULL, OPTION_USBIP},
         {"flash", required_argument, NULL, OPTION_FLASH},
         {"new", no_argument, NULL, OPTION_NEW},
         {"make-flash", no_argument, NULL, OPTION_MAKE},
@@ -84,6 +89,9 @@ static bool parse_options(int argc, char **argv, struct options *o, struct scena
             break;
         case OPTION_GADGET:
             o->gadget = optarg;
+            break;
+        case OPTION_USBIP:
+            o->usbip = optarg;
             break;
         case OPTION_FLASH:
             o->flash = optarg;
@@ -125,10 +133,10 @@ static bool parse_options(int argc, char **argv, struct options *o, struct scena
         return complain("there are no arguments, only options");
     if (!o->flash)
         return complain("--flash is missing");
-    if (!o->make && !o->socket && !o->gadget && o->fd < 0)
-        return complain("--socket, --gadget or --fd is missing");
-    if (o->socket && o->gadget)
-        return complain("--socket and --gadget: one of them");
+    if (!o->make && !o->socket && !o->gadget && !o->usbip && o->fd < 0)
+        return complain("--socket, --gadget, --usbip or --fd is missing");
+    if (!!o->socket + !!o->gadget + !!o->usbip > 1)
+        return complain("--socket, --gadget and --usbip: one of them");
     if (o->fresh && (o->blocks < LAYOUT_BLOCKS_MIN || o->blocks > 65536 / 4))
         return complain("--blocks: 24 to 16384");
     return true;
@@ -158,27 +166,28 @@ static int make_flash(const struct options *o, const struct scenario *s)
 /* Lives at the end of a socket: qdld's, or that of a USB port of its own. */
 static int live(const struct options *o, struct modem *m)
 {
-    struct gadget_port port;
+    const char *usb = o->gadget ?: o->usbip;
+    struct port port;
     struct front_address host = {0};
     int r = 0;
 
     if (o->socket && !front_address_of_path(&host, o->socket))
         return -ENAMETOOLONG;
-    if (o->gadget) {
-        r = gadget_port_start(&port, o->gadget);
+    if (usb) {
+        r = port_start(&port, o->gadget ? gadget_serve : usbip_serve, usb);
         if (r < 0)
             return r;
         host = (struct front_address){port.address, port.address_length};
     }
     front_init(&m->front, &host, o->fd, &m->faults);
-    m->front.usb = o->gadget;
+    m->front.usb = usb;
     m->front.host_wait_us = m->scenario->host_wait_ms < 0 ? -1 : m->scenario->host_wait_ms * 1000;
     r = front_catch_signals();
     if (r == 0)
         r = modem_run(m);
     trace("end violations=%u", trace_violations());
     front_free(&m->front);
-    if (o->gadget && gadget_port_stop(&port) != 0 && r == 0)
+    if (usb && port_stop(&port) != 0 && r == 0)
         r = -EIO;
     return r;
 }

@@ -104,7 +104,7 @@ static void swap_unit(struct modem *m)
     }
 }
 
-static struct plug plug_for(const struct modem *m, enum mode mode)
+static struct plug plug_for(const struct modem *m, enum mode mode, const char *version)
 {
     const struct scenario *s = m->scenario;
     bool normal = mode == MODE_IS_NORMAL, crash = mode == MODE_IS_CRASH;
@@ -114,6 +114,7 @@ static struct plug plug_for(const struct modem *m, enum mode mode)
                      .pid = PID_EDL,
                      .interfaces = 1,
                      .live_protocol = (unsigned)s->edl_protocol,
+                     .version = normal ? version : "",
                      .max_packet = (unsigned)(normal ? s->max_packet_normal : s->max_packet)};
 
     if (normal || (crash && s->crash_id == CRASH_ID_QUECTEL)) {
@@ -195,7 +196,7 @@ static int appear(struct life *l)
 
     m->appearance++;
     swap_unit(m);
-    plug = plug_for(m, l->mode);
+    plug = plug_for(m, l->mode, l->version);
     m->front.ended = END_NONE;
     m->front.port_reset_restarts = m->scenario->port_reset == PORT_RESET_RESTART;
     r = front_appear(&m->front, &plug);

@@ -20,9 +20,11 @@ import time
 SHARE = pathlib.Path("/ring")
 OUT = pathlib.Path("/out")
 WORK = pathlib.Path("/run/ring")
+USB = pathlib.Path("/sys/bus/usb/devices")
 FIRMWARE = SHARE / "firmware"
 VERSION = "RM502QGLAAR05A03M4G_01.001.01.001"
 PORTS = 10
+USBIP_PORTS = 8
 # How long anything may take that does not depend on a deadline of ours: under emulation on a busy machine.
 PATIENCE = 120.0
 
@@ -173,34 +175,54 @@ _taken = {}
 
 
 class Modem:
-    """A virtual modem on a USB port of its own, plugged in when this returns. Settings are those of tests/modem/README.md."""
+    """A virtual modem on a USB port of its own, plugged in when this returns. Settings are those of tests/modem/README.md. usbip: on a port
+    without jiffies and with AT ports that answer, for what asks a running modem twenty thousand questions."""
 
     made = 0
 
-    def __init__(self, *settings, blocks=16, plug=True):
+    def __init__(self, *settings, blocks=16, plug=True, usbip=False):
         # The next one, not the first: what is known of a port is not to reach another scenario's modem.
-        self.port = next(n % PORTS for n in range(Modem.made, Modem.made + PORTS) if n % PORTS not in _taken)
-        _taken[self.port] = self
+        ports = USBIP_PORTS if usbip else PORTS
+        self.port = next(n % ports for n in range(Modem.made, Modem.made + ports) if (usbip, n % ports) not in _taken)
+        _taken[usbip, self.port] = self
         Modem.made += 1
         self.serial = f"{0x49cb0000 + Modem.made:08x}"
         self.name = f"modem-{Modem.made}"
         self.file = WORK / f"{self.name}.flash"
         self.trace_path = WORK / f"{self.name}.trace"
         self.settings = [x for s in (f"serial={self.serial}", "host_wait_ms=-1", *settings) for x in ("--set", s)]
-        bus = next(pathlib.Path(f"/sys/devices/platform/dummy_hcd.{self.port}").glob("usb*")).name[3:]
-        self.kernel = f"{bus}-1"
-        self.device = pathlib.Path(f"/sys/bus/usb/devices/{self.kernel}")
-        self.process = None
-        run(SHARE / "bin/virtual-modem", "--flash", self.file, "--make-flash", "--blocks", blocks, *self.settings)
-        with flashfile.Flash(self.file) as f:
-            self.before = flashfile.Snapshot.of(f)
+        self.plug_into = ["--usbip", str(self.port)] if usbip else ["--gadget", f"dummy_udc.{self.port}"]
+        # One of vhci_hcd's buses is for SuperSpeed, with the other port of the same connector.
+        hub = "vhci_hcd.0" if usbip else f"dummy_hcd.{self.port}"
+        buses = sorted(pathlib.Path("/sys/devices/platform", hub).glob("usb[0-9]*"), key=lambda p: float((p / "speed").read_text()))
+        self.kernels = [f"{bus.name[3:]}-{self.port + 1 if usbip else 1}" for bus in buses]
+        self.process, self.blocks = None, blocks
+        self.make_flash()
         if plug:
             self.plug()
 
-    def plug(self):
+    def make_flash(self, *settings):
+        """As it comes from the factory, or with these settings, which do not count for the modem's life."""
+        run(SHARE / "bin/virtual-modem", "--flash", self.file, "--make-flash", "--blocks", self.blocks, *self.settings,
+            *[x for s in settings for x in ("--set", s)])
+        with flashfile.Flash(self.file) as f:
+            self.before = flashfile.Snapshot.of(f)
+
+    @property
+    def kernel(self):
+        """The kernel's name for where it is; where it was or will be if it is nowhere."""
+        return next((k for k in self.kernels if (USB / k).exists()), self.kernels[0])
+
+    @property
+    def device(self):
+        return USB / self.kernel
+
+    def plug(self, *settings):
+        """With these settings in addition, until it is unplugged."""
+        more = [x for s in settings for x in ("--set", s)]
         with open(WORK / f"{self.name}.log", "ab") as f:
-            self.process = subprocess.Popen([SHARE / "bin/virtual-modem", "--flash", self.file, "--gadget", f"dummy_udc.{self.port}", "--trace",
-                                             self.trace_path, *self.settings], stderr=f)
+            self.process = subprocess.Popen([SHARE / "bin/virtual-modem", "--flash", self.file, *self.plug_into, "--trace", self.trace_path,
+                                             *self.settings, *more], stderr=f)
         self.wait_present()
 
     def wait_present(self):
@@ -359,6 +381,7 @@ def prepare():
     SLOW.write_text("[Limits]\nPreflightSec=120\n")
     run("modprobe", "dummy_hcd", f"num={PORTS}")
     run("modprobe", "libcomposite")
+    run("modprobe", "vhci_hcd")
     run("mountpoint", "/sys/kernel/config")
 
 
