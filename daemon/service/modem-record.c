@@ -17,6 +17,8 @@
 
 enum { FILE_NAME_SIZE = 240 };
 
+static const char *const suffixes[] = {"rec", "tables"};
+
 static const struct {
     const char *key, *property;
     size_t offset;
@@ -110,7 +112,6 @@ static void move_file(const struct modem *m, const char *from, const char *to)
 
 static void move_files(const struct modem *m, const char *serial, bool to_shelf)
 {
-    static const char *const suffixes[] = {"rec", "tables"};
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         char port[FILE_NAME_SIZE], shelf[FILE_NAME_SIZE];
         port_file(m, suffixes[i], port);
@@ -122,7 +123,7 @@ static void move_files(const struct modem *m, const char *serial, bool to_shelf)
 struct shelf_count {
     int fd;
     size_t n;
-    char oldest[FILE_NAME_SIZE];
+    char oldest[FILE_NAME_SIZE / 2]; /* its serial */
     uint64_t oldest_seen;
 };
 
@@ -135,9 +136,19 @@ static int count_shelved(void *userdata, const char *name)
     uint64_t seen = record_get_u64(r, "SEEN", 0);
     if (c->n++ == 0 || seen < c->oldest_seen) {
         c->oldest_seen = seen;
-        snprintf(c->oldest, sizeof(c->oldest), "%s", name);
+        snprintf(c->oldest, sizeof(c->oldest), "%.*s", (int)strcspn(name + strlen(MODEM_SHELF), "."),
+                 name + strlen(MODEM_SHELF));
     }
     return 0;
+}
+
+static void remove_shelved(int fd, const char *serial)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        char name[FILE_NAME_SIZE];
+        shelf_file(serial, suffixes[i], name);
+        store_remove(fd, name);
+    }
 }
 
 static void limit_shelf(const struct manager *manager)
@@ -145,7 +156,7 @@ static void limit_shelf(const struct manager *manager)
     struct shelf_count c = {.fd = manager->store.fd_modems};
     store_list(c.fd, ".rec", count_shelved, &c);
     if (c.n > MODEMS_MAX)
-        store_remove(c.fd, c.oldest);
+        remove_shelved(c.fd, c.oldest);
 }
 
 void modem_shelve(struct modem *m)
@@ -182,15 +193,13 @@ void modem_unshelve(struct modem *m, const char *serial)
 
 void modem_forget(struct modem *m)
 {
-    static const char *const suffixes[] = {"rec", "tables"};
     int fd = m->manager->store.fd_modems;
-    char name[FILE_NAME_SIZE];
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        char name[FILE_NAME_SIZE];
         port_file(m, suffixes[i], name);
         store_remove(fd, name);
-        shelf_file(m->chip_serial ? m->chip_serial : "", suffixes[i], name);
-        store_remove(fd, name);
     }
+    remove_shelved(fd, text_known(m->chip_serial));
     m->remembered = false;
     clear_memory(m);
 }

@@ -27,8 +27,8 @@ static bool is_needed(const struct modem *m)
     return false;
 }
 
-/* Room for one more: the one that was gone for the longest time goes, and is forgotten as an object (not on
- * disk). */
+/* Room for one more: the one that was gone for the longest time goes. Its unit is known again wherever it
+ * comes back. */
 static void make_room(struct manager *manager)
 {
     struct modem *oldest = NULL;
@@ -41,8 +41,11 @@ static void make_room(struct manager *manager)
         if (!busy && (!oldest || m->seen_time < oldest->seen_time))
             oldest = m;
     }
-    if (n >= MODEMS_MAX && oldest)
-        modem_free(oldest);
+    if (n < MODEMS_MAX || !oldest)
+        return;
+    modem_shelve(oldest);
+    modem_forget(oldest);
+    modem_free(oldest);
 }
 
 int modem_get(struct manager *manager, const char *port, const char *kernel_name, struct modem **ret)
