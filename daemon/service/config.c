@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "service/log.h"
+#include "service/rescue-rule.h"
 
 #define DEFAULT_PATH "/etc/qdld/qdld.conf"
 
@@ -56,6 +57,7 @@ static const struct setting {
     SETTING("Catch", "DefaultPolicy", CHOICE, default_policy, POLICY_HOLD, 0, 1, policies),
     SETTING("Catch", "CatchUnknown", SWITCH, catch_unknown, 0, 0, 1),
     SETTING("Rescue", "Attempts", COUNT, rescue_attempts, 5, 1, 100),
+    SETTING("Rescue", "FlashesPerDay", COUNT, rescue_per_day, 6, 1, RESCUE_DAY_MAX),
     SETTING("Rescue", "BackoffSec", SECONDS, rescue_backoff, 60, 1, 86400),
     SETTING("Flash", "WaitDeviceSec", SECONDS, wait_device, 120, 1, 86400),
     SETTING("Flash", "BootTimeoutSec", SECONDS, boot_timeout, 180, 1, 3600),

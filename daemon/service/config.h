@@ -33,6 +33,7 @@ struct config {
     unsigned default_policy;  /* [Catch] DefaultPolicy=hold: 0 off, 1 hold */
     unsigned catch_unknown;   /* CatchUnknown=no: 1: a stranger in 9008 is caught, too */
     unsigned rescue_attempts; /* [Rescue] Attempts=5 that failed in a row, then it is left to a human */
+    unsigned rescue_per_day;  /* FlashesPerDay=6 of one unit, then likewise */
     usec_t rescue_backoff;    /* BackoffSec=60: pause after the first; twice as long after each */
     uint64_t log_bytes_max;   /* JobLogMax=4M */
     unsigned jobs_linger;     /* JobsLinger=64 */

@@ -124,6 +124,8 @@ static void take_destructive(struct job *j)
             job_void_journal(i);
     job_void_backups(j->manager, j->modem_path);
     modem_update_interrupted(j->modem);
+    if (j->owner_uid == RESCUE_UID && j->job_kind == JOB_FLASH && !j->resumes_path)
+        rescue_begun(j->modem);
 }
 
 static int take_identity(struct job *j, const char *key, const char *value)

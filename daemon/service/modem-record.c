@@ -42,7 +42,6 @@ static const struct {
     {"POLICY", NULL, offsetof(struct modem, unit_policy.mode)},
     {"POLICY_FIRMWARE", NULL, offsetof(struct modem, unit_policy.firmware_id)},
     {"POLICY_VERSION", NULL, offsetof(struct modem, unit_policy.modem_version)},
-    {"GAVE_UP", NULL, offsetof(struct modem, rescue.gave_up)},
 };
 
 static char **string_at(struct modem *m, size_t i)
@@ -70,6 +69,7 @@ void modem_save(struct modem *m)
     record_set_u64(r, "SEEN", m->seen_time);
     for (size_t i = 0; i < ARRAY_SIZE(saved); i++)
         record_set(r, saved[i].key, *string_at(m, i));
+    rescue_record(m, r);
     port_file(m, "rec", name);
     int q = record_save(r, m->manager->store.fd_modems, name);
     if (q < 0)
@@ -89,6 +89,7 @@ static void take_memory(struct modem *m, const struct record *r)
             *string_at(m, i) = strdup(value);
         }
     }
+    rescue_recall(m, r);
     policy_publish(m);
 }
 

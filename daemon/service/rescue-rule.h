@@ -30,6 +30,7 @@ struct rescue_facts {
     bool firmware;  /* ... and the package is in the library, ready */
     bool gave_up;   /* too many failures, or one that no repetition mends */
     bool waiting;   /* the pause after a failure */
+    bool stopped;   /* a user cancelled its flash: it may be held, but not be flashed */
     bool unsaved;   /* the flash stopped because nobody knows its version, and nothing was saved yet */
     bool candidate; /* there is a programmer to try */
     enum catch_verdict verdict; /* of what is there; if nothing is: were it in 9008 now */
@@ -46,5 +47,23 @@ enum rescue_failure {
 
 /* result: the Result of the job. */
 enum rescue_failure rescue_judge_failure(const char *result, enum error_kind kind);
+/*
+ * When a unit was flashed unasked (CLOCK_REALTIME, seconds), the newest last: one that boots, runs for a
+ * while and falls back fails in no attempt, and would be flashed for ever.
+ */
+enum { RESCUE_DAY_MAX = 100 };
+struct rescue_day {
+    unsigned n;
+    uint64_t at[RESCUE_DAY_MAX];
+};
+
+/* The oldest goes where there is no room. */
+void rescue_day_add(struct rescue_day *d, uint64_t now);
+/* How many were within a day of now, on either side: the clock may have been set meanwhile. */
+unsigned rescue_day_count(const struct rescue_day *d, uint64_t now);
+/* A comma list, to be freed; NULL without memory. What cannot be read of one is left out. */
+char *rescue_day_print(const struct rescue_day *d);
+void rescue_day_read(struct rescue_day *d, const char *text);
+
 /* The pause after so many failures in a row (from 1): base, twice as long after each, at most an hour. */
 uint64_t rescue_pause(uint64_t base, unsigned failures);

@@ -69,6 +69,7 @@ static enum rescue_action decide(const struct modem *m, bool now, const char **r
         .rescue = policy_is(m, "rescue"),
         .firmware = firmware_is_ready(m),
         .gave_up = *text_known(m->rescue.gave_up) != '\0',
+        .stopped = *text_known(m->rescue.stopped) != '\0',
         .waiting = now_usec() < m->rescue.not_before,
         .unsaved = m->rescue.unsaved,
         .candidate = candidates_find(m, false, candidates) > 0,
@@ -77,19 +78,51 @@ static enum rescue_action decide(const struct modem *m, bool now, const char **r
     return rescue_next(&f);
 }
 
+/* One that nothing is remembered of gets no record for this. */
+static void remember(struct modem *m)
+{
+    m->save_pending |= m->remembered;
+}
+
 /* ---- for people ---- */
+
+/* Nothing is done about one that is in 9008, and it is not for lack of means. */
+static void print_reason(const struct modem *m, char out[WHY_SIZE])
+{
+    const struct job *i = m->interrupted;
+    bool rescue = policy_is(m, "rescue");
+    if (m->guard)
+        snprintf(out, WHY_SIZE, "is left to another tool: %s", text_known(m->inhibited_by));
+    else if (m->holder && is_reserved(m))
+        snprintf(out, WHY_SIZE,
+                 "is kept for %s, which was interrupted: the same call continues it, and no policy begins "
+                 "another one",
+                 job_title(i));
+    else if (m->rescue.wanted)
+        snprintf(out, WHY_SIZE, "is left to the user who brought it to 9008");
+    else if (rescue && *text_known(m->rescue.stopped))
+        snprintf(out, WHY_SIZE,
+                 "is not flashed: %s was cancelled by a user; a flash, or a policy set anew, takes that back",
+                 m->rescue.stopped);
+    else if (rescue && m->holder && !firmware_is_ready(m))
+        snprintf(out, WHY_SIZE,
+                 "is held, but not flashed: its policy's package is not in the library, or "
+                 "was found to be invalid");
+}
 
 static void print_note(const struct modem *m, enum rescue_action action, const char *why, char out[WHY_SIZE])
 {
     struct firmware *candidates[CANDIDATES_MAX];
     bool there = m->appearance && !is_kind(m, "normal");
     out[0] = '\0';
+    if (there && !m->job && !policy_is(m, "off"))
+        print_reason(m, out);
     if (*text_known(m->rescue.gave_up))
         snprintf(out, WHY_SIZE, "is left to a human: %s", m->rescue.gave_up);
     else if (m->rescue.failures > 0 && now_usec() < m->rescue.not_before)
         snprintf(out, WHY_SIZE, "waits before attempt %u of %u", m->rescue.failures + 1,
                  m->manager->config.rescue_attempts);
-    else if (m->job || m->holder)
+    else if (m->job || m->holder || *out)
         return;
     else if (action == RESCUE_STANDBY)
         snprintf(out, WHY_SIZE, "is caught when it appears in 9008");
@@ -146,41 +179,72 @@ static void fail(struct modem *m, const char *why)
     usec_t pause = rescue_pause(c->rescue_backoff, m->rescue.failures);
     m->rescue.not_before = deadline_in(pause);
     m->rescue.timer = sd_event_source_disable_unref(m->rescue.timer);
+    remember(m);
     sd_event_add_time(m->manager->event, &m->rescue.timer, CLOCK_MONOTONIC, m->rescue.not_before, 0,
                       on_pause_over, m);
     log_message(LOG_WARNING, "%s: attempt %u of %u failed, the next one is in %llu s: %s", modem_title(m),
                 m->rescue.failures, c->rescue_attempts, (unsigned long long)(pause / USEC_PER_SEC), why);
 }
 
+/* What failed is over, and what was wished; how often it was flashed today stays. */
+static void begin_anew(struct modem *m)
+{
+    struct rescue_day day = m->rescue.day;
+    rescue_recall(m, NULL);
+    m->rescue.day = day;
+    remember(m);
+    manager_update(m->manager);
+}
+
 void rescue_reset(struct modem *m)
 {
-    struct rescue *r = &m->rescue;
-    bool saved = *text_known(r->gave_up) != '\0';
-    r->timer = sd_event_source_disable_unref(r->timer);
-    free(r->gave_up);
-    r->gave_up = NULL;
-    r->failures = r->asked = r->lost = 0;
-    r->not_before = r->flashed_at = 0;
-    r->unsaved = r->wanted = false;
-    if (saved)
-        modem_save(m);
-    manager_update(m->manager);
+    m->rescue.day = (struct rescue_day){0};
+    begin_anew(m);
+}
+
+void rescue_begun(struct modem *m)
+{
+    rescue_day_add(&m->rescue.day, realtime_usec() / USEC_PER_SEC);
+    remember(m);
+}
+
+/* A modem that boots each time and falls back later: every flash of it succeeds. */
+static bool had_its_share(struct modem *m)
+{
+    unsigned n = rescue_day_count(&m->rescue.day, realtime_usec() / USEC_PER_SEC);
+    char text[WHY_SIZE];
+    if (n < m->manager->config.rescue_per_day || m->interrupted)
+        return false;
+    snprintf(
+        text, sizeof(text),
+        "it was flashed %u times within a day and is in 9008 again: another flash does not mend it; look "
+        "at its power supply, its host and the package",
+        n);
+    give_up(m, text);
+    return true;
 }
 
 /* ---- what became of a job ---- */
 
-/* A user brought it to 9008, or wants it there: no policy goes in between. */
+/* A user brought it to 9008, or wants it there, or does not want it flashed: no policy goes in between. */
 static void note_wish(struct modem *m, const struct job *j)
 {
     bool enters = strcmp(j->kind, "enter-edl") == 0 ||
                   (j->job_kind == JOB_RESET && strcmp(text_known(j->reset_mode), "edl") == 0);
     bool writes = j->job_kind == JOB_FLASH || j->job_kind == JOB_RESTORE;
+    bool cancelled = strcmp(j->verdict, "cancelled") == 0;
+    if (writes && j->object.slot) { /* what did not pass its pre-flight says nothing */
+        text_replace(&m->rescue.stopped, cancelled ? job_title(j) : "");
+        remember(m);
+    }
     if (strcmp(j->verdict, "done") != 0)
         return;
     if (writes)
         rescue_reset(m);
-    if (enters)
+    if (enters) {
         m->rescue.wanted = true;
+        remember(m);
+    }
 }
 
 /* Somebody changed the module in the middle: no failure of the one that is there now. One that only tells
@@ -235,8 +299,10 @@ void rescue_came(struct modem *m)
 {
     struct rescue *r = &m->rescue;
     r->appeared_at = now_usec();
-    if (is_kind(m, "normal"))
+    if (is_kind(m, "normal") && r->wanted) {
         r->wanted = false;
+        remember(m);
+    }
     if (!is_kind(m, "edl") || r->flashed_at == 0)
         return;
     if (r->appeared_at - r->flashed_at < LOOP_APART_USEC)
@@ -250,7 +316,7 @@ void rescue_went(struct modem *m)
     usec_t stayed = now_usec() - r->appeared_at;
     if (is_kind(m, "normal") && stayed >= LOOP_APART_USEC) {
         bool told = *text_known(r->gave_up) || r->failures > 0;
-        rescue_reset(m);
+        begin_anew(m);
         if (told)
             log_message(LOG_INFO, "%s ran its firmware for minutes: what failed before is over.",
                         modem_title(m));
@@ -379,7 +445,9 @@ void rescue_look(struct modem *m)
         prepare_standby(m, action);
     else
         dismiss(m);
-    if (action == RESCUE_FLASH)
+    if (action == RESCUE_FLASH && had_its_share(m))
+        manager_update(m->manager); /* the note tells it */
+    else if (action == RESCUE_FLASH)
         r = start_flash(m, &e);
     else if (action == RESCUE_SAVE) {
         m->rescue.unsaved = false;
@@ -390,11 +458,40 @@ void rescue_look(struct modem *m)
     object_flush(&m->object);
 }
 
+/* ---- memory ---- */
+
+void rescue_record(const struct modem *m, struct record *r)
+{
+    const struct rescue *s = &m->rescue;
+    _cleanup_free_ char *day = rescue_day_print(&s->day);
+    record_set(r, "GAVE_UP", s->gave_up);
+    record_set(r, "STOPPED", s->stopped);
+    record_set(r, "WANTED", s->wanted ? "1" : "");
+    if (s->failures > 0)
+        record_set_u64(r, "FAILURES", s->failures);
+    record_set(r, "FLASHED", day);
+}
+
+void rescue_recall(struct modem *m, const struct record *r)
+{
+    struct rescue *s = &m->rescue;
+    s->timer = sd_event_source_disable_unref(s->timer);
+    s->asked = s->lost = 0;
+    s->not_before = s->flashed_at = 0;
+    s->unsaved = false;
+    text_replace(&s->gave_up, r ? record_get(r, "GAVE_UP") : "");
+    text_replace(&s->stopped, r ? record_get(r, "STOPPED") : "");
+    s->wanted = r && strcmp(record_get(r, "WANTED"), "1") == 0;
+    s->failures = r ? (unsigned)MIN_OF(record_get_u64(r, "FAILURES", 0), (uint64_t)UINT16_MAX) : 0;
+    rescue_day_read(&s->day, r ? record_get(r, "FLASHED") : "");
+}
+
 void rescue_free(struct modem *m)
 {
     m->rescue.timer = sd_event_source_disable_unref(m->rescue.timer);
     free(m->rescue.basis);
     free(m->rescue.gave_up);
+    free(m->rescue.stopped);
     policy_done(&m->unit_policy);
     policy_done(&m->port_policy);
 }

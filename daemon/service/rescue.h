@@ -15,10 +15,12 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 #include "base/clock.h"
+#include "service/rescue-rule.h"
 
 struct job;
 struct manager;
 struct modem;
+struct record;
 
 #define RESCUE_UID ((uid_t)-1)
 
@@ -30,9 +32,11 @@ struct rescue {
     unsigned lost;       /* times in a row that a held modem went away at once */
     usec_t not_before;   /* the pause after a failure */
     sd_event_source *timer;
-    char *gave_up;      /* why; NULL or "" */
-    bool unsaved;       /* see service/rescue-rule.h */
-    bool wanted;        /* a user brought it to 9008 */
+    char *gave_up; /* why; NULL or "" */
+    bool unsaved;  /* see service/rescue-rule.h */
+    bool wanted;   /* a user brought it to 9008 */
+    char *stopped; /* the title of the job of a user's that he cancelled; NULL or "" */
+    struct rescue_day day;
     usec_t flashed_at;  /* by us, with success; 0 */
     usec_t appeared_at; /* what is there */
 };
@@ -48,6 +52,12 @@ void rescue_came(struct modem *m);
 void rescue_went(struct modem *m);
 /* A job of this modem ended, anybody's; or it never came to be published. */
 void rescue_finished(struct modem *m, const struct job *j);
+/* The flash of a job of its own begins to change it. */
+void rescue_begun(struct modem *m);
 /* A human has decided: everything begins anew. */
 void rescue_reset(struct modem *m);
+/* What of it is remembered with the unit; and read again, of another unit or of none: all else is forgotten.
+ */
+void rescue_record(const struct modem *m, struct record *r);
+void rescue_recall(struct modem *m, const struct record *r);
 void rescue_free(struct modem *m);

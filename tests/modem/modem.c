@@ -44,13 +44,13 @@ static uint32_t sbl_erases(const struct nand *n)
                : 0;
 }
 
-/* Normal mode does not last with the firmware that it had at first. */
+/* Normal mode does not last with the firmware that it had at first, or with any. */
 static bool does_not_last(const struct life *l)
 {
     int64_t boots = l->modem->scenario->boots;
 
-    return (boots == BOOTS_FALLS_BACK || boots == BOOTS_CRASHES) &&
-           sbl_erases(l->modem->nand) == l->sbl_erases;
+    return boots == BOOTS_NEVER_LASTS || ((boots == BOOTS_FALLS_BACK || boots == BOOTS_CRASHES) &&
+                                          sbl_erases(l->modem->nand) == l->sbl_erases);
 }
 
 static enum mode power_on(struct life *l)
@@ -182,7 +182,7 @@ static int run_mode(struct life *l)
         r = normal_run(m, l->version, us);
         if (r != MODE_TIME || !does_not_last(l))
             return r;
-        l->fell_back = m->scenario->boots == BOOTS_FALLS_BACK;
+        l->fell_back = m->scenario->boots != BOOTS_CRASHES;
         return l->fell_back ? r : MODE_CRASH;
     }
     return -EINVAL;

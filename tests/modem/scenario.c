@@ -110,7 +110,7 @@ static const struct setting settings[] = {
     NUMBER(reboot_ms, "20", "how long it is gone after a reset"),
     NUMBER(replug_ms, "50", "how long it is gone after an unplug fault; -1 for ever"),
     NUMBER(once_more_ms, "50", "boots=once-more: how long normal mode stays at first"),
-    NUMBER(normal_ms, "3000", "boots=falls-back, crashes: how long normal mode stays"),
+    NUMBER(normal_ms, "3000", "boots=falls-back, crashes, never-lasts: how long normal mode stays"),
     NUMBER(host_wait_ms, "60000",
            "how long it waits for a host that is not there before it ends; -1 for ever"),
     CHOICE(power_delay, "ignore", "ignore|honour", "DelayInSeconds of <power>"),
@@ -119,9 +119,10 @@ static const struct setting settings[] = {
     CHOICE(start, "boot", "boot|sahara|firehose|mid-transfer|crash-dump|normal|reset-resp",
            "first appearance"),
     SWITCH(force_edl, "no", "USB_BOOT is bridged: 9008 whatever the flash says"),
-    CHOICE(boots, "yes", "yes|no|other-version|once-more|falls-back|crashes",
+    CHOICE(boots, "yes", "yes|no|other-version|once-more|falls-back|crashes|never-lasts",
            "what becomes of a flash that should boot; falls-back, crashes: after normal_ms it is in 9008, in "
-           "its crash dump, each time until its SBL is written anew"),
+           "its crash dump, each time until its SBL is written anew; never-lasts: as falls-back, and then, "
+           "too"),
     CHOICE(crash_id, "quectel", "quectel|qualcomm", "crash dump as 2c7c:0800 or as 05c6:900e"),
     CHOICE(
         crash_table, "honest", "honest|narrow|names|bounds|overlap|many|huge|odd|empty|refuse",

@@ -50,7 +50,8 @@ enum boots_kind {
     BOOTS_OTHER_VERSION,
     BOOTS_ONCE_MORE,
     BOOTS_FALLS_BACK,
-    BOOTS_CRASHES
+    BOOTS_CRASHES,
+    BOOTS_NEVER_LASTS
 };
 enum initial_kind { INITIAL_BRICK, INITIAL_WORKING, INITIAL_BLANK };
 enum calibration_kind {

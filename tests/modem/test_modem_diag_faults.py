@@ -295,8 +295,9 @@ def test_a_reset_is_not_a_fall(modem):
     assert m.appear().plug["PID"] == "0800"
 
 
-def test_falls_back_until_it_is_flashed(modem):
-    m = modem(WORKING, "boots=falls-back", "normal_ms=1000", "loop=soft", "window_ms=100", "gap_ms=20")
+@pytest.mark.parametrize("boots, lasts", [("falls-back", True), ("never-lasts", False)])
+def test_falls_back_until_it_is_flashed(modem, boots, lasts):
+    m = modem(WORKING, f"boots={boots}", "normal_ms=1000", "loop=soft", "window_ms=100", "gap_ms=20")
     seen, versions = [], set()
     for _ in range(6):
         host = m.appear()
@@ -308,7 +309,7 @@ def test_falls_back_until_it_is_flashed(modem):
             pass
     assert seen == ["0800", "9008"] * 3 and versions == {VERSION}
     m.stop()
-    m = modem("boots=falls-back", "normal_ms=100", new=False)
+    m = modem(f"boots={boots}", "normal_ms=100", new=False)
     host = m.appear()
     host.wait_gone()
     host = m.appear().start_programmer()
@@ -317,6 +318,10 @@ def test_falls_back_until_it_is_flashed(modem):
     assert host.program(0, data)["value"] == "ACK"
     host.command("power", value="reset")
     host.wait_gone()
-    d = Diag(m.appear())
-    time.sleep(0.3)
-    assert d.version() == VERSION
+    if lasts:
+        d = Diag(m.appear())
+        time.sleep(0.3)
+        assert d.version() == VERSION
+    else:
+        m.appear().wait_gone()
+        assert m.appear().plug["PID"] == "9008"

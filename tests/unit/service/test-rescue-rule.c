@@ -31,6 +31,8 @@ static void test_each_step(void **state _unused_)
         {{HELD, .firmware = true}, RESCUE_NOTHING},
         {{HELD, .rescue = true, .firmware = true, .unsaved = true, .gave_up = true}, RESCUE_SAVE},
         {{HELD, .unsaved = true}, RESCUE_SAVE},
+        {{HELD, .rescue = true, .firmware = true, .stopped = true}, RESCUE_NOTHING},
+        {{AWAY, .rescue = true, .firmware = true, .stopped = true}, RESCUE_STANDBY}, /* held it may be */
         {{AWAY, .unsaved = true}, RESCUE_STANDBY},
         {{AWAY, .gave_up = true}, RESCUE_NOTHING},
         {{AWAY, .waiting = true}, RESCUE_NOTHING},
@@ -47,16 +49,27 @@ static void test_each_step(void **state _unused_)
 /* Whatever else is true. */
 static void test_what_is_never_done(void **state _unused_)
 {
-    enum { CASES = 1 << 11 };
+    enum { CASES = 1 << 12 };
     for (unsigned i = 0; i < CASES; i++)
         for (int v = CATCH_LEAVE; v <= CATCH_HOLD; v++) {
-            struct rescue_facts f = {i & 1,  i & 2,   i & 4,   i & 8,   i & 16,   i & 32,
-                                     i & 64, i & 128, i & 256, i & 512, i & 1024, (enum catch_verdict)v};
+            struct rescue_facts f = {i & 1,
+                                     i & 2,
+                                     i & 4,
+                                     i & 8,
+                                     i & 16,
+                                     i & 32,
+                                     i & 64,
+                                     i & 128,
+                                     i & 256,
+                                     i & 512,
+                                     i & 1024,
+                                     i & 2048,
+                                     (enum catch_verdict)v};
             enum rescue_action a = rescue_next(&f);
             if (f.stopping || f.busy || f.off || f.wanted)
                 assert_int_equal(a, RESCUE_NOTHING);
             if (a == RESCUE_FLASH)
-                assert_true(f.held && f.rescue && f.firmware && !f.gave_up && !f.waiting);
+                assert_true(f.held && f.rescue && f.firmware && !f.gave_up && !f.waiting && !f.stopped);
             if (a == RESCUE_STANDBY)
                 assert_true(!f.held && v == CATCH_HOLD && f.candidate && !f.gave_up && !f.waiting);
             if (a == RESCUE_ASK)
@@ -102,12 +115,40 @@ static void test_the_pause_doubles_and_ends(void **state _unused_)
     assert_int_equal(rescue_pause(0, 5), 0);
 }
 
+static void test_a_day(void **state _unused_)
+{
+    enum { DAY = 86400, NOW = 1700000000 };
+    struct rescue_day d = {0}, again;
+    rescue_day_add(&d, NOW - DAY);
+    rescue_day_add(&d, NOW - DAY + 1);
+    rescue_day_add(&d, NOW);
+    assert_int_equal(rescue_day_count(&d, NOW), 2);
+    assert_int_equal(rescue_day_count(&d, NOW + DAY), 0);
+    /* The clock was set back: by a little it still counts, by years it does not count for ever. */
+    assert_int_equal(rescue_day_count(&d, NOW - 60), 3);
+    assert_int_equal(rescue_day_count(&d, 60), 0);
+    _cleanup_free_ char *text = rescue_day_print(&d);
+    assert_string_equal(text, "1699913600,1699913601,1700000000");
+    rescue_day_read(&again, text);
+    assert_int_equal(again.n, 3);
+    assert_int_equal(again.at[2], NOW);
+    rescue_day_read(&again, "");
+    assert_int_equal(again.n, 0);
+    rescue_day_read(&again, ",x,-1,5,99999999999999999999999999");
+    assert_int_equal(again.n, 1);
+    for (unsigned i = 0; i < 3 * RESCUE_DAY_MAX; i++)
+        rescue_day_add(&d, NOW + i);
+    assert_int_equal(rescue_day_count(&d, NOW), RESCUE_DAY_MAX);
+    free(rescue_day_print(&d));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_step),
         cmocka_unit_test(test_what_is_never_done),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_a_day),
         cmocka_unit_test(test_the_pause_doubles_and_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How often a modem is rescued unattended, what of that is remembered, and whose word ends it."""
+
+import signal
+import struct
+import subprocess
+
+import dbus
+import pytest
+from catching import LOOP, PORT, arm, find_modem, import_package, jobs, options, set_policy, turns, wait_held
+from conftest import JOB, MODEM, TOP, Refused, wait_until
+
+FALLS_BACK = ("boots=never-lasts", "normal_ms=1000")
+HALF_AN_HOUR = 1800 * 1000000
+
+
+def note(service, path, text):
+    wait_until(lambda: text in service.get(path, MODEM, "Note"), timeout=120, what=f"a note with {text!r}")
+    return str(service.get(path, MODEM, "Note"))
+
+
+def mode(service, path, *modes):
+    wait_until(lambda: service.get(path, MODEM, "Mode") in modes, timeout=120, what=" or ".join(modes))
+
+
+def flash(service, path, firmware, **values):
+    return service.call(path, MODEM, "Flash", dbus.ObjectPath(firmware), options(**values))
+
+
+def flashed(service, n):
+    """The last of n flashes, each of which was a success."""
+    def done():
+        found = jobs(service, "flash")
+        return found if len(found) >= n and all(service.get(j, JOB, "State") == "finished" for j in found) else None
+    found = wait_until(done, timeout=120, what=f"{n} flashes")
+    assert len(found) == n and all(service.get(j, JOB, "Result") == "done" for j in found), [service.log(j) for j in found]
+    return found[-1]
+
+
+class Later:
+    """A clock of the service that is set on."""
+
+    def __init__(self, directory):
+        self.file, self.library, self.usec = directory / "ahead", directory / "later-clock.so", 0
+        self.go(0)
+        subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-o", self.library, TOP / "tests" / "service" / "later-clock.c"],
+                       check=True)
+        self.environment = {"LD_PRELOAD": str(self.library), "LATER_CLOCK": str(self.file)}
+
+    def go(self, usec):
+        self.usec += usec
+        with open(self.file, "r+b" if self.file.exists() else "wb") as f:
+            f.write(struct.pack("<q", self.usec))
+
+
+@pytest.fixture
+def later(tmp_path):
+    return Later(tmp_path)
+
+
+# ---- a day ----
+
+def test_one_that_falls_back_again_and_again_is_left_to_a_human(new_service, new_modem, make_package):
+    """Each flash is a success, and none helps."""
+    config = "[Rescue]\nAttempts=100\nBackoffSec=1\nFlashesPerDay=2\n"
+    service = new_service().start(config=config)
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware)
+    new_modem(service, *LOOP, *FALLS_BACK)
+    path = find_modem(service)
+    text = note(service, path, "left to a human")
+    assert "flashed 2 times within a day" in text and "flashed 2 times" in service.get(path, MODEM, "LastError")
+    flashed(service, 2)
+    assert service.get(path, MODEM, "Held") and "flashed 2 times within a day" in service.errors()
+    # Neither a restart nor time in which it works gives it a share that it has had.
+    service.restart(config=config)
+    assert "flashed 2 times within a day" in note(service, path, "left to a human")
+    # A human's word does.
+    set_policy(service, path, "rescue", firmware)
+    wait_until(lambda: len(jobs(service, "flash")) > 2, what="another flash")
+
+
+def test_minutes_in_normal_mode_are_no_new_day(new_service, new_modem, make_package, later):
+    service = new_service().start(config="[Rescue]\nFlashesPerDay=2\n", environment=later.environment)
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware)
+    modem = new_modem(service, *LOOP, "boots=never-lasts", "normal_ms=2500")
+    path = find_modem(service)
+    for n in (1, 2):
+        flashed(service, n)
+        mode(service, path, "normal")
+        later.go(HALF_AN_HOUR)  # it runs well, until it does not
+        mode(service, path, "sahara", "firehose")
+    assert "flashed 2 times within a day" in note(service, path, "left to a human")
+    flashed(service, 2)
+    assert modem.poll() is None
+
+
+# ---- who is there ----
+
+def other_unit(service, plug, path, serial):
+    p = plug(service, product=f"QUSB_BULK_CID:0410_SN:{serial.upper()}")
+    wait_until(lambda: service.get(path, MODEM, "ChipSerial") == serial, what=serial)
+    return p
+
+
+FAILS = """
+order = begin()
+if order.kind in ("import", "verify"):
+    say("READY=1")
+    import_done(order, name="RM502QGLAAR05A03M4G_01.001.01.001", model="RM502QGL", prefix="RM502QGLAA", baseline="R05", memory="M4G", chip="SDX55", programmer="prog.elf") if order.kind == "import" else finish()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("DEVICE")
+if order.kind == "catch":
+    say("RESULT=failed", "ERROR=FirehoseFailed", "MESSAGE=it answers nonsense")
+    sys.exit(0)
+if order.kind == "enter-edl":
+    say("RESULT=done", "HOLDING=1")
+    hear_until("RELEASE")
+finish()
+"""
+
+
+def test_another_unit_has_attempts_of_its_own(new_service, forge, plug, make_package):
+    """What failed with the module that was there before is not the new one's; and back in its place the old one has not forgotten."""
+    service = new_service().start(worker=forge(FAILS), config="[Rescue]\nAttempts=2\nBackoffSec=1\n")
+    import_package(service, make_package("--small"))
+    arm(service)
+    path = find_modem(service)
+    for n in (1, 2):
+        p = other_unit(service, plug, path, "49cbd7ef")
+        wait_until(lambda: len(jobs(service, "catch")) == n, what=f"catch {n}")
+        p.unplug()
+        mode(service, path, "absent")
+        if n == 1:
+            wait_until(lambda: len(service.workers()) == 1, what="the pause to be over")
+    assert "2 attempts failed" in note(service, path, "left to a human")
+    p = other_unit(service, plug, path, "0badcafe")
+    wait_until(lambda: "left to a human" not in service.get(path, MODEM, "Note"), what="another note")
+    p.unplug()
+    mode(service, path, "absent")
+    p = other_unit(service, plug, path, "0badcafe")
+    wait_until(lambda: len(jobs(service, "catch")) == 3, what="the new one's catch")
+    wait_until(lambda: "attempt 1 of 2 failed" in service.errors().split("left to a human")[-1], what="its first failure")
+    p.unplug()
+    mode(service, path, "absent")
+    other_unit(service, plug, path, "49cbd7ef")
+    assert "2 attempts failed" in note(service, path, "left to a human")
+
+
+def test_attempts_are_counted_over_a_restart(new_service, new_modem, make_package):
+    """A service that is restarted by a watchdog or an operator is no reason to begin anew."""
+    config = "[Rescue]\nAttempts=2\nBackoffSec=1\n[Flash]\nBootTimeoutSec=1\n"
+    service = new_service().start(config=config)
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware)
+    new_modem(service, *LOOP, "boots=no")
+    path = find_modem(service)
+    wait_until(lambda: "attempt 1 of 2 failed" in service.errors(), timeout=120, what="a failed attempt")
+    service.stop(signal.SIGKILL)
+    service.start(config=config)
+    assert "2 attempts failed" in note(service, path, "left to a human")
+    assert len(jobs(service, "flash")) == 2
+
+
+def test_what_a_user_brought_to_9008_stays_his_over_a_restart(service, new_modem, make_package):
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service, "initial=working", "sahara_reset=reboot")
+    path = find_modem(service)
+    mode(service, path, "normal")
+    set_policy(service, path, "rescue", firmware)
+    assert service.wait_job(service.call(path, MODEM, "EnterEdl", options())) == "done"
+    assert "left to the user" in note(service, path, "user")
+    service.restart()
+    mode(service, path, "sahara", "firehose", "unknown")
+    assert "left to the user" in note(service, path, "user")
+    assert not jobs(service, "flash") and not jobs(service, "catch")
+    # It goes back to normal mode: the wish is over.
+    job = service.call(path, MODEM, "Reset", options())
+    assert service.wait_job(job) == "done", service.log(job)
+    mode(service, path, "normal")
+    assert "caught when it appears" in note(service, path, "caught")
+
+
+# ---- a user's word ----
+
+def test_a_flash_that_a_user_cancelled_is_not_begun_by_a_policy(service, new_modem, make_package):
+    """He stopped it: the policy that wants the very same flash waits for his word."""
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service, *LOOP, "read_us=3000")
+    path = find_modem(service)
+    arm(service)
+    wait_held(service, path)
+    job = flash(service, path, firmware)
+    wait_until(lambda: service.get(job, JOB, "Phase") == "backup", what="backup")
+    arm(service, "rescue", firmware)
+    service.call(job, JOB, "Cancel", options())
+    assert service.wait_job(job) == "cancelled"
+    title = f"flash {service.get(job, JOB, 'Id')}"
+    assert f"not flashed: {title} was cancelled by a user" in note(service, path, "cancelled")
+    assert service.get(path, MODEM, "LastError") == ""
+    service.restart()
+    wait_held(service, path)
+    assert title in note(service, path, "cancelled") and len(jobs(service, "flash")) == 1
+    # Asked again, whatever comes of it, it is the policy's again.
+    set_policy(service, path, "rescue", firmware)
+    wait_until(lambda: len(jobs(service, "flash")) == 2, what="the policy's flash")
+
+
+def test_a_flash_of_somebody_s_own_is_kept_for_him(service, new_modem, make_package):
+    """Interrupted, with options that the policy does not have: another flash would void its journal. It says so."""
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware, modem_version="RM502QGLAAR05A03M4G")
+    arm(service)
+    new_modem(service, *LOOP, "program_us=1500")
+    path = find_modem(service)
+    wait_held(service, path)
+    job = flash(service, path, firmware, reset=False)
+    wait_until(lambda: service.get(job, JOB, "Phase") == "program", what="program")
+    arm(service, "rescue", firmware)
+    service.stop(signal.SIGKILL)
+    service.start()
+    wait_held(service, path)
+    assert f"is kept for flash {service.get(job, JOB, 'Id')}" in note(service, path, "same call continues it")
+    assert len(jobs(service, "flash")) == 1
+    again = flash(service, path, firmware, reset=False)
+    assert service.wait_job(again) == "done" and service.get(again, JOB, "Resumes") == job
