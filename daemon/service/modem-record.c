@@ -74,6 +74,8 @@ void modem_save(struct modem *m)
     int q = record_save(r, m->manager->store.fd_modems, name);
     if (q < 0)
         log_message(LOG_WARNING, "What is known of %s cannot be written: %s.", modem_title(m), strerror(-q));
+    else
+        policy_recorded(m);
     m->remembered = q >= 0;
     m->save_pending = false;
 }

@@ -163,6 +163,7 @@ void modem_set_serial(struct modem *m, const char *serial)
     if (strcmp(text_known(m->chip_serial), serial) == 0)
         m->unit_watched = true;
     object_set_string(&m->object, "ChipSerial", &m->chip_serial, serial);
+    policy_settle(m);
     modem_update_confirmed(m);
     modem_update_backup(m);
     modem_update_interrupted(m);

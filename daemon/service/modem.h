@@ -73,6 +73,7 @@ struct modem {
 
     /* what is done about it */
     struct policy unit_policy, port_policy;
+    bool policy_moved; /* from the connector to the unit, whose record does not have it yet */
     struct rescue rescue;
 
     /* now */

@@ -84,6 +84,7 @@ static int save_port(struct modem *m)
     record_set(r, "POLICY", m->port_policy.mode);
     record_set(r, "FIRMWARE", m->port_policy.firmware_id);
     record_set(r, "MODEM_VERSION", m->port_policy.modem_version);
+    record_set(r, "OF_UNIT", m->port_policy.of_unit ? "1" : "");
     file_name(m, name);
     return record_save(r, m->manager->store.fd_modems, name);
 }
@@ -95,12 +96,46 @@ int policy_set(struct modem *m, bool port, const char *mode, const char *firmwar
     int r = fill(unit ? &m->unit_policy : &m->port_policy, mode, firmware_id, modem_version);
     if (r < 0)
         return r;
-    if (unit)
+    if (unit) {
         modem_save(m);
-    else
+    } else {
+        m->port_policy.of_unit = !port;
+        m->policy_moved = false; /* the file is this one's again */
         r = save_port(m);
+    }
     policy_publish(m);
     return r;
+}
+
+static bool is_same(const struct policy *a, const struct policy *b)
+{
+    return strcmp(text_known(a->mode), text_known(b->mode)) == 0 &&
+           strcmp(text_known(a->firmware_id), text_known(b->firmware_id)) == 0 &&
+           strcmp(text_known(a->modem_version), text_known(b->modem_version)) == 0;
+}
+
+void policy_settle(struct modem *m)
+{
+    struct policy *own = &m->unit_policy, *kept = &m->port_policy;
+    if (!kept->of_unit || !*text_known(m->chip_serial) ||
+        (*text_known(own->mode) && !m->facts_watched && !is_same(own, kept)))
+        return;
+    policy_done(own);
+    *own = *kept;
+    own->of_unit = false;
+    *kept = (struct policy){0};
+    m->policy_moved = m->save_pending = true;
+    policy_publish(m);
+}
+
+void policy_recorded(struct modem *m)
+{
+    char name[FILE_NAME_SIZE];
+    if (!m->policy_moved)
+        return;
+    m->policy_moved = false;
+    file_name(m, name);
+    store_remove(m->manager->store.fd_modems, name);
 }
 
 void policy_forget(struct modem *m)
@@ -108,6 +143,7 @@ void policy_forget(struct modem *m)
     char name[FILE_NAME_SIZE];
     policy_done(&m->unit_policy);
     policy_done(&m->port_policy);
+    m->policy_moved = false;
     file_name(m, name);
     store_remove(m->manager->store.fd_modems, name);
     policy_publish(m);
@@ -135,6 +171,7 @@ static int load_port(void *userdata, const char *name)
                  record_get(r, "MODEM_VERSION"));
     if (q < 0)
         return q;
+    m->port_policy.of_unit = strcmp(record_get(r, "OF_UNIT"), "1") == 0;
     policy_publish(m);
     return m->object.slot ? 0 : object_add(&m->object);
 }

@@ -21,6 +21,7 @@ struct policy {
     char *mode;          /* "off", "hold", "rescue"; NULL or "": not set */
     char *firmware_id;   /* of rescue; NULL or "": none */
     char *modem_version; /* flash rule 2: the user's word for what the label says; NULL or "": none */
+    bool of_unit;        /* the connector has it for the unit there, until that tells its serial */
 };
 
 /* The one that counts; never NULL. */
@@ -34,11 +35,19 @@ struct firmware *policy_firmware(const struct modem *m);
 /* Frees what is in it. */
 void policy_done(struct policy *p);
 /*
- * For the unit if its serial is known and `port` is false, else for the connector; recorded and published.
- * NULL strings are "". -ENOMEM, or the errno of writing the record.
+ * For the unit if `port` is false, else for the connector; recorded and published. While the serial of the
+ * unit is not known the connector keeps it for it. NULL strings are "". -ENOMEM, or the errno of writing the
+ * record.
  */
 int policy_set(struct modem *m, bool port, const char *mode, const char *firmware_id,
                const char *modem_version);
+/*
+ * The unit has told its serial: what its connector has for it goes to it. One that comes with a policy of its
+ * own keeps that, unless it was watched since it had no name.
+ */
+void policy_settle(struct modem *m);
+/* The record of the unit was written; what moved to it goes from the connector's. */
+void policy_recorded(struct modem *m);
 /* Of unit and connector. */
 void policy_forget(struct modem *m);
 /* Policy and RescueFirmware, after anything that they come from has changed. */

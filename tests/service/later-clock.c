@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A clock that can be set on, preloaded into the service by test_unattended.py: CLOCK_MONOTONIC is ahead by the
- * microseconds (64 bit) that stand in the file LATER_CLOCK, so that a modem has run for minutes when the test
- * says so. Timers that were armed before go off at their own time.
+ * A clock that can be set on, preloaded into the service by test_unattended.py: CLOCK_MONOTONIC is ahead by
+ * the microseconds (64 bit) that stand in the file LATER_CLOCK, so that a modem has run for minutes when the
+ * test says so. Timers that were armed before go off at their own time.
  */
 
 #include <fcntl.h>

@@ -88,6 +88,62 @@ def test_the_unit_s_own_goes_before_the_connector_s(service, unit):
     assert policy_of(service, unit) == ("hold", "/")
 
 
+def nameless(service, plug):
+    """The path of a modem that was seen in normal mode, where nothing tells a serial, and is away."""
+    plug(service, **MODULE).unplug()
+    path = find_modem(service)
+    away(service, path)
+    return path
+
+
+def serial_is(service, path, serial):
+    wait_until(lambda: service.get(path, MODEM, "ChipSerial") == serial, what=serial)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["at once", "after a restart"])
+def test_it_goes_to_the_unit_once_that_has_a_name(service, plug, firmware, restarted):
+    """Said of a modem in normal mode; the word for what its label says is not another module's."""
+    path = nameless(service, plug)
+    set_policy(service, path, "rescue", firmware, modem_version="RM502QGLAAR05A03M4G")
+    if restarted:
+        service.restart()
+    plug(service).unplug()
+    serial_is(service, path, "49cbd7ef")
+    away(service, path)
+    assert policy_of(service, path) == ("rescue", firmware)
+    wait_until(lambda: not list((service.state / "modems").glob("*.arm")), what="the connector's file to go")
+    plug(service, product="QUSB_BULK_CID:0410_SN:0BADCAFE").unplug()
+    serial_is(service, path, "0badcafe")
+    assert policy_of(service, path) == ("hold", "/")
+    service.restart()
+    assert policy_of(service, path) == ("hold", "/")
+    plug(service, port=OTHER_PORT, kernel="1-1.3")
+    assert policy_of(service, find_modem(service, OTHER_PORT)) == ("rescue", firmware)
+    records = [f.read_text() for f in (service.state / "modems").glob("*.rec")]
+    assert [r for r in records if "SERIAL=49cbd7ef" in r and "POLICY_VERSION=RM502QGLAAR05A03M4G" in r]
+
+
+def test_a_stranger_to_it_keeps_his_own(service, plug, unit, firmware):
+    """What was said of a nameless one is not said of one that comes later with a policy of its own."""
+    set_policy(service, unit, "off")
+    plug(service, port=OTHER_PORT, kernel="1-1.3", **MODULE).unplug()
+    there = find_modem(service, OTHER_PORT)
+    away(service, there)
+    set_policy(service, there, "rescue", firmware)
+    plug(service, port=OTHER_PORT, kernel="1-1.3")
+    serial_is(service, there, "49cbd7ef")
+    assert policy_of(service, there) == ("off", "/")
+
+
+def test_a_connector_that_was_armed_stays_armed(service, plug, firmware):
+    """ArmPort is of the connector, whoever comes."""
+    arm(service, "rescue", firmware)
+    for serial in ("49cbd7ef", "0badcafe"):
+        plug(service, product=f"QUSB_BULK_CID:0410_SN:{serial.upper()}").unplug()
+        serial_is(service, find_modem(service), serial)
+        assert policy_of(service, find_modem(service)) == ("rescue", firmware)
+
+
 def test_without_a_serial_it_is_the_connector_s(service, plug):
     plug(service, **MODULE).unplug()
     path = find_modem(service)
