@@ -189,9 +189,10 @@ $(BUILD)/full-disk.so: tests/rules/full-disk.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -std=gnu17 -O2 -g $(WARN) -fPIC -shared -o $@ $<
 
-# A backup and a restore, interrupted at every command.
-check-interruptions: all
+# A backup and a restore, interrupted at every command; of calibration, at every exchange.
+check-interruptions: all $(BUILD)/still-clock.so
 	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/interruptions.py
+	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/diag-interruptions.py
 
 # The clock of the fault runs, preloaded into worker and modem.
 $(BUILD)/still-clock.so: tests/faults/still-clock.c

@@ -70,18 +70,18 @@
  * serial/hwid/pkhash (of the unit, if confirmed), reset 0|1, firmware (id), wait-device-usec (how long a lost
  * modem is waited for), boot-usec (rule 10, 180 s), came-from-normal 0|1 (rule 11) reset    mode
  * normal|edl|off
- *   identify, enter-edl, flash, backup, restore   imei-key (64 hex digits), normal 0|1 (identify: it runs its
- * firmware)
- *   import, verify   type firmware (if absent) | backup; verify only: content (of a stored package)
- *   flash, backup, restore: window-usec (how long this modem stays in 9008 before it goes away by itself, as
- * the service measured it; 0 or absent: it does not, as far as is known), loop-period-usec (from one such
- * appearance to the next)
- *   flash    running-programmer (id of the package whose programmer was uploaded in this appearance; if not
- * known or the unit is not confirmed, absent) catch    candidate-0 and on (id and chip, a space between),
- * timeout-usec (absent: for ever) identify hold 0|1 (default 1: the modem stays with its worker) backup kind
+ *   identify, enter-edl, flash, backup, restore, reset   imei-key (64 hex digits), normal 0|1 (identify,
+ * reset: it runs its firmware), crashed 0|1 (enter-edl: it lends its memory) import, verify   type firmware
+ * (if absent) | backup; verify only: content (of a stored package) flash, backup, restore: window-usec (how
+ * long this modem stays in 9008 before it goes away by itself, as the service measured it; 0 or absent: it
+ * does not, as far as is known), loop-period-usec (from one such appearance to the next) flash
+ * running-programmer (id of the package whose programmer was uploaded in this appearance; if not known or the
+ * unit is not confirmed, absent) catch    candidate-0 and on (id and chip, a space between), timeout-usec
+ * (absent: for ever) identify hold 0|1 (default 1: the modem stays with its worker) backup kind
  * nand|calibration, partitions (comma list, "" all), firmware, known-version, known-confirmed,
  * serial/hwid/pkhash, created (us since 1970), wait-device-usec, came-from-normal restore backup (id),
- * partitions, allow, and those of a backup; a flash takes created, too
+ * partitions, allow, and those of a backup; a flash takes created, too. Kind xqcn: nv-first, nv-end, rfnv-end
+ * (fewer numbers than all; nobody but a test gives them)
  */
 
 /* worker -> service */

@@ -103,7 +103,7 @@ int diag_set_mode(struct diag *d, enum diag_mode mode, struct error *e)
     size_t size;
     put_le16(request + 1, (uint16_t)mode);
     int r = diag_ask(d, &q, &answer, &size, &own);
-    if (r == -ENODEV && mode == DIAG_MODE_RESET)
+    if (r == -ENODEV && (mode == DIAG_MODE_RESET || mode == DIAG_MODE_POWER_OFF))
         return 0;
     if (r < 0 && e)
         *e = own;

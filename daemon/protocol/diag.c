@@ -19,6 +19,8 @@ enum {
 static const usec_t patience = 5 * USEC_PER_SEC;
 /* For the three commands that silence a modem: one that does not know them may not answer. */
 static const usec_t silence_patience = 1 * USEC_PER_SEC;
+/* A ROM that wants to lend its memory says so at once, or has said it to somebody before us. */
+static const usec_t hello_patience = 1 * USEC_PER_SEC;
 
 /* ---- life ---- */
 
@@ -287,6 +289,20 @@ static int silence(struct diag *d, struct error *e)
         if (r < 0 && r != -ETIMEDOUT)
             return failed(r, e);
     }
+    return 0;
+}
+
+int diag_open_crashed(struct transport *t, struct diag **ret, struct error *e)
+{
+    _cleanup_(diag_freep) struct diag *d = calloc(1, sizeof(*d));
+    if (!d)
+        return error_set(e, ERROR_FAILED, "no memory for the DIAG session");
+    d->transport = t;
+    int r = transport_read(t, d->input, sizeof(d->input), deadline_in(hello_patience), &d->input_size, NULL);
+    if (r < 0 && r != -ETIMEDOUT)
+        return failed(r, e);
+    d->input_size = 0;
+    *ret = steal_ptr(d);
     return 0;
 }
 

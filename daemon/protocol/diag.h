@@ -32,6 +32,7 @@ enum diag_mode { /* command 29 (2.3) */
                  DIAG_MODE_RESET = 2,
                  DIAG_MODE_ONLINE = 4,
                  DIAG_MODE_LOW_POWER = 5,
+                 DIAG_MODE_POWER_OFF = 6,
 };
 
 enum diag_oper_mode { /* of CM STATE_INFO (2.1) */
@@ -68,6 +69,12 @@ bool diag_oper_mode_is_offline(uint32_t mode);
  * them be; a modem that answers nothing at all: Timeout. What it had said before is dropped.
  */
 int diag_open(struct transport *t, struct diag **ret, struct error *e);
+/*
+ * One that has crashed and still listens to diag_enter_edl() and nothing else (edl.md 3.1): nothing is asked,
+ * and the HELLO of its Sahara, which has no end that DIAG knows, is taken away. Errors as diag_open(), no
+ * Timeout.
+ */
+int diag_open_crashed(struct transport *t, struct diag **ret, struct error *e);
 struct diag *diag_free(struct diag *d);
 DEFINE_CLEANUP(struct diag *, diag_free)
 

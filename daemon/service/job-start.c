@@ -208,6 +208,7 @@ static void order_identify(struct job *j, struct order *o)
 
 static void order_enter_edl(struct job *j, struct order *o)
 {
+    add_option(o, "crashed", strcmp(modem_kind(j->modem), "crash-dump") == 0 ? "1" : "0");
     add_option(o, "imei-key", j->manager->imei_key);
     add_number(o, "wait-device-usec", j->manager->config.wait_device);
 }
@@ -231,6 +232,8 @@ static void order_catch(struct job *j, struct order *o)
 static void order_reset(struct job *j, struct order *o)
 {
     add_option(o, "mode", j->reset_mode);
+    add_option(o, "normal", strcmp(modem_kind(j->modem), "normal") == 0 ? "1" : "0");
+    add_option(o, "imei-key", j->manager->imei_key);
     add_number(o, "wait-device-usec", j->manager->config.wait_device);
     add_number(o, "boot-usec", j->manager->config.boot_timeout);
 }

@@ -343,7 +343,7 @@ static int method_reset(sd_bus_message *message, void *userdata, sd_bus_error *e
     r = modem_authorise(m, message, normal && strcmp(modem_kind(m), "normal") != 0, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    r = modem_check_mode(m, "reset", false, error);
+    r = modem_check_mode(m, "reset", true, error);
     if (r >= 0)
         r = modem_new_job(m, message, JOB_RESET, &j, error);
     if (r < 0)

@@ -18,7 +18,6 @@
 
 static const usec_t wait_device = 120 * USEC_PER_SEC;
 static const usec_t boot_time = 180 * USEC_PER_SEC;
-static const usec_t leave_time = 20 * USEC_PER_SEC;
 
 enum { PPM = 1000000 };
 
@@ -318,23 +317,24 @@ static int check_all(struct putting *p)
 
 /* ---- the boot ---- */
 
-static int restart(struct putting *p)
+/* It is written and reset, and nobody could look at what became of it. */
+static int explain_boot(int r, const struct error *own, const char **ret_result, struct error *e)
 {
-    struct worker *w = p->worker;
-    worker_phase(w, "reset", NULL);
-    w->appeared[0] = '\0';
-    int r = diag_set_mode(p->running.diag, DIAG_MODE_RESET, p->e);
-    if (r == 0)
-        r = transport_wait(p->running.transport, w->link, worker_wake, w, deadline_in(leave_time));
-    running_detach(&p->running);
-    if (r != -ENODEV && r != 0 && p->e->kind == ERROR_NONE)
-        return error_set(p->e, ERROR_TIMEOUT,
-                         "everything is written; the modem was told to restart and did not");
-    if (r < 0 && r != -ENODEV)
-        return r;
-    *p->e = (struct error){0};
-    worker_tell(w, KEY_DEVICE_LOST, "1");
-    return 0;
+    static const char written[] = "everything is written and the modem was restarted";
+    if (r == -ECANCELED || r == -EINTR)
+        return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED, "%s; it was not waited for",
+                         written);
+    bool away = r == -ETIMEDOUT || r == -ENODEV;
+    enum error_hint hint = away ? HINT_POWER_CYCLE : HINT_RETRY;
+    if (away) {
+        *ret_result = "not-returned";
+        r = error_set(e, ERROR_TIMEOUT, "%s; it has not come back in normal mode, or does not answer there",
+                      written);
+    } else {
+        *e = *own;
+    }
+    error_hint(e, hint);
+    return r;
 }
 
 static int look_again(struct putting *p, const char **ret_result)
@@ -352,9 +352,7 @@ static int look_again(struct putting *p, const char **ret_result)
             break;
         if ((r == -ENODEV || r == -ETIMEDOUT) && now_usec() < deadline)
             continue;
-        *p->e = own;
-        *ret_result = r == -ETIMEDOUT ? "not-returned" : *ret_result;
-        return r;
+        return explain_boot(r, &own, ret_result, p->e);
     }
     worker_report(w, "version", "%s", p->id.version);
     return 0;
@@ -457,10 +455,15 @@ int calibrate_restore(struct worker *w, struct job_outcome *o)
     if (r == 0)
         r = put_back(&p);
     /* Offline leads nowhere but through a reset (diag.md 2.3), also when something went wrong. */
-    int started = p.running.diag && r != -ENODEV && (r == 0 || p.destructive) ? restart(&p) : r;
+    if (p.running.diag && r != -ENODEV && (r == 0 || p.destructive)) {
+        struct error own = {0};
+        int started = running_restart(&p.running, DIAG_MODE_RESET, &own);
+        if (r == 0 && started < 0) {
+            *p.e = own;
+            r = started;
+        }
+    }
     worker_state(w, false, true);
-    if (r == 0)
-        r = started;
     if (r == 0) {
         r = look_again(&p, &o->result);
         return r < 0 ? r : conclude(&p, &o->result);

@@ -39,6 +39,7 @@ struct reading {
     struct error *e;
     uint64_t done, total, bytes;
     unsigned logged, items_unreadable;
+    uint32_t first_item, end_item, end_rfnv; /* what is asked for by number */
     bool md5;
 
     char **directories; /* still to be looked into */
@@ -99,7 +100,7 @@ static int read_item(struct reading *x, uint16_t item, uint16_t context, unsigne
 static int read_context(struct reading *x, uint16_t context)
 {
     bool there = context == 0;
-    for (uint32_t item = 0; item < CALIBRATE_ITEMS; item++) {
+    for (uint32_t item = x->first_item; item < x->end_item; item++) {
         unsigned status;
         int r = read_item(x, (uint16_t)item, context, &status);
         if (r < 0)
@@ -233,18 +234,18 @@ static int probe(struct reading *x)
     char path[64];
     int r = 0;
     worker_phase(x->worker, "backup", "/nv/item_files/rfnv");
-    _cleanup_free_ bool *shown = calloc(CALIBRATE_RFNV_LAST - CALIBRATE_RFNV_FIRST + 1, sizeof(*shown));
+    _cleanup_free_ bool *shown = calloc(CALIBRATE_RFNV_LAST + 1 - CALIBRATE_RFNV_FIRST, sizeof(*shown));
     if (!shown)
         return no_memory(x);
     calibration_sort(x->c);
-    for (unsigned n = CALIBRATE_RFNV_FIRST; n <= CALIBRATE_RFNV_LAST; n++) {
+    for (unsigned n = CALIBRATE_RFNV_FIRST; n < x->end_rfnv; n++) {
         snprintf(path, sizeof(path), "/nv/item_files/rfnv/%08u", n);
         shown[n - CALIBRATE_RFNV_FIRST] = calibration_find_file(x->c, path);
     }
     for (size_t i = 0; i < ARRAY_SIZE(known_paths) && r >= 0; i++)
         if (!calibration_find_file(x->c, known_paths[i]))
             r = read_file(x, known_paths[i]);
-    for (unsigned n = CALIBRATE_RFNV_FIRST; n <= CALIBRATE_RFNV_LAST && r >= 0; n++) {
+    for (unsigned n = CALIBRATE_RFNV_FIRST; n < x->end_rfnv && r >= 0; n++) {
         snprintf(path, sizeof(path), "/nv/item_files/rfnv/%08u", n);
         if (!shown[n - CALIBRATE_RFNV_FIRST])
             r = read_file(x, path);
@@ -376,6 +377,17 @@ static int read_rest(struct reading *x, const struct running_identity *id)
     return 0;
 }
 
+/* All of them, but where a test asks for so few that every exchange can be interrupted. */
+static void choose_span(struct reading *x)
+{
+    const struct worker *w = x->worker;
+    x->first_item = (uint32_t)MIN_OF(worker_option_u64(w, "nv-first", 0), (uint64_t)CALIBRATE_ITEMS);
+    x->end_item =
+        (uint32_t)MIN_OF(worker_option_u64(w, "nv-end", CALIBRATE_ITEMS), (uint64_t)CALIBRATE_ITEMS);
+    x->end_rfnv = (uint32_t)MIN_OF(worker_option_u64(w, "rfnv-end", CALIBRATE_RFNV_LAST + 1),
+                                   (uint64_t)CALIBRATE_RFNV_LAST + 1);
+}
+
 static int explain(int r, struct error *e)
 {
     if (r == -ECANCELED && e->kind == ERROR_NONE)
@@ -399,6 +411,7 @@ int calibrate_read(struct running *running, const struct running_identity *id, s
     if (!x.c)
         return no_memory(&x);
     fill_facts(running->worker, id, facts);
+    choose_span(&x);
     int r = read_rest(&x, id);
     if (r == 0)
         r = read_items(&x);

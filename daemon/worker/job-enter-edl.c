@@ -21,9 +21,11 @@ int job_enter_edl(struct worker *w, struct job_outcome *o)
 
     worker_ready(w);
     usec_t wait = worker_option_u64(w, "wait-device-usec", wait_device);
-    int r = running_attach(&running, deadline_in(wait), e);
     /* A crash dump tells nothing of itself and can be sent to 9008 all the same (edl.md 3.1). */
-    if (r == 0 && running_identify(&running, &id, e) == -ENODEV)
+    bool crashed = worker_option_u64(w, "crashed", 0) == 1;
+    int r = crashed ? running_attach_crashed(&running, deadline_in(wait), e)
+                    : running_attach(&running, deadline_in(wait), e);
+    if (r == 0 && !crashed && running_identify(&running, &id, e) == -ENODEV)
         r = -ENODEV;
     if (r == 0) {
         *e = (struct error){0};

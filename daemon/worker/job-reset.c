@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A modem in EDL (or in a crash dump) is started anew: mode normal boots it, edl brings a running programmer
- * back to Sahara, off switches it off. What came of it is waited for and reported.
+ * A modem is started anew. In EDL or in a crash dump: mode normal boots it, edl brings a running programmer
+ * back to Sahara, off switches it off. One that runs its firmware (option normal=1) is told so over DIAG:
+ * also the only way back from offline (reference/diag.md 2.3). What came of it is waited for and reported.
  */
 
 #include <errno.h>
 #include <string.h>
 
 #include "transport/transport.h"
+#include "worker/running.h"
 #include "worker/session.h"
 
 static const usec_t wait_device = 60 * USEC_PER_SEC;
@@ -112,10 +114,8 @@ static int no_firmware(struct job_outcome *o, const char *mode)
     return r;
 }
 
-static int await_normal(struct session *s, struct job_outcome *o)
+static int await_normal(struct worker *w, struct job_outcome *o)
 {
-    struct worker *w = s->worker;
-
     worker_phase(w, "wait-normal", NULL);
     worker_tell(w, KEY_WAIT_DEVICE, "normal");
     int r = worker_wait_appeared(w, deadline_in(worker_option_u64(w, "boot-usec", boot)), &o->error);
@@ -143,12 +143,33 @@ static int await_edl(struct session *s, usec_t deadline, struct detect_result *f
     return 0;
 }
 
+static int reset_running(struct worker *w, enum reset_mode mode, struct job_outcome *o)
+{
+    struct running running = {.worker = w};
+    if (mode == RESET_EDL)
+        return job_enter_edl(w, o);
+    worker_ready(w);
+    int r = running_attach(&running, deadline_in(worker_option_u64(w, "wait-device-usec", wait_device)),
+                           &o->error);
+    worker_state(w, false, false);
+    if (r == 0)
+        r = running_restart(&running, mode == RESET_OFF ? DIAG_MODE_POWER_OFF : DIAG_MODE_RESET, &o->error);
+    running_detach(&running);
+    worker_state(w, false, true);
+    if (r < 0)
+        return r;
+    worker_report(w, "reset", "%s", worker_option(w, "mode", "normal"));
+    return mode == RESET_OFF ? 0 : await_normal(w, o);
+}
+
 int job_reset(struct worker *w, struct job_outcome *o)
 {
     enum reset_mode mode = RESET_NORMAL;
     int r = parse_mode(worker_option(w, "mode", "normal"), &mode, &o->error);
     if (r < 0)
         return r;
+    if (worker_option_u64(w, "normal", 0) == 1)
+        return reset_running(w, mode, o);
     _cleanup_(session_freep) struct session *s = session_new(w);
     struct detect_result found;
     if (!s)
@@ -178,7 +199,7 @@ int job_reset(struct worker *w, struct job_outcome *o)
     if (r < 0 || (r > 0 && mode == RESET_OFF))
         return MIN_OF(r, 0);
     if (r > 0 && mode == RESET_NORMAL)
-        return await_normal(s, o);
+        return await_normal(w, o);
     if (r > 0)
         r = await_edl(s, deadline_in(wait), &found, &o->error);
     if (r < 0)

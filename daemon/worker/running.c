@@ -36,7 +36,7 @@ static int await_device(struct worker *w, bool edl, usec_t deadline, struct erro
                                        "the modem was not there in normal mode within the time allowed");
 }
 
-static int open_device(struct running *r, struct error *e)
+static int open_device(struct running *r, bool crashed, struct error *e)
 {
     struct worker *w = r->worker;
     int q = transport_open(steal_fd(&w->fd_device), TRANSPORT_DIAG, &r->transport, e);
@@ -44,7 +44,7 @@ static int open_device(struct running *r, struct error *e)
         return explain(q, "opening the modem's DIAG interface", e);
     transport_set_waker(r->transport, w->link, worker_wake, w);
     worker_phase(w, "identify", NULL);
-    q = diag_open(r->transport, &r->diag, e);
+    q = crashed ? diag_open_crashed(r->transport, &r->diag, e) : diag_open(r->transport, &r->diag, e);
     if (q < 0) {
         running_detach(r);
         return explain(q, "opening DIAG", e);
@@ -55,7 +55,13 @@ static int open_device(struct running *r, struct error *e)
 int running_attach(struct running *r, usec_t deadline, struct error *e)
 {
     int q = await_device(r->worker, false, deadline, e);
-    return q < 0 ? q : open_device(r, e);
+    return q < 0 ? q : open_device(r, false, e);
+}
+
+int running_attach_crashed(struct running *r, usec_t deadline, struct error *e)
+{
+    int q = await_device(r->worker, false, deadline, e);
+    return q < 0 ? q : open_device(r, true, e);
 }
 
 void running_detach(struct running *r)
@@ -164,27 +170,35 @@ int running_identify(struct running *r, struct running_identity *ret, struct err
     return 0;
 }
 
-/* ---- into EDL ---- */
+/* ---- away: into EDL, or through a restart ---- */
+
+/* Between the command and the end of the connection there is nothing to cancel. 0: it has left; 1: it was
+ * told and did not. */
+static int leave(struct running *r, int told)
+{
+    struct worker *w = r->worker;
+    int q = told;
+    if (told == 0)
+        q = transport_wait(r->transport, w->link, worker_wake, w, deadline_in(leave_time));
+    running_detach(r);
+    if (told < 0 || q != -ENODEV)
+        return told < 0 ? told : 1;
+    worker_tell(w, KEY_DEVICE_LOST, "1");
+    return 0;
+}
 
 int running_enter_edl(struct running *r, struct error *e)
 {
     struct worker *w = r->worker;
     struct error own = {0};
     worker_phase(w, "enter-edl", NULL);
-    /* Between the command and the end of the connection there is nothing to cancel. */
     bool critical = w->critical;
     w->critical = true;
-    int q = diag_enter_edl(r->diag, &own);
-    bool told = q == 0;
-    if (told)
-        q = transport_wait(r->transport, w->link, worker_wake, w, deadline_in(leave_time));
+    int q = leave(r, diag_enter_edl(r->diag, &own));
     w->critical = critical;
-    running_detach(r);
-    if (told && q == -ENODEV) {
-        worker_tell(w, KEY_DEVICE_LOST, "1");
+    if (q == 0)
         return worker_check(w, e);
-    }
-    if (told) {
+    if (q > 0) {
         q = error_set(
             e, ERROR_TIMEOUT,
             "the modem confirmed that it goes to emergency download mode and did not leave the bus");
@@ -199,6 +213,25 @@ int running_enter_edl(struct running *r, struct error *e)
             "mode (%s)",
             own.message);
     return explain(q, "bringing the modem to emergency download mode", e);
+}
+
+int running_restart(struct running *r, enum diag_mode mode, struct error *e)
+{
+    struct worker *w = r->worker;
+    struct error own = {0};
+    worker_phase(w, "reset", NULL);
+    bool critical = w->critical;
+    w->critical = true;
+    w->appeared[0] = '\0'; /* what appears from now on is its answer */
+    int q = leave(r, diag_set_mode(r->diag, mode, &own));
+    w->critical = critical;
+    if (q <= 0) {
+        *e = q < 0 ? own : *e;
+        return q;
+    }
+    q = error_set(e, ERROR_TIMEOUT, "the modem confirmed that it restarts and did not leave the bus");
+    error_hint(e, HINT_POWER_CYCLE);
+    return q;
 }
 
 /* ---- a job that begins in normal mode ---- */
@@ -221,7 +254,7 @@ int running_take(struct worker *w, running_visit visit, void *userdata, struct e
     /* It went there by itself meanwhile: what follows finds it waiting. */
     if (strcmp(w->vid, "05c6") == 0 && strcmp(w->pid, "9008") == 0)
         return 0;
-    r = open_device(&running, e);
+    r = open_device(&running, false, e);
     if (r == 0)
         r = running_identify(&running, &id, e);
     if (r == 0)

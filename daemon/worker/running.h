@@ -28,6 +28,8 @@ struct running_identity {
 
 /* Asks for the modem in normal mode (WAIT_DEVICE=diag), waits, opens it. Errors as diag_open(), Timeout. */
 int running_attach(struct running *r, usec_t deadline, struct error *e);
+/* The same with a crash dump, of which nothing can be asked but running_enter_edl(). */
+int running_attach_crashed(struct running *r, usec_t deadline, struct error *e);
 /* Gives the interface back. Does nothing twice. */
 void running_detach(struct running *r);
 
@@ -59,3 +61,8 @@ int running_take(struct worker *w, running_visit visit, void *userdata, struct e
  * It is detached in any case.
  */
 int running_enter_edl(struct running *r, struct error *e);
+/*
+ * DIAG_MODE_RESET or DIAG_MODE_POWER_OFF (diag.md 2.3), and waits until it has left the bus, or 20 s:
+ * Timeout. It is detached in any case; what it comes back as is the caller's to wait for.
+ */
+int running_restart(struct running *r, enum diag_mode mode, struct error *e);

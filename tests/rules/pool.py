@@ -3,6 +3,8 @@
 import collections
 import multiprocessing
 import os
+import signal
+import sys
 import time
 import traceback
 
@@ -27,6 +29,7 @@ def run_pool(title, work, jobs, again, good=lambda came_to: True):
     queue, begun = context.Queue(), time.monotonic()
 
     def child(number):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it started ends with it
         report = Report(queue)
         try:
             work(number, jobs, report)

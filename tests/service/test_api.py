@@ -385,11 +385,15 @@ def test_mode_by_what_appeared(honest, plug, vid, pid, interfaces, mode):
     assert honest.get(path, MODEM, "KernelName") == ""
 
 
-def test_a_working_modem_is_not_reset(honest, plug):
-    plug(honest, vid="2c7c", pid="0800", interfaces=5, product="RM502Q-GL")
+def test_a_modem_in_fastboot_is_not_reset(honest, plug):
+    p = plug(honest, vid="2c7c", pid="0800", interfaces=5, product="RM502Q-GL")
+    honest.modem()
+    p.unplug()
+    plug(honest, vid="18d1", pid="d00d", product="Android")
+    wait_until(lambda: honest.get(honest.modem(), MODEM, "Mode") == "fastboot", what="fastboot")
     with Refused("WrongMode") as e:
         honest.call(honest.modem(), MODEM, "Reset", honest.no_options())
-    assert "normal mode" in e.message and "9008" in e.message and "enter-edl" in e.message
+    assert "fastboot mode" in e.message and "9008" in e.message
 
 
 def test_plan_is_typed(honest, archive, plug):

@@ -136,6 +136,39 @@ def test_enter_edl(running):
     assert "already" in e.message
 
 
+def test_enter_edl_from_a_crash_dump_that_listens(running):
+    """SDX55's 2c7c:0800 with one interface (reference/edl.md 3.1): no identity, and the way to 9008 all the same."""
+    service, modem = running("start=crash-dump")
+    assert service.get(modem, MODEM, "Mode") == "crash-dump" and service.get(modem, MODEM, "VendorId") == 0x2c7c
+    job, result = run(service, modem, "EnterEdl")
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job), trace(service)[-1500:])
+    assert service.get(modem, MODEM, "Mode") == "sahara" and service.get(modem, MODEM, "Held")
+    assert service.get(modem, MODEM, "ChipSerial") == "49cbd7ef" and "VIOLATION" not in trace(service)
+
+
+def test_no_way_from_qualcomms_own_crash_dump(running):
+    service, modem = running("start=crash-dump", "crash_id=qualcomm")
+    with Refused("WrongMode") as e:
+        service.call(modem, MODEM, "EnterEdl", service.no_options())
+    assert "crash-dump" in e.message
+
+
+# ---- a restart ----
+
+@pytest.mark.parametrize("mode", ["normal", "edl", "off"])
+def test_reset_of_a_running_modem(running, mode):
+    service, modem = running("sahara_reset=reboot")
+    job, result = run(service, modem, "Reset", mode=mode)
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job))
+    wanted = {"normal": "normal", "edl": "sahara", "off": "absent"}[mode]
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == wanted, what=wanted)
+    assert trace(service).count("diag request=") and trace(service).count("command=0x29") == (mode != "edl")
+    assert service.get(modem, MODEM, "Held") == (mode == "edl")
+    if mode == "normal":
+        assert service.get(job, JOB, "Report")["came-back"] == "normal"
+        assert run(service, modem, "Identify")[1] == "done"
+
+
 # ---- from a running state in one command ----
 
 @pytest.fixture
