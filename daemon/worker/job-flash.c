@@ -22,6 +22,7 @@
 #include "worker/recorded.h"
 #include "worker/report.h"
 #include "worker/steps.h"
+#include "worker/visits.h"
 
 static const usec_t wait_device = 600 * USEC_PER_SEC;
 
@@ -339,50 +340,10 @@ static int attach(struct flash *f, struct detect_result *found, struct error *e)
     return session_attach(f->session, deadline, true, found, e);
 }
 
-static int lost_too_often(struct error *e)
-{
-    int r = error_set(e, ERROR_MODEM_GONE,
-                      "the modem went away %d times in a row before a single step was finished",
-                      IDLE_APPEARANCES_MAX);
-    error_hint(e, HINT_BRIDGE_USB_BOOT);
-    return r;
-}
-
-static int too_short(const struct flash *f, struct error *e)
-{
-    const struct window *w = &f->session->window;
-    int r =
-        error_set(e, ERROR_MODEM_GONE,
-                  "the modem goes away by itself after %.2f s, which is too short to do anything: not one "
-                  "piece was finished in %d windows",
-                  (double)window_length(w) / USEC_PER_SEC, WINDOW_VAIN_MAX);
-    error_hint(e, HINT_BRIDGE_USB_BOOT);
-    return r;
-}
-
 /* All that grows when an appearance was of use. */
 static uint64_t progress(const struct flash *f)
 {
     return pieces_finished(f) + steps_count_done(f) + f->protect.save.blocks_done + f->looked_at;
-}
-
-/* Nothing came of an appearance. 0: one more. */
-static int in_vain(struct flash *f, unsigned *idle, struct error *e)
-{
-    struct window *w = &f->session->window;
-    save_smaller_pieces(&f->protect.save);
-    if (!window_is_known(w))
-        return ++*idle < IDLE_APPEARANCES_MAX ? 0 : lost_too_often(e);
-    switch (window_in_vain(w)) {
-    case WINDOW_TOO_SHORT:
-        return too_short(f, e);
-    case WINDOW_SMALLER:
-        worker_log(f->worker, "no piece was finished in %d windows: at most %llu blocks at once from now on",
-                   WINDOW_VAIN_MAX, (unsigned long long)w->piece);
-        return 0;
-    default:
-        return 0;
-    }
 }
 
 static void tell_window(struct flash *f)
@@ -418,10 +379,9 @@ static int flash_modem(struct flash *f, struct error *e)
         /* What is done again in every window, and is lost with it, is no progress. */
         bool useful = progress(f) > f->best;
         f->best = MAX_OF(f->best, progress(f));
-        if (useful)
-            window_accepted(&f->session->window);
-        idle = useful ? 0 : idle;
-        r = useful ? 0 : in_vain(f, &idle, e);
+        if (!useful)
+            save_smaller_pieces(&f->protect.save);
+        r = visits_judge(f->session, useful, IDLE_APPEARANCES_MAX, &idle, e);
         if (r < 0)
             return r;
         *e = (struct error){0};

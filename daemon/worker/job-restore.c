@@ -228,7 +228,8 @@ static int use_modem(struct restore *x, struct error *e)
     const struct session *s = x->visits.session;
     uint64_t wrong = 0;
     int r = check_again(x, e);
-    if (r == 0 && !(x->begun && s->recognized && !s->ran_firmware))
+    /* Out of our hands it may have been changed (flash rule 9). */
+    if (r == 0 && !(x->begun && s->recognized && !s->ran_firmware && !window_was_long_absent(&s->window)))
         restore_forget(x);
     x->begun = true;
     if (r == 0)

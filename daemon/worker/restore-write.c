@@ -2,7 +2,8 @@
 
 /*
  * Block by block: looked at, and left alone if it holds already what it shall; else erased, written from its
- * first page to its last written one, and read back page by page. So the same call made again goes on.
+ * first page to its last written one, and read back page by page. So the same call made again goes on, and so
+ * does the next window.
  */
 
 #include <errno.h>
@@ -12,7 +13,14 @@
 
 #define LLU(n) ((unsigned long long)(n))
 
-enum { PPM = 1000000, MAP_PIECE = 16 };
+enum {
+    PPM = 1000000,
+    MAP_PIECE = 16,
+    /* Erased, its fill probed, written, read. */
+    WRITE_WORKS = WINDOW_WORK(WINDOW_ERASE) | WINDOW_WORK(WINDOW_PROGRAM) | WINDOW_WORK(WINDOW_READ),
+    /* Read, erased, read. */
+    SBL_ERASE_WORKS = WINDOW_WORK(WINDOW_ERASE) | WINDOW_WORK(WINDOW_READ),
+};
 
 static const struct nand_geometry *geometry(const struct restore *x)
 {
@@ -53,7 +61,8 @@ void restore_forget(struct restore *x)
     nand_map_done(&x->map);
     nand_map_done(&x->at_start);
     x->sbl_erased = false;
-
+    x->sbl_next = 0;
+    x->in_hand = RESTORE_ERASED;
     x->look = (struct look){.session = x->visits.session,
                             .how = BACKUP_MAP_READ,
                             .map = &x->map,
@@ -66,32 +75,58 @@ void restore_forget(struct restore *x)
             memset(x->parts[k].seen, RESTORE_UNSEEN, x->parts[k].part->n_blocks);
 }
 
-int restore_read_map(struct restore *x, struct error *e)
+/* A command that was cut off may have cost its block, and have gone on in the one behind it. */
+static int look_at_hand(struct restore *x, struct error *e)
 {
     struct session *s = x->visits.session;
+    if (x->in_hand == RESTORE_ERASED)
+        return 0;
+    int r = nand_read_map(s->firehose, geometry(x), &s->capabilities, x->in_hand, 1, &x->map, e);
+    if (r < 0)
+        return r;
+    x->recheck |= nand_map_is_bad(&x->map, x->in_hand);
+    x->in_hand = RESTORE_ERASED;
+    return 0;
+}
+
+/* So many blocks from `first` on, which nobody looked at. */
+static int read_map_piece(struct restore *x, uint64_t first, uint64_t n, struct error *e)
+{
+    struct session *s = x->visits.session;
+    int r = restore_await_room(x, WINDOW_WORK(WINDOW_LOOK), n, e);
+    usec_t start = now_usec();
+    if (r == 0)
+        r = nand_read_map(s->firehose, geometry(x), &s->capabilities, first, n, &x->map, e);
+    if (r < 0)
+        return r;
+    restore_took(x, WINDOW_LOOK, n, start);
+    for (uint64_t b = first; b < first + n; b++)
+        nand_map_set(&x->at_start, b, nand_map_is_bad(&x->map, b));
+    x->steps_done += n;
+    return 0;
+}
+
+int restore_read_map(struct restore *x, struct error *e)
+{
     if (!x->ours)
         x->ours = calloc(geometry(x)->blocks, 1);
     if (!x->ours || (x->map.blocks == 0 && (nand_map_init(&x->map, geometry(x)->blocks) < 0 ||
                                             nand_map_init(&x->at_start, geometry(x)->blocks) < 0)))
         return error_set(e, ERROR_FAILED, "no room for a map of %llu blocks", LLU(geometry(x)->blocks));
-    for (size_t i = 0; i < x->n_parts; i++) {
+    int r = look_at_hand(x, e);
+    for (size_t i = 0; r == 0 && i < x->n_parts; i++) {
         const struct backup_part *p = x->parts[i].part;
         uint64_t end = p->first_block + p->n_blocks;
-        for (uint64_t first = p->first_block, n; first < end; first += n) {
+        restore_phase(x, "check", &x->parts[i]);
+        for (uint64_t first = p->first_block, n; r == 0 && first < end; first += MAX_OF(n, (uint64_t)1)) {
             for (n = 0; n < MAP_PIECE && first + n < end && !nand_map_is_known(&x->map, first + n); n++)
                 ;
-            int r = safe_point(x, e);
+            r = safe_point(x, e);
             if (r == 0 && n > 0)
-                r = nand_read_map(s->firehose, geometry(x), &s->capabilities, first, n, &x->map, e);
-            if (r < 0)
-                return r;
-            for (uint64_t b = first; b < first + n; b++)
-                nand_map_set(&x->at_start, b, nand_map_is_bad(&x->map, b));
-            x->steps_done += n;
-            n = MAX_OF(n, (uint64_t)1);
+                r = read_map_piece(x, first, n, e);
         }
     }
-    return check_new_bad(x, e);
+    return r < 0 ? r : check_new_bad(x, e);
 }
 
 void restore_take_done(struct restore *x)
@@ -111,7 +146,11 @@ static int read_block(struct restore *x, const struct restore_part *p, uint64_t 
     uint64_t block = p->part->first_block + i;
     struct look_piece piece = {.first = block, .n = 1, .data = x->now, .states = x->states};
     x->look.fill = x->ours[block] ? LOOK_ERASED_EE : LOOK_ERASED_FF;
-    return look_at_piece(&x->look, &piece, mibib_is_unit_data(p->part->name), e);
+    usec_t start = now_usec();
+    int r = look_at_piece(&x->look, &piece, mibib_is_unit_data(p->part->name), e);
+    if (r == 0)
+        restore_took(x, WINDOW_READ, 1, start);
+    return r;
 }
 
 /* Does the page hold what it shall? It may be hidden by the fill of an erased neighbour. */
@@ -180,12 +219,15 @@ static int erase_block(struct restore *x, uint64_t block, struct error *e)
     struct session *s = x->visits.session;
     struct firehose_range range = nand_range(geometry(x), block, 1);
     int r = begin_change(x, e);
+    usec_t start = now_usec();
+    x->in_hand = block;
     if (r == 0)
         r = firehose_erase(s->firehose, &range, e);
     if (r == 0)
         r = session_probe_fill(s, range.start, e);
     if (r < 0)
         return r;
+    restore_took(x, WINDOW_ERASE, 1, start);
     x->ours[block] = true;
     if (s->erased_fill == LOOK_ERASED_EE && !x->ee_told)
         worker_log(x->worker, "this programmer shows an erased page as 0xEE, which pages that were written "
@@ -217,7 +259,11 @@ static int program_block(struct restore *x, const struct restore_part *p, uint64
     range.count = used;
     for (uint32_t i = 0; i < used; i++)
         x->interior += backup_page_state(x->backup, p->part, from, i) != NAND_PAGE_DATA;
-    return firehose_program(x->visits.session->firehose, &range, source, NULL, &pages, e);
+    usec_t start = now_usec();
+    r = firehose_program(x->visits.session->firehose, &range, source, NULL, &pages, e);
+    if (r == 0)
+        restore_programmed(x, used, start);
+    return r;
 }
 
 /* Refused, or other than it shall be: has it gone bad? 0: it has. */
@@ -261,7 +307,10 @@ static int write_block(struct restore *x, struct restore_part *p, uint64_t i, st
 {
     uint64_t block = p->part->first_block + i;
     struct error own = {0};
-    int r = erase_block(x, block, &own);
+    int r = restore_await_room(x, WRITE_WORKS, 1, e);
+    if (r < 0)
+        return r;
+    r = erase_block(x, block, &own);
     if (r == 0 && p->source[i] != RESTORE_ERASED)
         r = program_block(x, p, block, p->source[i], &own);
     if (r == 0)
@@ -269,6 +318,7 @@ static int write_block(struct restore *x, struct restore_part *p, uint64_t i, st
     if (r > 0) {
         x->written++;
         x->steps_done++;
+        x->in_hand = RESTORE_ERASED;
         firehose_clear_errors(x->visits.session->firehose);
         note_done(x, block);
         return 1;
@@ -308,11 +358,13 @@ static void show(const struct restore *x)
 /* Looks at what was not seen yet. A block that turns out to be bad moves what lies behind it. */
 static int compare_part(struct restore *x, struct restore_part *p, uint64_t *wrong, struct error *e)
 {
-    worker_phase(x->worker, "check", p->part->name);
+    restore_phase(x, "check", p);
     for (uint64_t i = 0; i < p->part->n_blocks; i++) {
         if (is_bad(x, p, i) || p->seen[i] != RESTORE_UNSEEN)
             continue;
         int r = safe_point(x, e);
+        if (r == 0)
+            r = restore_await_room(x, WINDOW_WORK(WINDOW_READ), 1, e);
         if (r == 0)
             r = look(x, p, i, e);
         if (r >= 0 && is_bad(x, p, i)) {
@@ -351,7 +403,7 @@ int restore_compare(struct restore *x, uint64_t *ret, struct error *e)
  */
 static int write_part(struct restore *x, struct restore_part *p, struct error *e)
 {
-    worker_phase(x->worker, "program", p->part->name);
+    restore_phase(x, "program", p);
     for (uint64_t i = p->part->n_blocks; i-- > 0;) {
         if (p->seen[i] == RESTORE_RIGHT || is_bad(x, p, i))
             continue;
@@ -374,38 +426,65 @@ static int write_part(struct restore *x, struct restore_part *p, struct error *e
     return 0;
 }
 
+/* 1: nothing is written in it, or it is bad; 0: something is. */
+static int is_empty(struct restore *x, struct restore_part *p, uint64_t i, struct error *e)
+{
+    int r = read_block(x, p, i, e);
+    if (r < 0 || is_bad(x, p, i))
+        return r < 0 ? r : 1;
+    return holds(x, p, p->part->first_block + i, RESTORE_ERASED, e);
+}
+
+static int erase_sbl_block(struct restore *x, struct restore_part *p, uint64_t i, struct error *e)
+{
+    uint64_t block = p->part->first_block + i;
+    struct error own = {0};
+    int r = is_empty(x, p, i, e);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = erase_block(x, block, &own);
+    if (r == 0)
+        r = is_empty(x, p, i, &own);
+    if (r > 0)
+        return 0;
+    if (r < 0 && own.kind != ERROR_FIREHOSE_FAILED) {
+        *e = own;
+        return r;
+    }
+    r = explain_block(x, p, block, r, &own, e);
+    if (r < 0 && e->kind == ERROR_DIGEST_MISMATCH) {
+        r = error_set(e, ERROR_FIREHOSE_FAILED,
+                      "block %llu of %s still holds data although its erase was acknowledged", LLU(block),
+                      p->part->name);
+        error_hint(e, HINT_CONTACT_VENDOR);
+    }
+    return r;
+}
+
 /* All of it, and read: from here on the modem comes back in 9008 (flash rule 6). */
 static int erase_sbl(struct restore *x, struct restore_part *p, struct error *e)
 {
-    worker_phase(x->worker, "erase", p->part->name);
-    for (uint64_t i = 0; i < p->part->n_blocks; i++) {
-        uint64_t block = p->part->first_block + i;
+    restore_phase(x, "erase", p);
+    for (; x->sbl_next < p->part->n_blocks; x->sbl_next++) {
+        uint64_t i = x->sbl_next;
         if (is_bad(x, p, i))
             continue;
-        int r = read_block(x, p, i, e);
+        int r = restore_await_room(x, SBL_ERASE_WORKS, 2, e);
         if (r == 0)
-            r = holds(x, p, block, RESTORE_ERASED, e);
-        if (r == 0)
-            r = erase_block(x, block, e);
-        else if (r > 0)
-            r = 0;
-        if (r == 0)
-            r = read_block(x, p, i, e);
-        if (r == 0)
-            r = holds(x, p, block, RESTORE_ERASED, e);
+            r = erase_sbl_block(x, p, i, e);
         if (r < 0)
             return r;
-        if (r == 0) {
-            r = error_set(e, ERROR_FIREHOSE_FAILED,
-                          "block %llu of %s still holds data although its erase was acknowledged", LLU(block),
-                          p->part->name);
-            error_hint(e, HINT_CONTACT_VENDOR);
-            return r;
-        }
         p->seen[i] = p->source[i] == RESTORE_ERASED ? RESTORE_RIGHT : RESTORE_WRONG;
+        x->in_hand = RESTORE_ERASED;
+        x->steps_done++;
+        if (is_bad(x, p, i))
+            r = check_new_bad(x, e);
+        if (r == 0 && is_bad(x, p, i)) /* what lies behind it shifts */
+            r = restore_target(x->backup, &x->map, p, e);
+        if (r < 0)
+            return r;
     }
     x->sbl_erased = true;
-    x->steps_done++;
     return 0;
 }
 
@@ -466,6 +545,16 @@ static int write_until_settled(struct restore *x, struct error *e)
     return r;
 }
 
+/* All that is left of it goes into one window: what a loader could start is not left half there. */
+static int await_room_for_sbl(struct restore *x, const struct restore_part *sbl, struct error *e)
+{
+    uint64_t n = 0;
+    restore_phase(x, "program", sbl);
+    for (uint64_t i = 0; i < sbl->part->n_blocks; i++)
+        n += sbl->seen[i] != RESTORE_RIGHT && !is_bad(x, sbl, i);
+    return restore_await_room(x, WRITE_WORKS, n, e);
+}
+
 int restore_write(struct restore *x, struct error *e)
 {
     struct restore_part *sbl = NULL;
@@ -484,6 +573,8 @@ int restore_write(struct restore *x, struct error *e)
                    "WARN: no guarantee that an interrupted restore stays in 9008: SBL is not part of it");
     if (r == 0)
         r = write_until_settled(x, e);
+    if (r == 0 && sbl)
+        r = await_room_for_sbl(x, sbl, e);
     if (r == 0 && sbl) {
         r = write_part(x, sbl, e);
         x->sbl_erased = x->sbl_erased && r < 0;

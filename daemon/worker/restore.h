@@ -4,7 +4,7 @@
 /*
  * A restore's state, shared by its parts: job-restore.c (the story), restore-choose.c (what of the backup),
  * restore-judge.c (everything that refuses before anything is erased), restore-target.c (which block shall
- * hold what), restore-write.c (how it gets there).
+ * hold what), restore-write.c (how it gets there), restore-window.c (when).
  */
 
 #include "worker/journal.h"
@@ -58,6 +58,9 @@ struct restore {
     bool continues;         /* the present state was saved by the job that this one continues */
     bool destructive, complete;
     bool sbl_erased;
+    uint64_t sbl_next;            /* until then: the first of its blocks that was not looked at */
+    uint64_t in_hand;             /* the block that a command may be changing; RESTORE_ERASED: none */
+    const char *phase, *in_phase; /* what is told now; borrowed */
     bool recheck; /* a block went bad while it was written: whatever its neighbours held is looked at again */
     uint64_t written, already_right, interior; /* blocks, blocks, erased pages that became 0xFF */
     uint64_t steps_done;                       /* anything that counts as progress */
@@ -83,6 +86,20 @@ int restore_judge_again(const struct restore *x, struct error *e);
  */
 int restore_target(const struct backup *b, const struct nand_map *map, struct restore_part *p,
                    struct error *e);
+
+/* ---- restore-window.c ---- */
+
+/* Tells the phase, with the part's name. */
+void restore_phase(struct restore *x, const char *phase, const struct restore_part *p);
+/*
+ * Is there room in this window for so many blocks of these works (a set of WINDOW_WORK())? If not nothing is
+ * in flight any more until the modem goes, -ENODEV; 0 where it stays. Cancelled, Interrupted.
+ */
+int restore_await_room(struct restore *x, unsigned works, uint64_t blocks, struct error *e);
+/* They took from `since` until now. */
+void restore_took(struct restore *x, enum window_work work, uint64_t blocks, usec_t since);
+/* The same of a block of which `pages` pages were written. */
+void restore_programmed(struct restore *x, uint32_t pages, usec_t since);
 
 /* ---- restore-write.c ---- */
 

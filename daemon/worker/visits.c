@@ -56,12 +56,45 @@ static int one(struct visits *v, const struct detect_result *found, bool again, 
     return r < 0 ? r : v->visit(v->userdata, again, e);
 }
 
-static int lost_too_often(struct error *e)
+static int lost_too_often(unsigned times, struct error *e)
 {
     int r = error_set(e, ERROR_MODEM_GONE,
-                      "the modem went away %d times in a row before anything was finished", IN_VAIN_MAX);
+                      "the modem went away %u times in a row before a single step was finished", times);
     error_hint(e, HINT_BRIDGE_USB_BOOT);
     return r;
+}
+
+static int too_short(const struct window *w, struct error *e)
+{
+    int r =
+        error_set(e, ERROR_MODEM_GONE,
+                  "the modem goes away by itself after %.2f s, which is too short to do anything: not one "
+                  "piece was finished in %d windows",
+                  (double)window_length(w) / USEC_PER_SEC, WINDOW_VAIN_MAX);
+    error_hint(e, HINT_BRIDGE_USB_BOOT);
+    return r;
+}
+
+int visits_judge(struct session *s, bool useful, unsigned max_in_vain, unsigned *in_vain, struct error *e)
+{
+    struct window *w = &s->window;
+    if (useful) {
+        *in_vain = 0;
+        window_accepted(w);
+        return 0;
+    }
+    if (!window_is_known(w))
+        return ++*in_vain < max_in_vain ? 0 : lost_too_often(max_in_vain, e);
+    switch (window_in_vain(w)) {
+    case WINDOW_TOO_SHORT:
+        return too_short(w, e);
+    case WINDOW_SMALLER:
+        worker_log(s->worker, "no piece was finished in %d windows: at most %llu blocks at once from now on",
+                   WINDOW_VAIN_MAX, (unsigned long long)w->piece);
+        return 0;
+    default:
+        return 0;
+    }
 }
 
 int visits_run(struct visits *v, struct error *e)
@@ -87,12 +120,12 @@ int visits_run(struct visits *v, struct error *e)
         again = true;
         v->replaced = false; /* what runs in the next one may be another one's programmer again */
         bool useful = v->progress(v->userdata) > before;
-        in_vain = useful ? 0 : in_vain + 1;
+        worker_log(w, "WARN: the modem went away (%s)", e->message);
         if (!useful && v->in_vain)
             v->in_vain(v->userdata);
-        if (in_vain >= IN_VAIN_MAX)
-            return lost_too_often(e);
-        worker_log(w, "WARN: the modem went away (%s)", e->message);
+        r = visits_judge(v->session, useful, IN_VAIN_MAX, &in_vain, e);
+        if (r < 0)
+            return r;
         *e = (struct error){0};
     }
 }

@@ -24,6 +24,12 @@ struct visits {
 
 /* ModemGone after too many appearances in vain, or what a visit or the session said. */
 int visits_run(struct visits *v, struct error *e);
+/*
+ * An appearance ended: its window is judged by whether anything was finished in it. *in_vain counts those
+ * that were of no use, of which max_in_vain in a row are too many where no window is known. 0: one more;
+ * ModemGone with the hint bridge-usb-boot.
+ */
+int visits_judge(struct session *s, bool useful, unsigned max_in_vain, unsigned *in_vain, struct error *e);
 /* Loads the package's programmer; both malloc'ed or NULL if the job has no package. */
 struct package;
 int visits_load(struct worker *w, struct package **ret, char **ret_programmer, size_t *ret_size,

@@ -45,6 +45,9 @@ void window_set_block_size(struct window *w, uint32_t bytes)
                                        [WINDOW_VERIFY] = bytes / READ_BYTES_PER_USEC,
                                        [WINDOW_READ] = bytes / READ_BYTES_PER_USEC,
                                        [WINDOW_LOOK] = look_cost};
+    if (bytes == w->block_size)
+        return; /* told in every appearance: what was learned in vain windows stays */
+    w->block_size = bytes;
     for (size_t i = 0; i < WINDOW_WORKS; i++)
         if (!w->cost_known[i])
             w->cost[i] = slow[i];

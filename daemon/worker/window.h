@@ -48,6 +48,7 @@ struct window {
     usec_t absent; /* how long it was away in between; 0 in the first one */
     usec_t passed; /* windows up to this length were outlived by this appearance */
 
+    uint32_t block_size;       /* bytes */
     usec_t cost[WINDOW_WORKS]; /* µs a block: measured, or a slow modem's until then */
     bool cost_known[WINDOW_WORKS];
 
@@ -58,7 +59,8 @@ struct window {
 
 /* What the service measured: 0: nothing (options window-usec, loop-period-usec). */
 void window_init(struct window *w, usec_t window, usec_t period);
-/* What a block costs a slow modem; measured costs stay. */
+/* What a block of this size costs a slow modem; measured costs stay, and all of them where the size is the
+ * same. */
 void window_set_block_size(struct window *w, uint32_t bytes);
 
 /* The modem is there since `since`. */

@@ -245,6 +245,18 @@ static void test_costs_in_doubt(void **state)
     assert_int_equal(w.cost[WINDOW_PROGRAM], 2500 * MS); /* it was tried now: no more doubt */
 }
 
+/* The size of a block is told in every appearance. */
+static void test_doubt_outlives_the_window(void **state)
+{
+    (void)state;
+    struct window w;
+    window_init(&w, 6 * S, 0);
+    window_set_block_size(&w, 131072);
+    assert_int_equal(window_in_vain(&w), WINDOW_GO_ON);
+    window_set_block_size(&w, 131072);
+    assert_int_equal(w.cost[WINDOW_PROGRAM], 131072 / 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_costs),
         cmocka_unit_test(test_in_vain),
         cmocka_unit_test(test_costs_in_doubt),
+        cmocka_unit_test(test_doubt_outlives_the_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
