@@ -33,6 +33,21 @@ void plan_note(struct plan *plan, const char *format, ...) _printf_(2, 3);
  */
 int plan_check_tables(struct plan *plan, const struct package *p, const struct plan_options *options,
                       const struct mibib_table *modem, uint64_t chip_blocks, bool gate2, struct error *e);
+/* Does it write MIBIB? */
+bool plan_writes_table(const struct plan *plan);
 /* Replaces the keep steps by what no step touches, unit data first. -ENOMEM. */
 int plan_set_keep(struct plan *plan, const struct package *p, const struct plan_options *options,
                   const struct mibib_table *modem, uint64_t chip_blocks);
+
+/* ---- plan-moves.c ---- */
+
+/*
+ * "boot from blocks 97-156 to 99-158, spare is new (blocks 9-10), and 3 more", in block numbers of the chip;
+ * "" if every partition stays. Cut to size, which is at least 64.
+ */
+void plan_list_moves(const struct mibib_table *now, const struct mibib_table *then, uint64_t chip_blocks,
+                     char *out, size_t size);
+/* If the plan writes the package's table: a note for each partition that it moves from where `now` (may be
+ * NULL) has it, and all of them in plan->moves. */
+void plan_note_moves(struct plan *plan, const struct package *p, const struct mibib_table *now,
+                     uint64_t chip_blocks);

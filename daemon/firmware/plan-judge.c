@@ -9,6 +9,8 @@
 
 static const char *const ALLOW_HINT = "--allow=EraseCalibration";
 
+enum { MOVES_IN_A_MESSAGE = 320 };
+
 /* The tables whose union protects the unit (rule 4), and what each is called in a message. */
 struct tables {
     const struct mibib_table *table[3];
@@ -115,6 +117,14 @@ static int check_step(const struct plan_step *s, const struct mibib_table *t, co
     return 0;
 }
 
+bool plan_writes_table(const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->n_steps; i++)
+        if (plan->steps[i].mibib && plan->steps[i].action == PLAN_WRITE)
+            return true;
+    return false;
+}
+
 /*
  * A package that writes its own table and puts unit data elsewhere erases nothing of them, and yet the modem
  * would not find them any more.
@@ -122,10 +132,8 @@ static int check_step(const struct plan_step *s, const struct mibib_table *t, co
 static int check_moved(const struct plan *plan, const struct package *p, const struct mibib_table *t,
                        const char *table_name, uint64_t chip_blocks, struct error *e)
 {
-    bool writes_table = false;
-    for (size_t i = 0; i < plan->n_steps; i++)
-        writes_table |= plan->steps[i].mibib && plan->steps[i].action == PLAN_WRITE;
-    if (!writes_table)
+    char moves[MOVES_IN_A_MESSAGE];
+    if (!plan_writes_table(plan))
         return 0;
     if (!p->table_known)
         return error_set(e, ERROR_ERASE_CALIBRATION,
@@ -140,12 +148,13 @@ static int check_moved(const struct plan *plan, const struct package *p, const s
         if (then && then->first_block == now->first_block &&
             partition_end(then, chip_blocks) == partition_end(now, chip_blocks))
             continue;
+        plan_list_moves(t, &p->table, chip_blocks, moves, sizeof(moves));
         return error_set(e, ERROR_ERASE_CALIBRATION,
                          "The package's partition table %s %s, which %s has at blocks %llu to %llu: what "
-                         "only this unit has would be lost "
+                         "only this unit has would be lost. What would change: %s "
                          "(%s to do it anyway)",
                          then ? "moves" : "does not have", now->name, table_name, LLU(now->first_block),
-                         LLU(partition_end(now, chip_blocks) - 1), ALLOW_HINT);
+                         LLU(partition_end(now, chip_blocks) - 1), moves, ALLOW_HINT);
     }
     return 0;
 }
@@ -425,6 +434,7 @@ int plan_judge(struct plan *plan, const struct package *p, const struct plan_opt
     if (!options->mibib_begun && modem_table && p->table_known &&
         tables_equal(modem_table, &p->table, geometry->blocks))
         drop_mibib(plan);
+    plan_note_moves(plan, p, modem_table, geometry->blocks);
     if (plan_set_keep(plan, p, options, modem_table, geometry->blocks) < 0)
         return error_set(e, ERROR_FAILED, "Out of memory");
     plan->geometry.blocks = geometry->blocks;

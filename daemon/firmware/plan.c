@@ -43,8 +43,14 @@ void plan_note(struct plan *plan, const char *format, ...)
     va_start(ap, format);
     int n = vasprintf(&text, format, ap);
     va_end(ap);
-    if (n >= 0)
-        plan->notes[plan->n_notes++] = text;
+    if (n < 0)
+        return;
+    for (size_t i = 0; i < plan->n_notes; i++)
+        if (strcmp(plan->notes[i], text) == 0) { /* offline and at the modem the same is found */
+            free(text);
+            return;
+        }
+    plan->notes[plan->n_notes++] = text;
 }
 
 /* ---- rule 2: package and modem must match ---- */
@@ -438,6 +444,7 @@ int plan_new(const struct package *p, const struct plan_options *options, struct
     r = plan_check_tables(plan, p, options, NULL, p->chip_blocks, false, e);
     if (r < 0)
         return r;
+    plan_note_moves(plan, p, options->recorded, p->chip_blocks);
     if (plan_set_keep(plan, p, options, NULL, p->chip_blocks) < 0 || remember(plan) < 0)
         return error_set(e, ERROR_FAILED, "Out of memory");
     *ret = steal_ptr(plan);

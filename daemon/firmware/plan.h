@@ -68,6 +68,7 @@ struct plan {
     bool version_proven; /* a confirmed version matched; false: RAWDATA must still agree at gate 2, or, where
                             it says nothing, modem-version must have been given */
     char matched_version[128]; /* the modem's version that was compared, "" */
+    char moves[1024];          /* what the package's partition table moves, "" */
     char *notes[PACKAGE_PROBLEMS_MAX];
     size_t n_notes;
     uint8_t digest[SHA256_SIZE]; /* over the executable steps as plan_new() made them: identifies the plan in

@@ -423,6 +423,8 @@ int gate_storage(struct flash *f, bool resumed, struct error *e)
         r = read_map(f, e);
     if (r == 0)
         r = plan_judge(f->plan, f->package, &f->options, &f->session->geometry, modem, &f->map, e);
+    for (size_t i = f->plan->made.n_notes; r == 0 && !resumed && i < f->plan->n_notes; i++)
+        worker_log(f->worker, "note: %s", f->plan->notes[i]);
     if (r == 0)
         r = check_spill(f, modem, e);
     f->quiet = false;

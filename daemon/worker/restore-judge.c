@@ -158,10 +158,14 @@ static int read_new_table(const struct restore *x, const struct restore_part *p,
     return found;
 }
 
-static int refuse_move(const struct restore *x, const struct mibib_partition *now, bool elsewhere,
-                       struct error *e)
+static int refuse_move(const struct restore *x, const struct mibib_partition *now,
+                       const struct mibib_partition *back, struct error *e)
 {
-    const char *where = elsewhere ? "at other blocks" : "not at all";
+    char where[96] = "not at all";
+    if (back)
+        snprintf(where, sizeof(where), "at other blocks (%llu-%llu, now %llu-%llu)", LLU(back->first_block),
+                 LLU(back->first_block + back->n_blocks - 1), LLU(now->first_block),
+                 LLU(now->first_block + now->n_blocks - 1));
     if (mibib_is_unit_data(now->name) && !(x->allow & ALLOW_ERASE_CALIBRATION))
         return error_set(e, ERROR_ERASE_CALIBRATION,
                          "the partition table of the backup has %s %s, and %s itself is not put back: the "
@@ -196,7 +200,7 @@ static int check_new_table(const struct restore *x, struct error *e)
         bool same = back && back->first_block == now->first_block && back->n_blocks == now->n_blocks;
         if (same || (back && comes_back(x, back->name, back->first_block)))
             continue;
-        r = refuse_move(x, now, back != NULL, e);
+        r = refuse_move(x, now, back, e);
         if (r < 0)
             return r;
     }

@@ -197,6 +197,11 @@ def without_efs2(p):
     p.use_table([("filler" if n == "EFS2" else n, f, c) for n, f, c in layout.PARTITIONS])
 
 
+def cut_efs2(p):
+    """A partition table that cuts through EFS2: its end becomes another partition."""
+    p.use_table([x for n, f, c in layout.PARTITIONS for x in ([(n, f, c - 4), ("spare", f + c - 4, 4)] if n == "EFS2" else [(n, f, c)])])
+
+
 def other_table(p):
     """No fault: a partition table that is not the modem's (usrdata gives blocks to recoveryfs)."""
     p.use_table([(n, f, c + 10) if n == "recoveryfs" else (n, f + 10, c - 10) if n == "usrdata" else (n, f, c)
@@ -479,7 +484,7 @@ BEFORE = {f.__name__.replace("_", "-"): f for f in (
     missing_image, truncated_image, xml_bomb, external_entity, not_xml, negative, overflow, wrap, expression, image_too_large,
     overlap, unaligned, straddle, beyond_chip, no_programmer, two_programmers, erase_no_range, erase_no_sector_size, efs2,
     factory, disk_patch, unpatched, bad_table_crc, moved_efs2, geometry_disagrees, project_disagrees, traversal, md5_garbage,
-    renamed_efs2, renamed_rawdata, renamed_sys_rev, renamed_cust_info, without_efs2, other_table, no_table, mibib_erase_only, sbl_erase_only, sbl_tail_erase, sbl_tail_write,
+    renamed_efs2, renamed_rawdata, renamed_sys_rev, renamed_cust_info, without_efs2, cut_efs2, other_table, no_table, mibib_erase_only, sbl_erase_only, sbl_tail_erase, sbl_tail_write,
     sbl_in_the_middle, nameless_table, nameless_moved_efs2, table_without_crc, two_tables, table_elsewhere, not_a_table,
     update_and_factory,
     two_rawprograms, no_rawprogram, no_geometry, empty_project, hostile_project, other_vendor, unknown_command)}

@@ -85,6 +85,25 @@ def test_package_whose_table_forgets_efs2(bench):
     bench.assert_refused(bench.flash(("--break", "without-efs2")), "EraseCalibration", "EFS2")
 
 
+def test_repartitioning_that_cuts_through_efs2(bench):
+    """It says what would move, each from where to where."""
+    bench.start()
+    job = bench.flash(("--break", "cut-efs2"))
+    bench.assert_refused(job, "EraseCalibration", "moves EFS2", "EFS2 from blocks 20-63 to 20-59", "spare is new (blocks 60-63)",
+                         "--allow=EraseCalibration")
+
+
+def test_repartitioning_is_said(bench):
+    """Of what is allowed: in the log before the first erase, and in the report."""
+    bench.start()
+    job = bench.flash(("--break", "other-table"))
+    bench.assert_done(job)
+    moves = ["recoveryfs from blocks 662-821 to 662-831", "usrdata from blocks 822-1221 to 832-1221"]
+    assert job.report["partition-table"] == ", ".join(moves), job.report
+    for line in moves:
+        assert job.log_has("note: the partition table changes: " + line), job.log
+
+
 MOVED = [(n, f, c - 2) if n == "sec" else ("cust_info", f - 2, c + 2) if n == "cust_info" else (n, f, c) for n, f, c in TABLE]
 SPLIT = [x for n, f, c in TABLE for x in ([("sec", f, c - 2), ("other", f + c - 2, 2)] if n == "sec" else [(n, f, c)])]
 

@@ -3,6 +3,7 @@
 /* The flash plan: flash rules 2, 3, 4, 6 and 7, each with what it refuses. */
 
 #include "link/link.h"
+#include "firmware/plan-inner.h"
 #include "support.h"
 
 static const struct nand_geometry chip = {.page_size = 4096, .pages_per_block = 64, .blocks = 2048};
@@ -513,6 +514,7 @@ static void test_judge_again(void **state)
         "verify:TZ verify:sec write:SBL verify:SBL reset");
     assert_int_equal(j.plan->bytes_to_write, bytes);
     assert_false(j.plan->mibib_kept);
+    assert_int_equal(j.plan->n_notes - j.plan->made.n_notes, 2); /* one partition goes, one is new */
     j.modem = equal;
     assert_int_equal(judge(&j, NULL, &e), 0);
     assert_null(find_step(j.plan, PLAN_WRITE, "MIBIB"));
@@ -609,6 +611,53 @@ static void test_judge_tables(void **state)
     j.p->table_known = false;
     assert_int_equal(plan_judge(j.plan, j.p, &j.options, &chip, NULL, NULL, &e), -EPERM);
     assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
+    judge_end(&j);
+}
+
+static bool has_note(const struct plan *plan, const char *text)
+{
+    for (size_t i = 0; i < plan->n_notes; i++)
+        if (strstr(plan->notes[i], text))
+            return true;
+    return false;
+}
+
+/* What the package's table moves: offline by what was recorded of the unit, and once only if the modem says
+ * the same. */
+static void test_moves(void **state)
+{
+    (void)state;
+    static const char *const move = "usrdata from blocks 822-1221 to 832-1221";
+    struct error e;
+    struct judged j = judge_begin("other-table");
+    struct plan *offline = NULL;
+    assert_string_equal(j.plan->moves, "");
+    j.options.recorded = &j.modem;
+    assert_int_equal(plan_new(j.p, &j.options, &offline, &e), 0);
+    assert_true(has_note(offline, move));
+    assert_non_null(strstr(offline->moves, move));
+    size_t n = offline->n_notes;
+    assert_int_equal(plan_judge(offline, j.p, &j.options, &j.geometry, &j.modem, NULL, &e), 0);
+    assert_int_equal(offline->n_notes, n);
+    plan_free(offline);
+
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    assert_true(has_note(j.plan, move));
+
+    /* One that goes, one that is new, and more than fit. */
+    char text[96];
+    snprintf(j.modem.partitions[13].name, sizeof(j.modem.partitions[13].name), "oemdata");
+    plan_list_moves(&j.modem, &j.p->table, 2048, text, sizeof(text));
+    assert_string_equal(text, "recoveryfs from blocks 662-821 to 662-831, and 2 more");
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    assert_true(has_note(j.plan, "oemdata (blocks 822-1221) is not there any more"));
+    assert_true(has_note(j.plan, "usrdata is new (blocks 832-1221)"));
+    judge_end(&j);
+
+    /* Equal, and not written: nothing moves. */
+    j = judge_begin(NULL);
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    assert_string_equal(j.plan->moves, "");
     judge_end(&j);
 }
 
@@ -766,6 +815,7 @@ int main(void)
         cmocka_unit_test(test_judge_again),
         cmocka_unit_test(test_table_image),
         cmocka_unit_test(test_judge_tables),
+        cmocka_unit_test(test_moves),
         cmocka_unit_test(test_judge_geometry),
         cmocka_unit_test(test_judge_bad_blocks),
         cmocka_unit_test(test_digest),
