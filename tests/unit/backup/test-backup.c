@@ -133,6 +133,25 @@ static void assert_holds(const struct backup *b, const struct chip *c)
     }
 }
 
+/* A partition that ends in pages that could not be read, several in a row and over a block's end: they count
+ * as written, have their room in the image, and come back as erased. */
+static void test_unreadable_at_the_end(void **state _unused_)
+{
+    static struct chip c;
+    struct error e = {0};
+    memset(c.states, NAND_PAGE_ERASED, sizeof(c.states));
+    memset(c.data, 0x5a, sizeof(c.data));
+    c.states[30][0] = NAND_PAGE_DATA;
+    for (unsigned page = 2; page < PAGES + 2; page++)
+        c.states[30 + page / PAGES][page % PAGES] = NAND_PAGE_UNREADABLE;
+    _cleanup_close_ int fd = make_file(&c);
+    _cleanup_(backup_freep) struct backup *b = NULL;
+    if (backup_open(fd, &b, &e) < 0 || backup_check(b, NULL, NULL, &e) < 0)
+        fail_msg("%s", e.message);
+    assert_holds(b, &c);
+    assert_int_equal(backup_find(b, "-x y")->size, (PAGES + 2) * PAGE);
+}
+
 static void test_round_trip(void **state _unused_)
 {
     static struct chip c;
@@ -407,10 +426,15 @@ static int setup(void **state _unused_)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_states),
-        cmocka_unit_test(test_content),      cmocka_unit_test(test_every_byte),
-        cmocka_unit_test(test_every_length), cmocka_unit_test(test_lies),
-        cmocka_unit_test(test_other_tools),  cmocka_unit_test(test_no_space),
+        cmocka_unit_test(test_unreadable_at_the_end),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_content),
+        cmocka_unit_test(test_every_byte),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_other_tools),
+        cmocka_unit_test(test_no_space),
         cmocka_unit_test(test_misuse),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
