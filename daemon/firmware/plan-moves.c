@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What a package's partition table changes: each partition that begins or ends elsewhere, goes, or is new. For
- * whoever has to decide about it; what of it is refused is plan-judge.c's.
+ * What a package's partition table changes: each partition that begins or ends elsewhere, goes, or is new.
+ * For whoever has to decide about it; what of it is refused is plan-judge.c's.
  */
 
 #include <string.h>
@@ -40,8 +40,8 @@ static bool line_of(const struct mibib_table *now, const struct mibib_table *the
         place(a, chip_blocks, from);
         if (b)
             place(b, chip_blocks, to);
-        snprintf(out, LINE_SIZE, b ? "%s from blocks %s to %s" : "%s (blocks %s) is not there any more", a->name,
-                 from, to);
+        snprintf(out, LINE_SIZE, b ? "%s from blocks %s to %s" : "%s (blocks %s) is not there any more",
+                 a->name, from, to);
         return true;
     }
     for (size_t i = 0; i < then->n_partitions; i++) {

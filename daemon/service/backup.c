@@ -16,7 +16,6 @@
 #include "service/second.h"
 
 #define BACKUP_PREFIX MANAGER_PATH "/backup"
-#define SERIAL_UNSET  "00000000"
 
 enum {
     SHA256_DIGITS = 64,
@@ -225,7 +224,7 @@ static int make_record(const struct record *facts, int fd, const struct backup_o
         if (record_set(r, told[i], record_get(facts, told[i])) < 0)
             return -ENOMEM;
     /* Unfused chips share this serial: it names no unit. */
-    if (strcmp(record_get(facts, "serial"), SERIAL_UNSET) != 0)
+    if (strcmp(record_get(facts, "serial"), BACKUP_SERIAL_UNSET) != 0)
         record_set(r, "serial", record_get(facts, "serial"));
     record_set(r, "shown-state", record_get(facts, "state"));
     record_set(r, "port", o->port);
@@ -245,7 +244,7 @@ static int make_record(const struct record *facts, int fd, const struct backup_o
 static struct backup *find_same(struct manager *m, const struct record *facts)
 {
     const char *serial = record_get(facts, "serial"), *imei = record_get(facts, "imei-hash");
-    bool named = *serial && strcmp(serial, SERIAL_UNSET) != 0;
+    bool named = *serial && strcmp(serial, BACKUP_SERIAL_UNSET) != 0;
     if (!named && !*imei)
         return NULL;
     for (struct backup *b = m->backups; b; b = b->next)

@@ -19,6 +19,9 @@
 #include "service/manager.h"
 #include "service/record.h"
 
+/* Chips that were never fused share this serial: it names no unit. */
+#define BACKUP_SERIAL_UNSET "00000000"
+
 enum {
     BACKUP_XQCN_OFFSET = 512,
     BACKUP_XQCN_MAX = 256 * 1024 * 1024,
@@ -42,11 +45,12 @@ struct backup {
     char **partitions; /* NULL-terminated, may be NULL */
 
     /* not on the bus */
-    char *imei_hash;      /* HMAC of the IMEI in it with the machine's key; "" if it holds none */
-    char *xqcn_size;      /* of the XQCN in one of kind xqcn */
-    char *unit_data;      /* digest of what only the unit has; "" if it is not all there */
-    char *told_state;     /* by its content; `state` is "damaged" too once the file is */
-    char *port;           /* where it was taken */
+    char *imei_hash;  /* HMAC with the machine's key of the IMEI in it, of a raw one of the IMEI that its unit
+                         without a serial had told; "" unknown */
+    char *xqcn_size;  /* of the XQCN in one of kind xqcn */
+    char *unit_data;  /* digest of what only the unit has; "" if it is not all there */
+    char *told_state; /* by its content; `state` is "damaged" too once the file is */
+    char *port;       /* where it was taken */
     char *partition_list; /* comma list */
     uint64_t added_time;
     int imported;

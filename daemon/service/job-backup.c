@@ -13,6 +13,7 @@
 #include <string.h>
 #include <syslog.h>
 
+#include "base/text.h"
 #include "service/errors.h"
 #include "service/log-about.h"
 #include "service/modem.h"
@@ -206,6 +207,21 @@ static void take_fact(void *userdata, const char *key, const char *value)
     record_set(userdata, key, value);
 }
 
+/*
+ * A raw backup does not tell whose IMEI is in it. Of a unit without a serial it is the one that this very
+ * device told before it went to 9008, or nobody's.
+ */
+static void bind_to_imei(struct job *j)
+{
+    const struct modem *m = j->modem;
+    const char *kind = record_get(j->backup_facts, "kind"), *serial = record_get(j->backup_facts, "serial");
+    if (strcmp(kind, "nand") != 0 && strcmp(kind, "calibration") != 0)
+        return;
+    bool named = *serial && strcmp(serial, BACKUP_SERIAL_UNSET) != 0;
+    bool known = j->job_kind != JOB_IMPORT && m && m->imei_watched && !named;
+    record_set(j->backup_facts, "imei-hash", known ? text_known(m->imei_hash) : "");
+}
+
 static void on_second(void *userdata, const struct record *facts, const struct error *error)
 {
     struct job *j = userdata;
@@ -216,6 +232,7 @@ static void on_second(void *userdata, const struct record *facts, const struct e
         return;
     }
     record_each(facts, take_fact, j->backup_facts); /* from now on: of what is in the file */
+    bind_to_imei(j);
     if (!check_old(j))
         add(j);
 }

@@ -170,7 +170,8 @@ static void order_backup(struct job *j, struct order *o)
 }
 
 /*
- * Whose it is, by what is remembered of both: a modem that lost its calibration cannot tell any more. It must
+ * Whose it is, by what is remembered of both: a modem that lost its calibration cannot tell any more, nor can
+ * one in 9008 that has no serial. It must
  * be the one that this is remembered of for certain: a blank card at the same port is not given another one's
  * IMEI.
  */
@@ -179,15 +180,20 @@ static void add_binding(const struct job *j, struct order *o)
     const struct backup *b = backup_find_id(j->manager, j->backup_id);
     const struct modem *m = j->modem;
     bool same = b && *b->imei_hash && m->imei_hash && strcmp(b->imei_hash, m->imei_hash) == 0;
-    add_option(o, "kind", j->kind_of_backup);
-    add_option(o, "bound", same && m->unit_watched && backup_is_of(b, m) ? "1" : "0");
-    add_number(o, "boot-usec", j->manager->config.boot_timeout);
+    bool watched = j->kind_of_backup ? m->unit_watched : m->imei_watched;
+    add_option(o, "bound", same && watched && backup_is_of(b, m) ? "1" : "0");
+    if (b && !j->kind_of_backup &&
+        *b->imei_hash) /* one that runs its firmware is asked by the worker itself */
+        add_option(o, "backup-imei", b->imei_hash);
 }
 
 static void order_restore(struct job *j, struct order *o)
 {
-    if (j->kind_of_backup)
-        add_binding(j, o);
+    if (j->kind_of_backup) {
+        add_option(o, "kind", j->kind_of_backup);
+        add_number(o, "boot-usec", j->manager->config.boot_timeout);
+    }
+    add_binding(j, o);
     add_option(o, "backup", j->backup_id);
     add_option(o, "allow", j->allow);
     order_saving(j, o);

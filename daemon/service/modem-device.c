@@ -99,7 +99,10 @@ static void identify(struct modem *m, const struct appearance *a)
     bool switched = m->was_normal && edl && !a->cold && now_usec() - m->gone_at < MODEM_SWITCH_USEC;
     m->facts_watched = m->facts_watched && switched;
     /* A gap that is long enough to change the card ends it, unless it is our own reset that is waited for. */
-    m->unit_watched = m->unit_watched && !a->cold && (m->job || now_usec() - m->gone_at < MODEM_SWITCH_USEC);
+    bool soon = now_usec() - m->gone_at < MODEM_SWITCH_USEC;
+    m->unit_watched = m->unit_watched && !a->cold && (m->job || soon);
+    /* One that runs its firmware is to tell it anew, but where it comes back from our own job. */
+    m->imei_watched = m->imei_watched && !a->cold && (m->job || (edl && soon));
     appearance_serial(a->product, serial);
     bool news = m->remembered && *serial && strcmp(m->chip_serial ? m->chip_serial : "", serial) != 0;
     modem_set_serial(m, serial);

@@ -103,7 +103,7 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
         if (size != 2 * KEY_BYTES || strspn(value, "0123456789abcdef") != size)
             return -EBADMSG;
         learn_imei(m, value);
-        m->unit_watched = true;
+        m->unit_watched = m->imei_watched = true;
     }
     m->facts_watched = true;
     /* In normal mode it tells no serial: what was learned under the last one is this unit's, or was shelved.

@@ -155,7 +155,7 @@ void modem_set_serial(struct modem *m, const char *serial)
     }
     if (*text_known(m->chip_serial) && strcmp(m->chip_serial, serial) != 0) {
         modem_shelve(m); /* somebody swapped the card */
-        m->unit_watched = false;
+        m->unit_watched = m->imei_watched = false;
     }
     if (strcmp(text_known(m->chip_serial), serial) != 0)
         modem_unshelve(m, serial);

@@ -56,6 +56,7 @@ struct modem {
     char *silent;         /* under which it was silent, an id as often as it was */
     char *seen_serial;    /* of the device that is there, "" until it is told */
     bool unit_watched;    /* it told the serial or the IMEI that is remembered here, and was watched since */
+    bool imei_watched;    /* it told its IMEI when it ran its firmware last, and was watched since */
     bool facts_watched;   /* learned from the device that was here last, in this run */
     char running[33];   /* id of the package whose programmer was uploaded in this appearance; "" not known */
     bool remembered;    /* has a record on disk */

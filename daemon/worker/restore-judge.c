@@ -21,24 +21,40 @@ static int check_programmer(const struct restore *x, struct error *e)
                          : "the programmer does not show bad blocks, or knows no last_sector");
 }
 
+/*
+ * For units without a serial. One that ran its firmware when this job began was asked then; of one that was
+ * in 9008 already the service knows whether it told its IMEI before, and was watched since.
+ */
+static bool is_same_imei(const struct worker *w)
+{
+    if (worker_option_u64(w, "came-from-normal", 0) == 1)
+        return *w->imei_hash && strcmp(w->imei_hash, worker_option(w, "backup-imei", "")) == 0;
+    return worker_option_u64(w, "bound", 0) == 1;
+}
+
 static int check_unit(const struct restore *x, struct error *e)
 {
     const struct sahara_identity now = session_unit(x->visits.session), *then = &x->backup->unit;
     if (x->allow & ALLOW_WRONG_UNIT)
         return 0;
-    bool known = now.have_serial && then->have_serial && now.serial != 0;
+    bool named_now = now.have_serial && now.serial != 0, named_then = then->have_serial && then->serial != 0;
+    bool known = named_now && named_then;
     bool other_chip = now.have_hwid && then->have_hwid && now.hwid != then->hwid;
     bool other_key = now.pk_hash_size > 0 && now.pk_hash_size == then->pk_hash_size &&
                      memcmp(now.pk_hash, then->pk_hash, now.pk_hash_size) != 0;
     if (known && now.serial == then->serial && !other_chip && !other_key)
         return 0;
+    if (!named_now && !named_then && is_same_imei(x->worker) && !other_chip && !other_key) {
+        worker_log(x->worker, "it has no serial number; by its IMEI it is the unit that the backup is of");
+        return 0;
+    }
     if (!known)
         return error_set(
             e, ERROR_WRONG_UNIT,
             "%s: that it is the same unit is not sure, and another unit's calibration is not this one's "
             "(--allow=WrongUnit to restore it anyway)",
-            then->have_serial ? "the modem does not tell its serial number"
-                              : "the backup does not say which unit it is of");
+            named_then ? "the modem does not tell its serial number"
+                       : "the backup does not say which unit it is of");
     return error_set(
         e, ERROR_WRONG_UNIT,
         "the backup is of unit %08x, this modem is %08x%s: another unit's calibration is not this one's "
@@ -249,8 +265,10 @@ int restore_judge_again(const struct restore *x, struct error *e)
 int restore_judge(struct restore *x, struct error *e)
 {
     int r = restore_judge_again(x, e);
-    if (r == 0)
+    if (r == 0) {
         r = check_unit(x, e);
+        x->visits.unit_is_ours = r < 0; /* what does not fit is the backup */
+    }
     if (r == 0)
         r = check_places(x, e);
     if (r == 0)

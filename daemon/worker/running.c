@@ -146,6 +146,7 @@ static void tell(struct worker *w, const struct running_identity *id)
     if (running_imei_hash(w, id->imei, hash) < 0)
         return;
     running_mask_imei(id->imei, masked);
+    memcpy(w->imei_hash, hash, sizeof(w->imei_hash));
     worker_tell(w, KEY_IMEI_HASH, hash);
     worker_tell(w, KEY_IMEI, masked);
 }

@@ -64,13 +64,13 @@ static int lost_too_often(unsigned times, struct error *e)
     return r;
 }
 
-static int too_short(const struct window *w, struct error *e)
+static int too_short(const struct window *w, unsigned in_vain, struct error *e)
 {
     int r =
         error_set(e, ERROR_MODEM_GONE,
                   "the modem goes away by itself after %.2f s, which is too short to do anything: not one "
-                  "piece was finished in %d windows",
-                  (double)window_length(w) / USEC_PER_SEC, WINDOW_VAIN_MAX);
+                  "piece was finished in %u windows",
+                  (double)window_length(w) / USEC_PER_SEC, in_vain);
     error_hint(e, HINT_BRIDGE_USB_BOOT);
     return r;
 }
@@ -83,11 +83,12 @@ int visits_judge(struct session *s, bool useful, unsigned max_in_vain, unsigned 
         window_accepted(w);
         return 0;
     }
+    bool once_more = ++*in_vain < max_in_vain;
     if (!window_is_known(w))
-        return ++*in_vain < max_in_vain ? 0 : lost_too_often(max_in_vain, e);
+        return once_more ? 0 : lost_too_often(max_in_vain, e);
     switch (window_in_vain(w)) {
     case WINDOW_TOO_SHORT:
-        return too_short(w, e);
+        return once_more ? 0 : too_short(w, *in_vain, e);
     case WINDOW_SMALLER:
         worker_log(s->worker, "no piece was finished in %d windows: at most %llu blocks at once from now on",
                    WINDOW_VAIN_MAX, (unsigned long long)w->piece);
@@ -135,7 +136,7 @@ void visits_end(struct visits *v, struct job_outcome *o)
     struct session *s = v->session;
     struct worker *w = s->worker;
     struct flash untouched = {.worker = w, .session = s};
-    bool ours = o->error.kind != ERROR_WRONG_UNIT;
+    bool ours = v->unit_is_ours || o->error.kind != ERROR_WRONG_UNIT;
     if (ours && worker_option_u64(w, "came-from-normal", 0) == 1 && boot_untouched(&untouched) == 0)
         return;
     if (!s->transport || !s->firehose || !s->programmer_runs || w->stop || o->error.kind == ERROR_MODEM_GONE)

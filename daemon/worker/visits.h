@@ -19,14 +19,15 @@ struct visits {
     /* May be NULL: an appearance in which nothing was finished. */
     void (*in_vain)(void *userdata);
     void *userdata;
-    bool replaced; /* inside */
+    bool unit_is_ours; /* a WrongUnit is about something else than the modem that the job is for */
+    bool replaced;     /* inside */
 };
 
 /* ModemGone after too many appearances in vain, or what a visit or the session said. */
 int visits_run(struct visits *v, struct error *e);
 /*
- * An appearance ended: its window is judged by whether anything was finished in it. *in_vain counts those
- * that were of no use, of which max_in_vain in a row are too many where no window is known. 0: one more;
+ * An appearance ended: its window is judged by whether anything was finished in it. *in_vain counts those in
+ * a row that were of no use: max_in_vain of them are too many, or more while pieces are halved. 0: one more;
  * ModemGone with the hint bridge-usb-boot.
  */
 int visits_judge(struct session *s, bool useful, unsigned max_in_vain, unsigned *in_vain, struct error *e);

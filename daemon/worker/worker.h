@@ -8,6 +8,7 @@
  * DEVICE_GONE are heard at once.
  */
 
+#include "base/digest.h"
 #include "link/keys.h"
 #include "link/link.h"
 #include "protocol/detect.h"
@@ -45,6 +46,8 @@ struct worker {
     /* The answer to it; both empty until it came. */
     char backup_id[33];
     char backup_refused[512];
+    /* Of the IMEI that the modem told in this job, when it ran its firmware (running.c); "": it did not. */
+    char imei_hash[SHA256_HEX_SIZE];
 
     /* inside of worker.c; a zeroed worker with its link and fds set is a valid one */
     bool closed; /* EOF: `link` was replaced by a descriptor that stays silent, fd_send still reaches the
