@@ -46,9 +46,9 @@ static void report_steps(const struct flash *f)
     report_partitions(f, "verified", PLAN_VERIFY);
     if (f->plan->mibib_kept)
         worker_report(w, "partition-table", "left as it was: the modem had the package's");
-    report_bad_blocks(f);
-    if (*f->plan->moves)
+    else if (*f->plan->moves)
         worker_report(w, "partition-table", "%s", f->plan->moves);
+    report_bad_blocks(f);
     worker_report(w, "bytes", "%llu", (unsigned long long)f->bytes_written);
     worker_report(w, "resumed", "%u", f->resumed);
     worker_report(w, "error-logs", "%u", f->error_logs);
