@@ -88,8 +88,10 @@ static int silence(const struct upload *u, int r)
 {
     if (r != -ENODEV && r != -ETIMEDOUT && r != -EPIPE)
         return sahara_io_error(r, "a programmer was uploaded", u->e);
-    if (took_it_all(u))
-        return rejected(u, r == -ENODEV ? "went away" : "said nothing more");
+    if (took_it_all(u)) {
+        int verdict = rejected(u, r == -ENODEV ? "went away" : "said nothing more");
+        return r == -ENODEV ? r : verdict; /* or its window ended just then: the caller knows its loop */
+    }
     if (r == -ENODEV) {
         r = error_set(u->e, ERROR_MODEM_GONE,
                       "the modem went away after %" PRIu64 " of the programmer's %zu bytes", u->reached,

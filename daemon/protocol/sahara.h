@@ -88,7 +88,8 @@ int sahara_identify(struct transport *t, struct sahara_hello *hello, struct saha
  * Uploads a programmer: HELLO_RESP(mode 0), READ_DATA and READ_DATA64 from the image (padded with 0xFF past
  * its end), END_IMAGE_TX, DONE, DONE_RESP (pending is accepted for images 7, 13, 21). A HELLO that comes
  * again in between is answered again. on_progress may be NULL. ProgrammerRejected (with the status) when the
- * signature is refused or the modem stops talking after the whole image; SaharaFailed; Timeout; ModemGone.
+ * signature is refused or the modem stops talking after the whole image (-ENODEV if it went away then: that
+ * may be the end of its window as well); SaharaFailed; Timeout; ModemGone.
  */
 int sahara_upload(struct transport *t, const struct sahara_hello *hello, const void *image, size_t size,
                   void (*on_progress)(void *userdata, uint64_t sent, uint64_t total), void *userdata,

@@ -143,6 +143,8 @@ static int run_programmer(struct catch *c, struct detect_result *found, struct e
         if (found->state == DETECT_SAHARA && !next)
             return nothing_to_try(c, e);
         s->programmer_id = next ? next->id : "";
+        if (c->running != next)
+            s->left_after_upload = 0;
         c->running = next;
         int r = session_start_programmer(s, found, next ? next->data : NULL, next ? next->size : 0, e);
         if (r == 0)
@@ -230,7 +232,7 @@ static int catch_modem(struct catch *c, struct error *e)
         r = use_window(c, &found, e);
         if (r != -ENODEV)
             return r;
-        session_detach(s);
+        session_lost(s);
         /* One that was found not to fit was worth its window. */
         in_vain = count_spent(c) > spent ? 0 : in_vain + 1;
         worker_log(c->worker, "WARN: the modem went away (%s)",

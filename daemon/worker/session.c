@@ -22,6 +22,8 @@ enum { GONE_MAX = 10 };
 /* From the ACK of a reset to the end of the USB connection (reference/edl.md 2.11). */
 static const usec_t leave_time = 20 * USEC_PER_SEC;
 
+enum { LEFT_MAX = 3 }; /* departures with the whole programmer, until it is refused */
+
 /* What a NAND can be (reference/edl.md 2.4 knows 2 KiB and 4 KiB pages with 64 a block); beyond it a
  * programmer talks nonsense. */
 enum {
@@ -306,6 +308,24 @@ static void tell_programmer(struct session *s, const char *outcome)
         worker_tell(s->worker, KEY_PROGRAMMER, text);
 }
 
+/*
+ * It took the whole programmer and went away: some do that to a signature that they do not like, and each
+ * does it whose window ends just then. Towards the end of its window it is the window, and else LEFT_MAX
+ * times in a row are no accident.
+ */
+static int judge_departure(struct session *s, struct error *e)
+{
+    bool late = now_usec() >= window_deadline(&s->window);
+    if (!late && ++s->left_after_upload >= LEFT_MAX)
+        return error_errno(e->kind);
+    if (!late)
+        window_close(&s->window, now_usec(), true); /* what is no window, perhaps, does not measure one */
+    *e = (struct error){0};
+    return error_set(e, ERROR_MODEM_GONE,
+                     "it went away as soon as it had the whole programmer: its window ended%s",
+                     late ? "" : ", or it does not take this one");
+}
+
 static int upload(struct session *s, const struct detect_result *found, const void *programmer, size_t size,
                   struct error *e)
 {
@@ -313,11 +333,14 @@ static int upload(struct session *s, const struct detect_result *found, const vo
     int r = sahara_upload(s->transport, &found->hello, programmer, size, NULL, NULL, e);
     if (r < 0 && e->kind == ERROR_SAHARA_FAILED)
         r = upload_again(s, programmer, size, e);
+    if (r == -ENODEV && e->kind == ERROR_PROGRAMMER_REJECTED)
+        r = judge_departure(s, e);
     if (r < 0 && e->kind == ERROR_PROGRAMMER_REJECTED)
         tell_programmer(s, "refused");
     if (r < 0)
         return explain(r, "uploading the programmer", e);
     s->programmer_runs = true;
+    s->left_after_upload = 0;
     nand_capabilities_read(programmer, size, &s->capabilities);
     r = firehose_await_banner(s->firehose, e);
     if (r < 0 && e->kind == ERROR_PROGRAMMER_REJECTED)

@@ -35,6 +35,7 @@ struct session {
     /* Id of the package whose programmer is uploaded, borrowed; what comes of it is told (PROGRAMMER=). "":
      * not. */
     const char *programmer_id;
+    unsigned left_after_upload; /* times in a row that it took all of it and went away */
     /* Found in Firehose: uploaded by somebody else, and its capabilities are not those of our file. */
     bool programmer_was_running;
     /* The modem speaks Firehose in this appearance, whether or not it could be configured. */

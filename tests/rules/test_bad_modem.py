@@ -73,6 +73,29 @@ def test_manners_that_are_no_fault(bench, settings):
     bench.assert_done(bench.flash())
 
 
+@pytest.fixture
+def leaves_with_the_programmer(rehearsal):
+    """The fault of a modem that goes away when it has all of the programmer and has said nothing of it."""
+    lines = rehearsal().lines
+    end = next(i for i, line in enumerate(lines) if line.startswith("sahara in END_IMAGE"))
+    return "fault=unplug@in:%d" % (sum(line.startswith("in transfer=") for line in lines[:end]) + 1)
+
+
+def test_window_that_ends_with_the_upload(bench, leaves_with_the_programmer):
+    """Once is no refusal: the next window may be the one."""
+    bench.start(leaves_with_the_programmer)
+    trace = bench.assert_done(bench.flash())
+    assert trace.having("fault unplug@in")
+
+
+def test_programmer_that_is_refused_by_leaving(bench, leaves_with_the_programmer):
+    """Each time is one, where no loop explains it."""
+    bench.start(leaves_with_the_programmer, "fault_always=yes")
+    job = bench.flash()
+    bench.assert_refused(job, "ProgrammerRejected", "went away", "not signed", hint="wrong-firmware")
+    assert len(bench.trace().having("fault unplug@in")) == 3
+
+
 # ---- Firehose ----
 
 @pytest.mark.parametrize("at", ["first", "read", "erase", "program", "digest"])
