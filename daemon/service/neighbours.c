@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "service/fwupd.h"
 #include "service/job.h"
 #include "service/log-about.h"
 #include "service/modem.h"
@@ -35,6 +36,7 @@ struct neighbours {
     struct manager *manager;
     sd_bus_slot *match, *match_added;
     struct device *devices;
+    struct fwupd *fwupd;
     sd_bus_slot *logind_slot;
     bool logind_refused; /* in this time of being unsafe */
     int fd_awake;        /* logind's lock; -1 */
@@ -283,7 +285,7 @@ static void update_awake(struct neighbours *n)
     }
 }
 
-/* ---- both ---- */
+/* ---- all of them ---- */
 
 int neighbours_new(struct manager *m, struct neighbours **ret)
 {
@@ -294,6 +296,8 @@ int neighbours_new(struct manager *m, struct neighbours **ret)
     int r = sd_bus_add_match_async(m->bus, &n->match, MM_MATCH, on_owner_changed, NULL, n);
     if (r >= 0)
         r = sd_bus_add_match_async(m->bus, &n->match_added, MM_MATCH_ADDED, on_modem_added, NULL, n);
+    if (r >= 0)
+        r = fwupd_new(m, &n->fwupd);
     if (r < 0) {
         neighbours_free(n);
         return r;
@@ -308,6 +312,7 @@ struct neighbours *neighbours_free(struct neighbours *n)
         return NULL;
     while (n->devices)
         device_free(n->devices);
+    fwupd_free(n->fwupd);
     sd_bus_slot_unref(n->match);
     sd_bus_slot_unref(n->match_added);
     sd_bus_slot_unref(n->logind_slot);
@@ -321,5 +326,6 @@ void neighbours_update(struct manager *m)
     if (!m->neighbours)
         return;
     update_devices(m->neighbours);
+    fwupd_keep_still(m->neighbours->fwupd, m->neighbours->devices != NULL);
     update_awake(m->neighbours);
 }

@@ -7,7 +7,8 @@
  *
  * ModemManager leaves a modem alone (InhibitDevice, by the path of its USB device in sysfs) while a job or a
  * guard has it: it would probe it when it boots, and talk to the interface that we need. It forgets when it
- * is restarted, and is asked anew. logind keeps the machine awake (a block inhibitor; lid and keys besides,
+ * is restarted, and is asked anew. fwupd updates nothing meanwhile
+ * (service/fwupd.h). logind keeps the machine awake (a block inhibitor; lid and keys besides,
  * because logind ignores sleep inhibitors for them) while a modem may not be unplugged.
  */
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""ModemManager and logind are asked to stand aside, by their own names on the bus; neither's absence or refusal stops a job."""
+"""ModemManager, logind and fwupd are asked to stand aside, by their own names on the bus; nobody's absence or refusal stops a job."""
 
 import os
 import re
@@ -72,13 +72,40 @@ class Login(dbus.service.Object):
         os.close(w)
         return fd
 
+class Fwupd(dbus.service.Object):
+    count = 0
+
+    @dbus.service.method("org.freedesktop.fwupd", in_signature="s", out_signature="s", async_callbacks=("ok", "failed"))
+    def Inhibit(self, reason, ok, failed):
+        print("Inhibit", reason, file=log)
+        self.count += 1
+        self.ok = lambda: ok("dbus-%d" % self.count)
+        if answer == "hold":
+            return
+        try:
+            refuse("org.freedesktop.fwupd.PermissionDenied")
+        except dbus.DBusException as e:
+            return failed(e)
+        self.ok()
+
+    @dbus.service.method("org.freedesktop.fwupd", in_signature="s", out_signature="")
+    def Uninhibit(self, name):
+        print("Uninhibit", name, file=log)
+
+    @dbus.service.method("org.test", in_signature="", out_signature="")
+    def Answer(self):
+        self.ok()
+
 name = dbus.service.BusName(sys.argv[2], bus)
-made = ModemManager(bus, "/org/freedesktop/ModemManager1") if "Modem" in sys.argv[2] else Login(bus, "/org/freedesktop/login1")
+made = {"org.freedesktop.ModemManager1": lambda: ModemManager(bus, "/org/freedesktop/ModemManager1"),
+        "org.freedesktop.login1": lambda: Login(bus, "/org/freedesktop/login1"),
+        "org.freedesktop.fwupd": lambda: Fwupd(bus, "/")}[sys.argv[2]]()
 print("ready", flush=True)
 GLib.MainLoop().run()
 """
 
-MODEMMANAGER, LOGIND = "org.freedesktop.ModemManager1", "org.freedesktop.login1"
+MODEMMANAGER, LOGIND, FWUPD = "org.freedesktop.ModemManager1", "org.freedesktop.login1", "org.freedesktop.fwupd"
+STILL = "Inhibit a modem is being rescued"
 
 
 class Neighbour:
@@ -183,7 +210,8 @@ def test_the_machine_stays_awake_while_the_modem_may_not_be_unplugged(bench, nei
 
 
 @pytest.mark.parametrize("name, line", [(MODEMMANAGER, "ModemManager does not leave the modem at 1-1.2 alone: not here"),
-                                        (LOGIND, "runs although logind may suspend the machine meanwhile: not here")])
+                                        (LOGIND, "runs although logind may suspend the machine meanwhile: not here"),
+                                        (FWUPD, "fwupd may update a modem that has a job: not here")])
 def test_a_refusal_is_said_and_stops_nothing(bench, neighbour, name, line):
     neighbour(name, "refuse:org.freedesktop.DBus.Error.AccessDenied")
     bench.begin()
@@ -213,21 +241,60 @@ def test_a_modem_that_modemmanager_still_probes_is_asked_for_again_when_it_is_th
     assert "ModemManager" not in bench.service.errors()
 
 
+def test_fwupd_updates_nothing_meanwhile(bench, neighbour):
+    fwupd = neighbour(FWUPD)
+    bench.begin()
+    fwupd.wait_for(STILL)
+    bench.end()
+    fwupd.wait_for(STILL, "Uninhibit dbus-1")
+
+
+def test_what_fwupd_grants_too_late_is_given_back(bench, neighbour):
+    fwupd = neighbour(FWUPD, "hold")
+    bench.begin()
+    fwupd.wait_for(STILL)
+    bench.end()
+    fwupd.wait_for(STILL)
+    bench.service.bus.get_object(FWUPD, "/").Answer(dbus_interface="org.test")
+    fwupd.wait_for(STILL, "Uninhibit dbus-1")
+
+
+def test_a_fwupd_that_starts_in_the_middle_is_asked_and_a_new_one_anew(bench, neighbour):
+    bench.begin()
+    first = neighbour(FWUPD)
+    first.wait_for(STILL)
+    first.end()
+    second = neighbour(FWUPD)
+    second.wait_for(STILL, STILL)
+    bench.end()
+    second.wait_for(STILL, STILL, "Uninhibit dbus-1")
+
+
+def test_a_fwupd_that_cannot_be_asked_is_nothing_to_tell(bench, neighbour):
+    """As one before 1.8.10, which has no such method."""
+    fwupd = neighbour(FWUPD, "refuse:org.freedesktop.DBus.Error.UnknownMethod")
+    bench.begin()
+    fwupd.wait_for(STILL)
+    bench.say("UNSAFE=0")
+    bench.end()
+    assert "fwupd" not in bench.service.errors()
+
+
 def test_nobody_there_and_nobody_is_started(bench):
     bench.begin()
     bench.say("UNSAFE=1")
     bench.end()
-    assert "may suspend" not in bench.service.errors() and "ModemManager" not in bench.service.errors()
+    assert not any(word in bench.service.errors() for word in ("may suspend", "ModemManager", "fwupd"))
 
 
 def test_nobody_is_disturbed_unasked(new_service, new_modem, neighbour):
     """Who a running modem is and what its calibration: both are read aside of a connection that ModemManager may keep."""
-    manager = neighbour(MODEMMANAGER)
+    manager, fwupd = neighbour(MODEMMANAGER), neighbour(FWUPD)
     service = new_service().start(config="[Identify]\nOnAppear=yes\nDelaySec=0\n")
     new_modem(service, "initial=working", "imei=490154203237518", blocks=192)
     modem = service.modem()
     wait_until(lambda: service.paths("org.qdld1.Backup") and service.get(modem, MODEM, "Job") == "/", what="the backup")
-    assert manager.said() == []
+    assert manager.said() == fwupd.said() == []
     # What somebody asked for has the modem to itself.
     assert service.wait_job(service.call(modem, MODEM, "Identify", service.no_options())) == "done"
     manager.wait_for("InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:1-1.2 False")
