@@ -119,9 +119,8 @@ MODEM_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/modem/*.c))
 $(BUILD)/virtual-modem: $(MODEM_OBJECTS)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
-$(BUILD)/bare-writer: tests/bench/bare-writer.c
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $<
+$(BUILD)/bare-writer: $(BUILD)/tests/bench/bare-writer.o $(BUILD)/tests/bench/bare-link.o
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(BUILD)/bare-diag: tests/bench/bare-diag.c
 	@mkdir -p $(@D)
