@@ -73,7 +73,7 @@ LIBS_test := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 LIBS_umockdev := $(shell $(PKG_CONFIG) --libs umockdev-1.0 gobject-2.0 2>/dev/null)
 CFLAGS_umockdev := $(shell $(PKG_CONFIG) --cflags umockdev-1.0 gobject-2.0 2>/dev/null)
 
-PROGRAMS := $(BUILD)/qdld $(BUILD)/qdld-worker $(BUILD)/qdlctl
+PROGRAMS := $(BUILD)/qdld $(BUILD)/qdld-worker $(BUILD)/qdlctl $(BUILD)/qdl-agent
 TOOLS := $(BUILD)/virtual-modem
 
 all: $(PROGRAMS) $(TOOLS)
@@ -112,6 +112,11 @@ $(BUILD)/qdld: $(SERVICE_MAIN) $(LIB_service)
 
 CLIENT_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
 $(BUILD)/qdlctl: $(CLIENT_OBJECTS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_client)
+
+# What shows news on the desktop.
+AGENT_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/agent/*.c))
+$(BUILD)/qdl-agent: $(AGENT_OBJECTS) $(patsubst %,$(BUILD)/client/%.o,agent bus loop options output report)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_client)
 
 # The virtual modem shares no code with the daemon: it is the other side of the wire.
@@ -255,6 +260,8 @@ install: $(PROGRAMS) $(BUILD)/qdld.service $(BUILD)/org.qdld1.5
 	install -D -m 755 $(BUILD)/qdld $(DESTDIR)$(LIBEXECDIR)/qdld
 	install -D -m 755 $(BUILD)/qdld-worker $(DESTDIR)$(LIBEXECDIR)/qdld-worker
 	install -D -m 755 $(BUILD)/qdlctl $(DESTDIR)$(BINDIR)/qdlctl
+	install -D -m 755 $(BUILD)/qdl-agent $(DESTDIR)$(BINDIR)/qdl-agent
+	install -D -m 644 client/agent/org.qdld1.agent.desktop $(DESTDIR)$(SYSCONFDIR)/xdg/autostart/org.qdld1.agent.desktop
 	install -D -m 644 $(BUILD)/qdld.service $(DESTDIR)$(UNITDIR)/qdld.service
 	install -D -m 644 systemd/qdld.sysusers $(DESTDIR)$(SYSUSERSDIR)/qdld.conf
 	install -D -m 644 systemd/qdld.catalog $(DESTDIR)$(CATALOGDIR)/qdld.catalog

@@ -14,7 +14,8 @@ int bus_open(sd_bus **ret)
 {
     int r = sd_bus_open_system(ret);
     if (r < 0) {
-        fprintf(stderr, "qdlctl: the system bus cannot be reached: %s\n", strerror(-r));
+        fprintf(stderr, "%s: the system bus cannot be reached: %s\n", program_invocation_short_name,
+                strerror(-r));
         return EXIT_NO_SERVICE;
     }
     sd_bus_set_allow_interactive_authorization(*ret, !options.no_ask_password);
@@ -84,18 +85,20 @@ int bus_report(const sd_bus_error *error, int r)
     int code = is_disconnected(r) ? EXIT_NO_SERVICE : bus_exit_code(name);
     fflush(stdout);
     if (code == EXIT_NO_SERVICE)
-        fprintf(stderr, "qdlctl: the service is not reachable (see systemctl status qdld): %s\n", message);
+        fprintf(stderr, "%s: the service is not reachable (see systemctl status qdld): %s\n",
+                program_invocation_short_name, message);
     else if (name && starts_with(name, ERROR_PREFIX))
-        fprintf(stderr, "qdlctl: %s: %s\n", name + strlen(ERROR_PREFIX), message);
+        fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, name + strlen(ERROR_PREFIX), message);
     else
-        fprintf(stderr, "qdlctl: %s\n", message);
+        fprintf(stderr, "%s: %s\n", program_invocation_short_name, message);
     return code;
 }
 
 int bus_new_call(sd_bus *bus, sd_bus_message **ret, const char *path, const char *interface,
                  const char *member)
 {
-    return sd_bus_message_new_method_call(bus, ret, BUS_NAME, path, interface, member);
+    int r = sd_bus_message_new_method_call(bus, ret, BUS_NAME, path, interface, member);
+    return r < 0 ? r : sd_bus_message_set_auto_start(*ret, !options.no_start);
 }
 
 int bus_append_no_options(sd_bus_message *m)
@@ -198,7 +201,7 @@ int bus_call_job(sd_bus *bus, int built, sd_bus_message *m, char **ret_job)
     const char *path;
     int code = bus_call(bus, built, m, &reply);
     if (code == EXIT_OK && (sd_bus_message_read(reply, "o", &path) < 0 || !(*ret_job = strdup(path)))) {
-        fprintf(stderr, "qdlctl: the service did not answer with a job\n");
+        fprintf(stderr, "%s: the service did not answer with a job\n", program_invocation_short_name);
         code = EXIT_OTHER;
     }
     sd_bus_message_unref(reply);

@@ -38,6 +38,7 @@ struct options {
     char **partitions;                 /* as allow */
     bool queue, no_reset, wait;
     const char *port; /* of catch, rescue, policy */
+    bool no_start;    /* the service is not started for our sake */
 };
 extern struct options options;
 

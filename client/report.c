@@ -161,10 +161,26 @@ static void print_done(json_object *job)
     print_report(stdout, job);
 }
 
+const char *report_words(const char *result)
+{
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
+        if (strcmp(results[i].result, result) == 0)
+            return results[i].text;
+    return result;
+}
+
+const char *report_help(json_object *job)
+{
+    for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
+        if (strcmp(hints[i].hint, dict_string(job, "RecoveryHint")) == 0)
+            return hints[i].text;
+    return "";
+}
+
 void report_result(json_object *job)
 {
     const char *result = dict_string(job, "Result"), *message = dict_string(job, "ErrorMessage");
-    const char *name = strrchr(dict_string(job, "ErrorName"), '.'), *hint = dict_string(job, "RecoveryHint");
+    const char *name = strrchr(dict_string(job, "ErrorName"), '.');
     if (options.json != JSON_OFF)
         return;
     if (strcmp(result, "done") == 0) {
@@ -172,15 +188,11 @@ void report_result(json_object *job)
             print_done(job);
         return;
     }
-    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
-        if (strcmp(results[i].result, result) == 0)
-            result = results[i].text;
+    result = report_words(result);
     fflush(stdout);
     fprintf(stderr, "qdlctl: job %llu (%s) %s%s%s%s%s%s\n", (unsigned long long)dict_u64(job, "Id"),
             dict_string(job, "Kind"), strcmp(result, "cancelled") == 0 ? "was " : "", result,
             name || *message ? ": " : "", name ? name + 1 : "", name && *message ? ": " : "", message);
     print_report(stderr, job);
-    for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
-        if (strcmp(hints[i].hint, hint) == 0)
-            print_field_to(stderr, "What helps", hints[i].text);
+    print_field_to(stderr, "What helps", report_help(job));
 }

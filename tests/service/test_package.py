@@ -43,7 +43,7 @@ def setting(unit, name):
 def test_everything_is_where_it_is_looked_for(installed):
     units, users, udev = pkg_config("systemd", "systemdsystemunitdir"), pkg_config("systemd", "sysusersdir"), pkg_config("udev", "udevdir")
     expected = {
-        "/etc/qdld/qdld.conf": 0o644, "/usr/bin/qdlctl": 0o755, "/usr/libexec/qdld": 0o755, "/usr/libexec/qdld-worker": 0o755,
+        "/etc/qdld/qdld.conf": 0o644, "/etc/xdg/autostart/org.qdld1.agent.desktop": 0o644, "/usr/bin/qdlctl": 0o755, "/usr/bin/qdl-agent": 0o755, "/usr/libexec/qdld": 0o755, "/usr/libexec/qdld-worker": 0o755,
         f"{units}/qdld.service": 0o644, f"{users}/qdld.conf": 0o644, f"{udev}/rules.d/60-qdld.rules": 0o644,
         "/usr/share/dbus-1/system.d/org.qdld1.conf": 0o644, "/usr/share/dbus-1/system-services/org.qdld1.service": 0o644,
         "/usr/share/dbus-1/interfaces/org.qdld1.xml": 0o644, "/usr/share/polkit-1/actions/org.qdld1.policy": 0o644,
@@ -73,7 +73,7 @@ def test_install_says_what_is_missing(tmp_path):
 
 def test_the_debian_packages_take_everything(installed):
     """What is installed and in no package is a file that users never get."""
-    lists = [line for name in ("qdld", "qdlctl") for line in (TOP / "debian" / f"{name}.install").read_text().split()]
+    lists = [line for name in ("qdld", "qdlctl", "qdl-agent") for line in (TOP / "debian" / f"{name}.install").read_text().split()]
     for path in installed.rglob("*"):
         if path.is_file():
             relative = str(path.relative_to(installed))
