@@ -144,6 +144,20 @@ static int read_word(struct scan *s, char word[TOKEN_SIZE])
 
 /* ---- attributes ---- */
 
+/* The five that XML has by itself stay as they are; nothing that could be declared is expanded. */
+static bool has_entity(const char *text)
+{
+    static const char *const own[] = {"&amp;", "&lt;", "&gt;", "&apos;", "&quot;"};
+    for (const char *c = strchr(text, '&'); c; c = strchr(c + 1, '&')) {
+        bool known = false;
+        for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+            known |= text_starts_with(c, own[i]);
+        if (!known)
+            return true;
+    }
+    return false;
+}
+
 static int read_text(struct scan *s, uint8_t quote, char *out, size_t size)
 {
     size_t n = 0;
@@ -164,6 +178,8 @@ static int read_text(struct scan *s, uint8_t quote, char *out, size_t size)
         take(s, c);
     }
     out[n] = '\0';
+    if (has_entity(out))
+        return malformed(s, "entities have no place in it");
     take(s, quote);
     return 0;
 }

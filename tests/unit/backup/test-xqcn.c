@@ -104,6 +104,8 @@ static void test_forms(void **state)
         "</Storage><Storage Name='EFS_Data'><Stream Length='0' Name='00000000' Value=''/></Storage></Storage>"
         "<Storage Name='Empty'/></Storage></Storage>\n"
         "<Stream Length='6' Name='File_Version' Value='02 00 00 00 00 00'/></Storage>",
+        HEAD FILES("NV_Items", STREAM("5", "00000000", PATH_A),
+                   STREAM("0", "00000000", "")) "<Storage Name='A &amp; B'/>" TAIL,
         "\xef\xbb\xbf" HEAD FILES("NV_Items", STREAM("5", "00000000", PATH_A), STREAM("0", "00000000", ""))
             TAIL,
         HEAD "<Storage Name='Roaming_Lists'>" STREAM("1", "0", "00") "</Storage>" FILES(
@@ -117,7 +119,7 @@ static void test_forms(void **state)
             fail_msg("%zu: %s", i, e.message);
         assert_int_equal(c->n_files, 1);
         assert_int_equal(c->files[0].size, 0);
-        assert_int_equal(c->ignored, i == 2);
+        assert_int_equal(c->ignored, i == 3);
         close(c->fd);
         calibration_free(c);
     }
@@ -135,6 +137,8 @@ static void test_refused(void **state)
         {"<!DOCTYPE x [<!ENTITY a 'b'>]><Storage Name='x'/>", "DTD", ERROR_BACKUP_DAMAGED},
         {"<?xml version='1.0'?><!-- x --><Storage Name='x'/>", "comments", ERROR_BACKUP_DAMAGED},
         {"<html/>", "\"html\" is none", ERROR_BACKUP_DAMAGED},
+        {"<Storage Name='&lol;'/>", "entities", ERROR_BACKUP_DAMAGED},
+        {"<Storage Name='a&'/>", "entities", ERROR_BACKUP_DAMAGED},
         {"<Storage/>", "has a Name", ERROR_BACKUP_DAMAGED},
         {"<Storage Name='a' Name='b'/>", "twice", ERROR_BACKUP_DAMAGED},
         {"<Storage Name='a' Value=''/>", "no meaning", ERROR_BACKUP_DAMAGED},
