@@ -71,6 +71,7 @@ static const struct {
     {"sbl-last", "Boot loader", FORM_TEXT, "yes"},
     {"reset", "Reset", FORM_TEXT, NULL},
     {"came-back", "Came back in", FORM_TEXT, NULL},
+    {"afterwards", "Afterwards", FORM_TEXT, NULL},
     {"problems", "Problem", FORM_TEXT, NULL},
 };
 enum { KEY_COUNT = sizeof(keys) / sizeof(keys[0]) };

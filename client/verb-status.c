@@ -4,6 +4,7 @@
 #include "bus.h"
 #include "loop.h"
 #include "output.h"
+#include "report.h"
 #include "select.h"
 
 static const struct {
@@ -118,6 +119,7 @@ static void print_modem(sd_bus *bus, json_object *m)
         print_field("Unasked", note);
     }
     print_field("Last error", dict_string(m, "LastError"));
+    print_field("What helps", report_help(m));
 }
 
 int verb_status(sd_bus *bus, int argc, char **argv)

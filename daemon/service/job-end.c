@@ -171,7 +171,10 @@ static void tell_end(struct job *j)
     object_set_string(&j->object, "Result", &j->result, j->verdict);
     object_set_string(&j->object, "ErrorName", &j->error_name, errors_bus_name(j->error.kind));
     object_set_string(&j->object, "ErrorMessage", &j->error_message, text ? text : "");
-    object_set_string(&j->object, "RecoveryHint", &j->recovery_hint, hint_name(j->error.hint));
+    /* A crash dump is saved, and all the same its modem may need a hand. */
+    const char *hint =
+        text ? hint_name(j->error.hint) : hint_name(hint_from_name(record_get(j->report, "hint")));
+    object_set_string(&j->object, "RecoveryHint", &j->recovery_hint, hint);
     object_set_u64(&j->object, "EndTime", &j->end_time, realtime_usec());
     object_set_bool(&j->object, "SafeToUnplug", &j->safe_to_unplug, 1);
     neighbours_update(j->manager);
@@ -200,7 +203,7 @@ void job_finish(struct job *j)
     job_signal_numbers(j);
     job_answer_waits(j);
     if (m && !verdict_is(j, "cancelled"))
-        object_set_string(&m->object, "LastError", &m->last_error, j->error_message);
+        modem_set_error(m, j->error_message, hint_from_name(text_known(j->recovery_hint)));
     if (m)
         rescue_finished(m, j);
     j->modem = NULL;
@@ -225,7 +228,7 @@ static void refuse(struct job *j)
     sd_bus_error_free(&error);
     struct modem *m = j->modem;
     if (m && j->owner_uid == RESCUE_UID && (m->job == j || m->rescue.standby == j)) {
-        object_set_string(&m->object, "LastError", &m->last_error, j->error.message);
+        modem_set_error(m, j->error.message, j->error.hint);
         rescue_finished(m, j);
         object_flush(&m->object);
     }

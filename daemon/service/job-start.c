@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "service/backup.h"
 #include "service/candidates.h"
 #include "service/firmware.h"
@@ -88,12 +89,21 @@ static void order_verify(struct job *j, struct order *o)
     add_fd(o, "store", j->backup_id[0] ? open_backup(j) : open_firmware(j));
 }
 
-/* What the service remembers of the unit; who it must be only if that is confirmed. */
+/*
+ * Who is there is known for certain: it is confirmed, or has told its serial in this appearance. Nothing else
+ * need be known of it: a brick that nobody has seen before is named by its catch.
+ */
+static bool is_named(const struct modem *m)
+{
+    return m->confirmed || (m->appearance && *text_known(m->seen_serial));
+}
+
+/* What the service remembers of the unit; who it must be only if that is known. */
 static void order_unit(const struct modem *m, struct order *o)
 {
     add_option(o, "known-version", m->family_version);
     add_option(o, "known-confirmed", m->confirmed ? "1" : "0");
-    if (m->confirmed) {
+    if (is_named(m)) {
         add_option(o, "serial", m->chip_serial);
         add_option(o, "hwid", m->hardware_id);
         add_option(o, "pkhash", m->pk_hash);
@@ -134,7 +144,7 @@ static void order_flash(struct job *j, struct order *o)
     const struct config *c = &j->manager->config;
     order_plan(j, o);
     order_loop(j->modem, o);
-    if (j->modem->confirmed) /* else the unit is asked in Sahara who it is */
+    if (is_named(j->modem)) /* else the unit is asked in Sahara who it is */
         add_option(o, "running-programmer", j->modem->running);
     add_number(o, "wait-device-usec", c->wait_device);
     add_number(o, "boot-usec", c->boot_timeout);

@@ -395,6 +395,7 @@ const sd_bus_vtable modem_vtable[] = {
     SD_BUS_PROPERTY("InhibitedBy", "s", NULL, FIELD(inhibited_by), CHANGES),
     SD_BUS_PROPERTY("InhibitedUid", "u", NULL, FIELD(inhibited_uid), CHANGES),
     SD_BUS_PROPERTY("LastError", "s", NULL, FIELD(last_error), CHANGES),
+    SD_BUS_PROPERTY("RecoveryHint", "s", NULL, FIELD(recovery_hint), CHANGES),
     SD_BUS_METHOD_WITH_ARGS("Identify", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             method_identify, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Catch", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),

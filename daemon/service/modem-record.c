@@ -31,6 +31,7 @@ static const struct {
     {"PKHASH", "PkHash", offsetof(struct modem, pk_hash)},
     {"STORAGE", "Storage", offsetof(struct modem, storage)},
     {"LAST_ERROR", "LastError", offsetof(struct modem, last_error)},
+    {"RECOVERY_HINT", "RecoveryHint", offsetof(struct modem, recovery_hint)},
     {"FACTS_SERIAL", NULL, offsetof(struct modem, facts_serial)},
     {"FAMILY_VERSION", NULL, offsetof(struct modem, family_version)},
     {"IMEI", "Imei", offsetof(struct modem, imei)},

@@ -96,13 +96,34 @@ struct modem *modem_free(struct modem *m)
     process_free(m->holder);
     rescue_free(m);
     object_done(&m->object);
-    char *strings[] = {m->id,           m->port,         m->kernel_name,      m->mode,
-                       m->product,      m->model,        m->firmware_version, m->chip_serial,
-                       m->chip,         m->hardware_id,  m->pk_hash,          m->storage,
-                       m->last_error,   m->facts_serial, m->family_version,   m->project,
-                       m->seen_serial,  m->policy,       m->rescue_firmware,  m->note,
-                       m->quectel,      m->refused,      m->silent,           m->device_path,
-                       m->inhibited_by, m->imei,         m->imei_hash};
+    char *strings[] = {m->id,
+                       m->port,
+                       m->kernel_name,
+                       m->mode,
+                       m->product,
+                       m->model,
+                       m->firmware_version,
+                       m->chip_serial,
+                       m->chip,
+                       m->hardware_id,
+                       m->pk_hash,
+                       m->storage,
+                       m->last_error,
+                       m->recovery_hint,
+                       m->facts_serial,
+                       m->family_version,
+                       m->project,
+                       m->seen_serial,
+                       m->policy,
+                       m->rescue_firmware,
+                       m->note,
+                       m->quectel,
+                       m->refused,
+                       m->silent,
+                       m->device_path,
+                       m->inhibited_by,
+                       m->imei,
+                       m->imei_hash};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(m);
@@ -254,6 +275,13 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
     text_replace(&m->quectel, "1");
     modem_update_confirmed(m);
     modem_save(m);
+}
+
+void modem_set_error(struct modem *m, const char *message, enum error_hint hint)
+{
+    object_set_string(&m->object, "LastError", &m->last_error, message);
+    object_set_string(&m->object, "RecoveryHint", &m->recovery_hint, hint_name(hint));
+    m->save_pending |= m->remembered;
 }
 
 void modem_update_backup(struct modem *m)

@@ -39,7 +39,7 @@ struct modem {
 
     /* properties */
     char *port, *kernel_name, *mode, *product, *model, *firmware_version, *chip_serial, *chip, *hardware_id,
-        *pk_hash, *storage, *last_error, *policy, *rescue_firmware, *note, *imei; /* masked */
+        *pk_hash, *storage, *last_error, *recovery_hint, *policy, *rescue_firmware, *note, *imei; /* masked */
     uint16_t vendor_id, product_id;
     int confirmed, held, inhibited, factory_test_mode;
     char *inhibited_by;
@@ -113,6 +113,8 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
  */
 void modem_set_serial(struct modem *m, const char *serial);
 void modem_update_confirmed(struct modem *m);
+/* LastError and RecoveryHint: "" and HINT_NONE: all is well. */
+void modem_set_error(struct modem *m, const char *message, enum error_hint hint);
 /* LastBackupTime, by what is stored of the unit. */
 void modem_update_backup(struct modem *m);
 /* It was a Quectel modem: remembered. */

@@ -148,12 +148,13 @@ static void publish_note(struct modem *m, const char *note)
 
 /* ---- failures ---- */
 
-static void give_up(struct modem *m, const char *why)
+/* The hint stays that of the job that failed, if there was one. */
+static void give_up(struct modem *m, const char *why, enum error_hint hint)
 {
     char line[LOG_TEXT_MAX];
     free(m->rescue.gave_up);
     m->rescue.gave_up = strdup(why);
-    object_set_string(&m->object, "LastError", &m->last_error, why);
+    modem_set_error(m, why, hint != HINT_NONE ? hint : hint_from_name(text_known(m->recovery_hint)));
     snprintf(line, sizeof(line), "%s is left to a human: %s", modem_title(m), why);
     log_about_modem(m, LOG_RESCUE_GAVE_UP, LOG_ERR, line);
     modem_save(m);
@@ -173,7 +174,7 @@ static void fail(struct modem *m, const char *why)
     char text[WHY_SIZE];
     if (++m->rescue.failures >= c->rescue_attempts) {
         snprintf(text, sizeof(text), "%u attempts failed, the last one: %s", m->rescue.failures, why);
-        give_up(m, text);
+        give_up(m, text, HINT_NONE);
         return;
     }
     usec_t pause = rescue_pause(c->rescue_backoff, m->rescue.failures);
@@ -220,7 +221,7 @@ static bool had_its_share(struct modem *m)
         "it was flashed %u times within a day and is in 9008 again: another flash does not mend it; look "
         "at its power supply, its host and the package",
         n);
-    give_up(m, text);
+    give_up(m, text, HINT_CONTACT_VENDOR);
     return true;
 }
 
@@ -271,7 +272,7 @@ static void note_failure(struct modem *m, const struct job *j)
     if (j->job_kind == JOB_FLASH && j->error.kind == ERROR_VERSION_UNKNOWN)
         m->rescue.unsaved = true;
     if (failure == FAILURE_FINAL)
-        give_up(m, why);
+        give_up(m, why, HINT_NONE);
     else
         fail(m, why);
 }
@@ -324,10 +325,12 @@ void rescue_went(struct modem *m)
     if (!m->holder || m->job || strcmp(m->mode, "firehose") != 0)
         return;
     r->lost = stayed < LOOP_SHORT_USEC ? r->lost + 1 : 0;
-    if (r->lost >= LOST_MAX)
+    if (r->lost >= LOST_MAX) {
+        modem_set_error(m, text_known(m->last_error), HINT_BRIDGE_USB_BOOT);
         fail(m, "it goes away even with a programmer running, so that it cannot be held; a flash uses one "
                 "window after "
                 "the other, and a bridge at USB_BOOT ends the loop");
+    }
 }
 
 /* ---- the standby ---- */

@@ -254,6 +254,7 @@ def test_one_that_cannot_be_held_is_given_up(new_service, new_modem, make_packag
     path = find_modem(service)
     note = wait_until(lambda: "left to a human" in service.get(path, MODEM, "Note") and service.get(path, MODEM, "Note"), what="the end of it")
     assert "even with a programmer running" in note and "even with a programmer running" in service.get(path, MODEM, "LastError")
+    assert service.get(path, MODEM, "RecoveryHint") == "bridge-usb-boot"
     n = len(jobs(service, "catch"))
     turns(service, path, 3)
     assert len(jobs(service, "catch")) == n

@@ -114,6 +114,19 @@ def test_back_in_its_crash_dump_three_times(service, new_modem):
     report = service.get(job, JOB, "Report")
     assert report["hint"] == "bridge-usb-boot" and "bridge USB_BOOT" in report["afterwards"]
     assert "firmware anew" in report["afterwards"]
+    # Not only in the report of one job: whoever looks at the modem sees it, also after a restart.
+    assert service.get(job, JOB, "RecoveryHint") == "bridge-usb-boot"
+    path = find_modem(service)
+    assert service.get(path, MODEM, "RecoveryHint") == "bridge-usb-boot"
+    assert "Bridge USB_BOOT" in qdlctl(service, "status").stdout
+    service.restart()
+    assert service.get(path, MODEM, "RecoveryHint") == "bridge-usb-boot"
+
+
+def test_one_that_starts_again_needs_no_hand(service, new_modem):
+    job, _ = dump(service, new_modem, "crash_again=1")
+    assert service.get(job, JOB, "RecoveryHint") == "" and service.get(find_modem(service), MODEM, "RecoveryHint") == ""
+    assert "What helps" not in qdlctl(service, "status").stdout
 
 
 def test_qdlctl_dump(service, new_modem, tmp_path):

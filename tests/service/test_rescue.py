@@ -41,19 +41,21 @@ def note(service, path, text):
     return str(service.get(path, MODEM, "Note"))
 
 
-@pytest.mark.parametrize("loop", [("loop=soft", "window_ms=1400", "gap_ms=480"), ("loop=soft", "window_ms=600", "gap_ms=300"),
-                                  ("loop=soft", "window_ms=300", "gap_ms=200"),
-                                  ("loop=soft", "window_ms=600", "gap_ms=300", "hello=lost")], ids=["14 s", "6 s", "3 s", "hello stolen"])
+@pytest.mark.parametrize("loop", [("window_ms=14000", "gap_ms=4800"), ("window_ms=6000", "gap_ms=3000"), ("window_ms=3000", "gap_ms=2000"),
+                                  ("window_ms=6000", "gap_ms=3000", "hello=lost"), ("window_ms=3000", "gap_ms=2000", "product_edl=QUSB_BULK")],
+                         ids=["14 s", "6 s", "3 s", "hello stolen", "without a name"])
 def test_from_loop_to_normal_mode_unattended(service, new_modem, make_package, tmp_path, loop):
     package = make_package("--small")
     firmware = import_package(service, package)
-    new_modem(service, *loop)
+    new_modem(service, "loop=soft", *loop)
     path = find_modem(service)
     flash_py(tmp_path, "--snapshot", tmp_path / "before")
     arm(service, "rescue", firmware)
     [job] = wait_finished(service, "flash")
     assert service.get(job, JOB, "Result") == "done", service.log(job)
     assert service.get(job, JOB, "OwnerUid") == OWN
+    # The catch has asked who it is, in this appearance: its programmer is used as it is, and no window is lost by asking again.
+    assert service.get(job, JOB, "Window") == 1 and count(tmp_path, "state programmer") == 1
     wait_until(lambda: service.get(path, MODEM, "Mode") == "normal", what="normal mode")
     # What must not be lost was saved first, and is in the store.
     saved = service.get(job, JOB, "Object")

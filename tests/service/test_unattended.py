@@ -71,6 +71,7 @@ def test_one_that_falls_back_again_and_again_is_left_to_a_human(new_service, new
     text = note(service, path, "left to a human")
     assert "flashed 2 times within a day" in text and "flashed 2 times" in service.get(path, MODEM, "LastError")
     flashed(service, 2)
+    assert service.get(path, MODEM, "RecoveryHint") == "contact-vendor"
     assert service.get(path, MODEM, "Held") and "flashed 2 times within a day" in service.errors()
     # Neither a restart nor time in which it works gives it a share that it has had.
     service.restart(config=config)
