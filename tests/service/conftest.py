@@ -42,6 +42,9 @@ def error(name):
     return NAME + ".Error." + name
 
 
+# AddressSanitizer keeps what was freed, and more: nothing can be said of memory then.
+needs_own_memory = pytest.mark.skipif(b"libasan.so" in (BUILD / "qdld").read_bytes(), reason="AddressSanitizer")
+
 # How long anything may take that does not depend on a deadline of the service: what takes longer has hung, however busy the
 # machine is. A test that wants to know whether the service waited for something compares with WELL_BEFORE and lets that last for ever.
 PATIENCE = 60.0

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 import dbus
 import pytest
 from conftest import (BACKUP, BUILD, FIRMWARE, INVALID_ARGS, JOB, MANAGER, MODEM, PATIENCE, ROOT, TOP, VERSION, WELL_BEFORE, Refused,
-                      error, wait_until)
+                      error, needs_own_memory, wait_until)
 
 # Imports whatever the archive says; the content is the archive's first line. Other jobs go through to their end.
 HONEST = """
@@ -902,6 +902,7 @@ def test_a_damaged_record_is_set_aside(new_service, forge, archive):
     assert service.get(new, JOB, "Id") == 2 and new != job
 
 
+@needs_own_memory
 def test_small_and_quiet(honest, plug):
     plug(honest)
     honest.modem()

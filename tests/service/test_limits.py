@@ -8,7 +8,7 @@ import subprocess
 
 import dbus
 from catching import find_modem, options
-from conftest import FIRMWARE, INVALID_ARGS, JOB, MANAGER, MODEM, NAME, ROOT, Refused, wait_until
+from conftest import FIRMWARE, INVALID_ARGS, JOB, MANAGER, MODEM, NAME, ROOT, Refused, needs_own_memory, wait_until
 from test_api import LASTING, archive, needs_root
 from test_hostile import RawClient
 from test_link import BROKEN
@@ -144,6 +144,7 @@ def memory(service):
         return int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1))
 
 
+@needs_own_memory
 def test_refused_calls_take_no_memory(new_service, forge, archive, plug, bus_address):
     service = new_service().start(worker=forge(LASTING))
     plug(service)
