@@ -61,25 +61,6 @@ static bool is_hex(const char *text, size_t digits)
     return strlen(text) == digits && strspn(text, "0123456789abcdef") == digits;
 }
 
-/* Does it hold what only its unit has? Of partitions that no table named nobody knows: they may be it. */
-static bool has_calibration(const struct backup *b)
-{
-    if (strcmp(b->kind, "xqcn") == 0)
-        return true;
-    if (strcmp(b->kind, "dump") == 0) /* whatever its regions are called */
-        return false;
-    for (char *const *p = b->partitions; p && *p; p++)
-        if (strcasecmp(*p, "EFS2") == 0 || text_starts_with(*p, "blocks-"))
-            return true;
-    return false;
-}
-
-/* One that counts: when there is none of a unit, there is nothing to go back to. */
-static bool is_good(const struct backup *b)
-{
-    return strcmp(b->state, "complete") == 0 && has_calibration(b);
-}
-
 const char *backup_title(const struct backup *b)
 {
     static char title[160];
@@ -139,6 +120,7 @@ int backup_new(struct manager *m, const char *id, const struct record *r, struct
     b->size = record_get_u64(r, "size", 0);
     b->owner_uid = (uint32_t)record_get_u64(r, "owner", 0);
     b->imported = record_get_u64(r, "imported", 0) != 0;
+    b->automatic = record_get_u64(r, "automatic", 0) != 0;
     *ret = b;
     return 0;
 }
@@ -173,6 +155,7 @@ static int save(const struct backup *b)
     record_set_u64(r, "size", b->size);
     record_set_u64(r, "owner", b->owner_uid);
     record_set_u64(r, "imported", (uint64_t)b->imported);
+    record_set_u64(r, "automatic", (uint64_t)b->automatic);
     file_name(name, b->id, "rec");
     return record_save(r, b->manager->store.fd_backups, name);
 }
@@ -234,6 +217,7 @@ static int make_record(const struct record *facts, int fd, const struct backup_o
     record_set_u64(r, "size", (uint64_t)st.st_size);
     record_set_u64(r, "owner", o->owner);
     record_set_u64(r, "imported", o->imported);
+    record_set_u64(r, "automatic", o->automatic);
     *ret = steal_ptr(r);
     return 0;
 }
@@ -294,6 +278,7 @@ static int add_again(struct backup *b, int fd, const struct backup_origin *o, bo
         backup_verified(b, true);
     }
     b->imported &= o->imported;
+    b->automatic &= o->automatic;
     return 0;
 }
 
@@ -421,7 +406,7 @@ uint64_t backup_last_time(const struct manager *m, const struct modem *modem)
 {
     uint64_t last = 0;
     for (const struct backup *b = m->backups; b; b = b->next)
-        if (backup_is_of(b, modem) && !b->imported && is_good(b) && b->added_time > last)
+        if (backup_is_of(b, modem) && !b->imported && backup_is_good(b) && b->added_time > last)
             last = b->added_time;
     return last;
 }
@@ -429,7 +414,7 @@ uint64_t backup_last_time(const struct manager *m, const struct modem *modem)
 const struct backup *backup_find_calibration(const struct modem *m)
 {
     for (const struct backup *b = m->manager->backups; b; b = b->next) /* newest first */
-        if (strcmp(b->kind, "xqcn") == 0 && !b->imported && is_good(b) && backup_is_of(b, m))
+        if (strcmp(b->kind, "xqcn") == 0 && !b->imported && backup_is_good(b) && backup_is_of(b, m))
             return b;
     return NULL;
 }
@@ -442,15 +427,18 @@ void backup_update_modems(struct manager *m)
     }
 }
 
-int backup_check_space(const struct manager *m, uint64_t bytes, struct error *e)
+int backup_check_space(struct manager *m, uint64_t bytes, struct error *e)
 {
     struct statvfs v;
-    if (fstatvfs(m->store.fd_backups, &v) < 0)
-        return error_set(e, ERROR_NO_SPACE, "The space left for backups cannot be told: %s.",
-                         strerror(errno));
-    uint64_t left = (uint64_t)v.f_bavail * v.f_frsize;
-    if (left >= bytes && left - bytes >= BACKUP_SLACK)
-        return 0;
+    uint64_t left;
+    do {
+        if (fstatvfs(m->store.fd_backups, &v) < 0)
+            return error_set(e, ERROR_NO_SPACE, "The space left for backups cannot be told: %s.",
+                             strerror(errno));
+        left = (uint64_t)v.f_bavail * v.f_frsize;
+        if (left >= bytes && left - bytes >= BACKUP_SLACK)
+            return 0;
+    } while (job_drop_parts(m, true));
     return error_set(e, ERROR_NO_SPACE,
                      "What is saved first may take %llu MiB, and %llu MiB are free where backups are kept; "
                      "nothing was started.",
@@ -473,75 +461,4 @@ int backup_remove(struct backup *b)
     backup_free(b);
     backup_update_modems(m);
     return 0;
-}
-
-/* By its serial. Without one by what only the unit has: of two with the same of it one may go and nothing is
- * lost; any other is of a unit of its own. */
-static bool same_unit(const struct backup *a, const struct backup *b)
-{
-    if (*a->imei_hash && *b->imei_hash)
-        return strcmp(a->imei_hash, b->imei_hash) == 0;
-    if (*a->chip_serial || *b->chip_serial)
-        return strcmp(a->chip_serial, b->chip_serial) == 0;
-    return *a->unit_data && strcmp(a->unit_data, b->unit_data) == 0;
-}
-
-bool backup_is_last(const struct backup *b)
-{
-    if (!is_good(b))
-        return false;
-    for (const struct backup *i = b->manager->backups; i; i = i->next)
-        if (i != b && is_good(i) && same_unit(i, b) && (!i->imported || b->imported))
-            return false;
-    return true;
-}
-
-/* Counted with b for Keep: one that holds less is no newer version of one that holds more. */
-static bool same_group(const struct backup *a, const struct backup *b)
-{
-    return same_unit(a, b) && strcmp(a->kind, b->kind) == 0 && is_good(a) == is_good(b) && !a->imported &&
-           strcasecmp(a->partition_list, b->partition_list) == 0;
-}
-
-/* A restore or flash that can be continued may need it, too. */
-static bool is_spared(const struct backup *b)
-{
-    for (const struct job *j = b->manager->jobs; j; j = j->next)
-        if (strcmp(j->backup_id, b->id) == 0 && (!job_finished(j) || job_resumable(j)))
-            return true;
-    return false;
-}
-
-/* The one that goes first: the oldest but the very first good one, which shows the unit as it came to us. */
-static struct backup *next_to_go(const struct backup *b)
-{
-    struct backup *first = NULL, *second = NULL;
-    unsigned n = 0;
-    for (struct backup *i = b->manager->backups; i; i = i->next) {
-        if (!same_group(i, b))
-            continue;
-        n++;
-        second = first && !is_spared(first) ? first : second;
-        first = i;
-    }
-    unsigned keep = b->manager->config.backups_keep;
-    if (n <= keep)
-        return NULL;
-    struct backup *goes = keep > 1 && is_good(b) ? second : first;
-    return goes && goes != b && !is_spared(goes) ? goes : NULL;
-}
-
-void backup_retain(struct backup *b)
-{
-    if (b->imported)
-        return;
-    for (struct backup *old; (old = next_to_go(b));) {
-        log_message(LOG_INFO, "Backup %s (%s) is removed: there are more than Keep=%u.", old->id,
-                    backup_title(old), b->manager->config.backups_keep);
-        int r = backup_remove(old);
-        if (r < 0) {
-            log_message(LOG_WARNING, "Backup %s cannot be removed: %s.", old->id, strerror(-r));
-            return;
-        }
-    }
 }

@@ -6,9 +6,9 @@
  * service never looks into one; what it knows was told by a worker that read the finished file and nothing
  * else (second.h).
  *
- * backup.c: the store and what may go from it. backup-load.c: earlier runs. backup-bus.c: org.qdld1.Backup.
- * job-backup.c: how a job's file becomes one. modem-backup.c: Modem.Backup and Modem.Restore. import.c:
- * Manager.ImportBackup.
+ * backup.c: the store. backup-retain.c: what may go from it. backup-load.c: earlier runs. backup-bus.c:
+ * org.qdld1.Backup. job-backup.c: how a job's file becomes one. modem-backup.c: Modem.Backup and
+ * Modem.Restore. import.c: Manager.ImportBackup.
  *
  * Two sorts: *taken* by this service from a modem, and *imported*. What somebody imports is shown, verified
  * and can be restored, but it is a claim: it never stands in for one that was taken, neither for
@@ -29,6 +29,7 @@ enum {
     BACKUP_XQCN_SIZE = 64 * 1024 * 1024,  /* calibration over DIAG, and what is saved before it is put back */
     BACKUP_CHIP_SIZE = 512 * 1024 * 1024, /* a chip of unknown size: the largest common NAND */
     BACKUP_DUMP_SIZE = 512 * 1024 * 1024, /* memory of most of these modems */
+    BACKUP_NAMELESS = 4,                  /* times Keep, of units that cannot be told apart, at one port */
     BACKUP_SLACK = 16 * 1024 * 1024,      /* left for journals and records */
 };
 
@@ -53,14 +54,14 @@ struct backup {
     char *port;       /* where it was taken */
     char *partition_list; /* comma list */
     uint64_t added_time;
-    int imported;
+    int imported, automatic; /* automatic: nobody asked for it by itself */
 };
 
 /* Where a new one comes from. */
 struct backup_origin {
     const char *job_path, *port;
     uid_t owner;
-    bool imported;
+    bool imported, automatic;
 };
 
 /* An object by its record, not on the bus yet. */
@@ -76,9 +77,6 @@ struct backup *backup_find_standing(struct manager *m, const struct record *fact
  */
 int backup_add(struct manager *m, const struct record *facts, int fd, const struct backup_origin *origin,
                struct backup **ret, bool *ret_new, struct error *e);
-/* It is on disk: makes room. Of each unit and kind Keep are left, good ones and others counted apart, the
- * first good one among them. */
-void backup_retain(struct backup *b);
 struct backup *backup_free(struct backup *b);
 
 struct backup *backup_find_path(struct manager *m, const char *path);
@@ -91,8 +89,6 @@ int backup_open_xqcn(const struct backup *b);
 void backup_verified(struct backup *b, bool intact);
 /* An unfinished job works with it; NULL if none does. */
 const struct job *backup_user(const struct backup *b);
-/* "complete", and of the unit its last one that counts. */
-bool backup_is_last(const struct backup *b);
 /* Off the disk and off the bus. */
 int backup_remove(struct backup *b);
 /* "calibration of RM502QGL (49cbd7ef)", for people. Static buffer. */
@@ -106,8 +102,21 @@ const struct backup *backup_find_calibration(const struct modem *modem);
 /* LastBackupTime of every modem. */
 void backup_update_modems(struct manager *m);
 
-/* NoSpace unless so many bytes can be written: backups may use what is reserved for them. */
-int backup_check_space(const struct manager *m, uint64_t bytes, struct error *e);
+/* NoSpace unless so many bytes can be written: backups may use what is reserved for them, and what unfinished
+ * ones of days ago take. */
+int backup_check_space(struct manager *m, uint64_t bytes, struct error *e);
+
+/* ---- backup-retain.c ---- */
+/* One that counts: whole, and with what only the unit has. */
+bool backup_is_good(const struct backup *b);
+/* "complete", and of the unit its last one that counts. */
+bool backup_is_last(const struct backup *b);
+/*
+ * It is on disk: makes room. Of each unit and kind Keep are left, good ones and others counted apart, the
+ * first good one among them. Of units that tell neither serial nor IMEI each one may be another's: of those
+ * that were taken by themselves at one port, of one model and kind, so many times Keep are left.
+ */
+void backup_retain(struct backup *b);
 
 /* ---- backup-load.c ---- */
 /* Loads every entry. A file whose record is lost is read by a worker and recorded anew: nothing here is swept

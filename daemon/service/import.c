@@ -203,7 +203,7 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
 }
 
 /* What somebody brings must leave room for what has to be saved. */
-static int check_backup_space(const struct manager *manager, uint64_t size, struct error *e)
+static int check_backup_space(struct manager *manager, uint64_t size, struct error *e)
 {
     uint64_t needed;
     if (__builtin_add_overflow(size, manager->config.reserve_free, &needed))

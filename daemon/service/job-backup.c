@@ -146,6 +146,7 @@ static void add(struct job *j)
         .port = j->modem ? j->modem->port : "",
         .owner = j->owner_uid,
         .imported = j->job_kind == JOB_IMPORT,
+        .automatic = is_handshake(j),
     };
     struct error e = {0};
     struct backup *b = NULL;
@@ -211,11 +212,11 @@ static void take_fact(void *userdata, const char *key, const char *value)
  * A raw backup does not tell whose IMEI is in it. Of a unit without a serial it is the one that this very
  * device told before it went to 9008, or nobody's.
  */
-static void bind_to_imei(struct job *j)
+static void bind_to_imei(struct job *j, const struct record *facts)
 {
     const struct modem *m = j->modem;
     const char *kind = record_get(j->backup_facts, "kind"), *serial = record_get(j->backup_facts, "serial");
-    if (strcmp(kind, "nand") != 0 && strcmp(kind, "calibration") != 0)
+    if (*record_get(facts, "imei-hash") || (strcmp(kind, "nand") != 0 && strcmp(kind, "calibration") != 0))
         return;
     bool named = *serial && strcmp(serial, BACKUP_SERIAL_UNSET) != 0;
     bool known = j->job_kind != JOB_IMPORT && m && m->imei_watched && !named;
@@ -232,7 +233,7 @@ static void on_second(void *userdata, const struct record *facts, const struct e
         return;
     }
     record_each(facts, take_fact, j->backup_facts); /* from now on: of what is in the file */
-    bind_to_imei(j);
+    bind_to_imei(j, facts);
     if (!check_old(j))
         add(j);
 }

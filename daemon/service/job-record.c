@@ -430,6 +430,7 @@ void job_forget_old(struct manager *m)
 {
     usec_t now = realtime_usec(), limit = m->config.jobs_linger_time;
     unsigned finished;
+    job_drop_parts(m, false);
     for (struct job *j; (j = first_ended(m, &finished));) {
         bool old = now > limit && j->end_time < now - limit;
         if (finished <= m->config.jobs_linger && !old)

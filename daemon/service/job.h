@@ -259,6 +259,13 @@ void job_void_backups(struct manager *m, const char *modem_path);
 /* Its journal is void (another writing job, normal mode seen): it cannot be continued any more. */
 void job_void_journal(struct job *j);
 
+/* ---- job-parts.c ---- */
+/*
+ * What unfinished backups had read: all that are older than JobsLingerSec go, and of those older than a day
+ * the oldest while there are too many, or (for_space) all. True: something went.
+ */
+bool job_drop_parts(struct manager *m, bool for_space);
+
 /* ---- job-bus.c ---- */
 #define JOB_INTERFACE "org.qdld1.Job"
 extern const sd_bus_vtable job_vtable[];

@@ -424,6 +424,26 @@ def test_units_without_a_serial_are_all_different(start_bench):
     assert len(bench.backups()) == 3
 
 
+def test_of_units_that_nothing_tells_apart_some_are_kept_at_a_port(start_bench):
+    """A nameless modem that is flashed again and again, with another EFS2 each time: the first good one and the newest stay, and
+    whatever somebody asked for or brought."""
+    bench = start_bench("Keep=1\n")
+
+    def flash(number, **facts):
+        bench.tick += 1
+        bench.wish(dict(content(number, serial="", **{"unit-data": f"{number:064x}", **facts}), tick=bench.tick))
+        return bench.done(bench.start("Flash", dbus.ObjectPath(bench.firmware()), modem_version=VERSION))
+    asked = [bench.take(content(n, serial="", **{"unit-data": f"{n:064x}"})) for n in range(2)]
+    brought = bench.bring(content(2, serial=""))
+    taken = [flash(n) for n in range(10, 17)]
+    blank = [flash(n, state="blank", **{"unit-data": ""}) for n in range(20, 26)]
+    other = flash(30, model="EC25")
+    assert bench.backups() == sorted([*asked, brought, taken[0], *taken[-3:], *blank[-4:], other])
+    # The next service tells them apart from those that were asked for, too.
+    records = [(bench.service.state / "backups" / r).read_text().splitlines() for r in bench.stored("*.rec")]
+    assert sum("automatic=1" in r for r in records) == len(bench.backups()) - 3, records
+
+
 def test_the_last_good_one_is_removed_only_by_name(bench):
     def remove(backup, **options):
         bench.service.call(backup, BACKUP, "Remove", dbus.Dictionary(options, signature="sv"))
