@@ -133,6 +133,17 @@ static int await_normal(struct worker *w, struct job_outcome *o)
     return no_firmware(o, w->appeared);
 }
 
+/* Nothing follows from it for the firmware: this ROM did not try to boot any. */
+static int not_restarted(struct job_outcome *o)
+{
+    o->result = "not-returned";
+    int r = error_set(&o->error, ERROR_WRONG_MODE,
+                      "the modem took the command, but it did not leave the bus and speaks Sahara again: it "
+                      "was not started anew");
+    error_hint(&o->error, HINT_POWER_CYCLE);
+    return r;
+}
+
 static int await_edl(struct session *s, usec_t deadline, struct detect_result *found, struct error *e)
 {
     int r = session_attach(s, deadline, false, found, e);
@@ -204,7 +215,9 @@ int job_reset(struct worker *w, struct job_outcome *o)
         r = await_edl(s, deadline_in(wait), &found, &o->error);
     if (r < 0)
         return r;
-    worker_report(w, "came-back", "sahara");
     o->hold = steal_ptr(s);
-    return mode == RESET_EDL ? 0 : no_firmware(o, "sahara");
+    if (mode != RESET_EDL)
+        return not_restarted(o);
+    worker_report(w, "came-back", "sahara");
+    return 0;
 }

@@ -655,8 +655,9 @@ static void test_job_reset_of_a_rom_that_stays(void **state)
     assert_int_equal(reset(f, &m, "JOB=reset\n", NULL, &o), -EPROTOTYPE);
     f->session = o.hold;
     assert_string_equal(o.result, "not-returned");
+    assert_int_equal(o.error.hint, HINT_POWER_CYCLE);
     assert_non_null(o.hold);
-    assert_told(f, "REPORT.came-back", "sahara");
+    assert_told(f, "REPORT.reset", "normal");
 }
 
 static void test_job_reset_never_returns(void **state)
