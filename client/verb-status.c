@@ -70,6 +70,10 @@ static void print_way_out(sd_bus *bus, json_object *m)
     else
         snprintf(command, sizeof(command), "qdlctl restore %s FILE.xqcn", port);
     print_field("To leave it", command);
+    if (raw) { /* it stays in 9008, where it is written */
+        snprintf(command, sizeof(command), "qdlctl reset %s", port);
+        print_field("and then", command);
+    }
     print_field(
         "", raw ? "a copy of this unit's EFS2 lies in the store"
                 : "nothing of this unit is in the store; FILE is this unit's own, another's is not yours");

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "firmware/version.h"
+#include "worker/running.h"
 #include "worker/save.h"
 
 enum { LIST_SIZE = 1500 /* fits a datagram with room to spare; the manifest has them all */ };
@@ -12,7 +13,8 @@ enum { LIST_SIZE = 1500 /* fits a datagram with room to spare; the manifest has 
 void backup_facts(const struct session *s, const char *table, struct backup *ret)
 {
     const struct worker *w = s->worker;
-    const char *known = worker_option(w, "known-version", "");
+    bool confirmed;
+    const char *known = running_known_version(w, &confirmed);
     struct version version;
     *ret = (struct backup){.kind = BACKUP_CALIBRATION,
                            .created = worker_option_u64(w, "created", realtime_usec()),
@@ -24,7 +26,7 @@ void backup_facts(const struct session *s, const char *table, struct backup *ret
     if (!text_is_clean(known, strlen(known)) || strlen(known) >= sizeof(ret->version))
         return;
     snprintf(ret->version, sizeof(ret->version), "%s", known);
-    ret->version_confirmed = *known && worker_option_u64(w, "known-confirmed", 0) == 1;
+    ret->version_confirmed = *known && confirmed;
     if (version_parse(known, &version) == 0)
         snprintf(ret->model, sizeof(ret->model), "%s", version.model);
 }

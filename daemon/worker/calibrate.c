@@ -89,12 +89,17 @@ static int read_item(struct reading *x, uint16_t item, uint16_t context, unsigne
     *ret_status = DIAG_NV_NOT_DEFINED;
     if (item == DIAG_NV_SPC_TTL) /* not answered by some (diag.md 2.4) */
         return 0;
-    int r = diag_nv_read(x->diag, item, context, data, ret_status, x->e);
-    if (r < 0)
-        return r;
-    if (*ret_status == DIAG_NV_DONE)
-        return calibration_add_nv(x->c, item, context, data) < 0 ? no_memory(x) : 0;
-    return diag_nv_is_absent(*ret_status) ? 0 : note_unreadable_item(x, item, context, *ret_status);
+    /* What neither has a value nor says that there is none is asked once more. */
+    for (unsigned i = 0; i < 2; i++) {
+        int r = diag_nv_read(x->diag, item, context, data, ret_status, x->e);
+        if (r < 0)
+            return r;
+        if (*ret_status == DIAG_NV_DONE)
+            return calibration_add_nv(x->c, item, context, data) < 0 ? no_memory(x) : 0;
+        if (diag_nv_is_absent(*ret_status))
+            return 0;
+    }
+    return note_unreadable_item(x, item, context, *ret_status);
 }
 
 static int read_context(struct reading *x, uint16_t context)

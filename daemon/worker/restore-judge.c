@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "firmware/version.h"
 #include "worker/restore.h"
+#include "worker/running.h"
 
 #define LLU(n) ((unsigned long long)(n))
 
@@ -236,7 +237,8 @@ static bool puts_back_efs2(const struct restore *x)
 /* EFS2 belongs to a firmware: the one that is there, unless all of the backup's own comes with it. */
 static int check_firmware(const struct restore *x, struct error *e)
 {
-    const char *known = worker_option(x->worker, "known-version", "");
+    bool confirmed;
+    const char *known = running_known_version(x->worker, &confirmed);
     struct version then, now;
     struct error why = {0};
     if (!puts_back_efs2(x) || x->whole || x->allow & ALLOW_WRONG_FIRMWARE)

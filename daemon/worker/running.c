@@ -244,6 +244,13 @@ bool running_comes_first(const struct worker *w)
     return worker_option_u64(w, "came-from-normal", 0) == 1;
 }
 
+const char *running_known_version(const struct worker *w, bool *ret_confirmed)
+{
+    bool told = w->told_version[0] != '\0';
+    *ret_confirmed = told || worker_option_u64(w, "known-confirmed", 0) == 1;
+    return told ? w->told_version : worker_option(w, "known-version", "");
+}
+
 int running_take(struct worker *w, running_visit visit, void *userdata, struct error *e)
 {
     struct running running = {.worker = w};
@@ -258,8 +265,10 @@ int running_take(struct worker *w, running_visit visit, void *userdata, struct e
     r = open_device(&running, false, e);
     if (r == 0)
         r = running_identify(&running, &id, e);
-    if (r == 0)
+    if (r == 0) {
         worker_log(w, "the modem runs %s%s", id.version, id.factory_test ? ", in factory test mode" : "");
+        snprintf(w->told_version, sizeof(w->told_version), "%s", id.version);
+    }
     if (r == 0 && visit)
         r = visit(userdata, &running, &id, e);
     if (r == 0)

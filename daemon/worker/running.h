@@ -49,6 +49,11 @@ void running_mask_imei(const char *imei, char ret[DIAG_IMEI_DIGITS + 1]);
  */
 bool running_comes_first(const struct worker *w);
 /*
+ * What this unit ran last: its own word, if it was asked in running_take(), else what the service remembers
+ * (options known-version, known-confirmed); "" if nobody knows. *ret_confirmed: it is of this very unit.
+ */
+const char *running_known_version(const struct worker *w, bool *ret_confirmed);
+/*
  * All of it: attach, identify, what `visit` (may be NULL) wants of it while it runs, and on to 9008. With an
  * error before it left it is where it was.
  */

@@ -34,6 +34,8 @@ struct worker {
         fd_calibration; /* -1: not given */
     int fd_candidates[WORKER_CANDIDATES_MAX];
 
+    char told_version[128]; /* what the modem itself said on its way to 9008, see running_known_version() */
+
     /* what the service told since */
     int fd_device;    /* a device that waits to be opened; -1 */
     bool device_gone; /* DEVICE_GONE since the last DEVICE */

@@ -11,6 +11,7 @@ WORKING = "initial=working"
 VERSION = "RM502QGLAAR05A03M4G"
 IMEI = "490154203237518"
 MASKED = "49***********18"
+SHORT = 8  # requests: silencing, is anybody there, version, IMEI, mode
 ASKED = "[Identify]\nOnAppear=yes\nDelaySec=0\n"
 ONLY_ASKED = ASKED + "[Backup]\nAutomatic=no\n"
 
@@ -51,6 +52,9 @@ def test_identify(running):
     assert facts["Imei"] == MASKED and not facts["FactoryTestMode"] and not facts["Held"]
     report = service.get(job, JOB, "Report")
     assert report["version"] == VERSION and report["imei"] == MASKED
+    # No code and no password before the modem asks, one short exchange, nothing written.
+    said = trace(service)
+    assert "command=0x41" not in said and "command=0x46" not in said and said.count("diag request=") <= SHORT
     # Twice in a row: the interface was given back.
     assert run(service, modem, "Identify")[1] == "done"
     # The number itself is nowhere: not on disk, not in logs.
@@ -74,8 +78,7 @@ def test_asked_when_it_appears(running):
     wait_until(lambda: not service.workers(), what="the end of the worker")
     assert service.paths(JOB) == []
     # Once an appearance.
-    before = trace(service).count("command=0x7c")
-    assert before == 1
+    assert trace(service).count("command=0x7c") == 1 and trace(service).count("diag request=") <= SHORT
     assert run(service, modem, "Identify")[1] == "done"
     wait_until(lambda: not service.workers(), what="the end of the worker")
     assert trace(service).count("command=0x7c") == 2

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The ways of a modem that runs: by a package that does not verify nowhere, by the policy's to a new version, and out of factory
+test mode by whatever of it is in the store."""
+
+import re
+import sys
+import tarfile
+
+import pytest
+from conftest import BACKUP, JOB, MODEM, TOP, Refused, wait_until
+from test_diag import IMEI, MASKED, VERSION, flash, run, running, trace, with_firmware  # noqa: F401 (fixtures)
+from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
+from test_xqcn import id_of, replug, requests, save  # noqa: F401 (fixtures)
+
+sys.path.insert(0, str(TOP / "tests" / "modem"))
+import flash as flashfile  # noqa: E402
+
+NEXT = "RM502QGLAAR05A04M4G_01.001.01.001"
+
+
+def stays(service, modem):
+    return service.get(modem, MODEM, "Mode") == "normal" and "4b650100" not in trace(service) and "plug 05c6" not in trace(service)
+
+
+# ---- never for a package that does not verify ----
+
+def rot(service, member):
+    """One byte of it in the library's copy is another one."""
+    path, = (p for p in (service.state / "firmware").iterdir() if p.suffix == ".tar")
+    with tarfile.open(path) as tar:
+        found, = (m for m in tar.getmembers() if m.name.endswith(member))
+    with open(path, "r+b") as f:
+        f.seek(found.offset_data + found.size // 2)
+        byte = f.read(1)
+        f.seek(-1, 1)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize("member", ["/tz.mbn", "/prog_firehose_sdx55.mbn"])
+def test_a_package_that_rotted_in_the_library(with_firmware, member):
+    """It was whole when it was imported; the modem is not taken to 9008 for what it is now."""
+    service, modem, firmware = with_firmware()
+    rot(service, member)
+    with Refused("FirmwareInvalid") as e:
+        flash(service, modem, firmware)
+    assert member in e.message and stays(service, modem)
+
+
+def test_a_package_that_was_never_whole(running, make_package, qdlctl):
+    service, modem = running(blocks=2048)
+    package = make_package("--small", "--break", "wrong-md5", "--version", NEXT, name=NEXT)
+    printed = qdlctl("--yes", "flash", str(package), code=1).stderr
+    assert "tz.mbn does not match md5.txt" in printed
+    assert stays(service, modem) and [str(service.get(j, JOB, "Kind")) for j in service.paths(JOB)] == ["import"]
+
+
+# ---- rescue ----
+
+def test_rescue_of_a_running_modem(with_firmware):
+    """Asked for, it needs nothing else: the policy's package, the calibration saved, 9008 and back."""
+    service, modem, firmware = with_firmware()
+    service.call(modem, MODEM, "SetPolicy", "rescue", firmware, service.no_options())
+    job, result = run(service, modem, "Rescue")
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-3000:])
+    assert service.get(job, JOB, "Report")["version"] == NEXT and service.get(modem, MODEM, "Mode") == "normal"
+    assert sorted(str(service.get(b, BACKUP, "Kind")) for b in service.paths(BACKUP)) == ["calibration", "xqcn"]
+    assert "4b650100" in trace(service) or "plug 05c6:9008" in trace(service)
+
+
+def test_a_policy_alone_leaves_a_running_modem_alone(with_firmware):
+    service, modem, firmware = with_firmware()
+    service.call(modem, MODEM, "SetPolicy", "rescue", firmware, service.no_options())
+    assert run(service, modem, "Identify")[1] == "done"
+    assert stays(service, modem) and service.get(modem, MODEM, "FirmwareVersion") == VERSION
+
+
+# ---- read twice ----
+
+def request_behind(service, mark):
+    """The number of the request that follows the one with this mark in the trace."""
+    return requests(service, mark)[0] + 1
+
+
+@pytest.mark.parametrize("md5", ["yes", "no"])
+@pytest.mark.parametrize("what", ["NV item", "RF file"])
+def test_a_bit_that_was_read_wrong_is_not_saved(running, new_modem, tmp_path, what, md5):
+    """In a frame whose CRC is right: only the second reading, or the modem's own MD5, tells."""
+    service, modem = running("efs_md5=" + md5)
+    _, backup = save(service, modem)
+    at = requests(service, "diag nv read item=550 index=0")[0] if what == "NV item" else request_behind(
+        service, "diag efs open /nv/item_files/rfnv/00020080")
+    replug(service, new_modem, tmp_path, "efs_md5=" + md5, "fault=flip@answered:%d" % at)
+    job, again = save(service, modem)
+    assert "fault flip" in trace(service)
+    assert again == backup and service.get(backup, BACKUP, "State") == "complete", service.log(job)[-2000:]
+
+
+def test_what_changes_while_it_is_read_is_said(running):
+    """Of a file that its firmware writes all the time nobody can say what it holds."""
+    service, modem = running("efs_activity=3")
+    job, backup = save(service, modem)
+    assert "/data/counters changes while it is read" in service.log(job)
+    assert int(service.get(job, JOB, "Report")["changing-items"]) == 1
+
+
+# ---- how to leave factory test mode ----
+
+def erase_efs2(path):
+    """As an eraser outside of our sight would: every page of EFS2 erased."""
+    with flashfile.Flash(path) as f, open(path, "r+b") as out:
+        part = f.partition("EFS2")
+        for block in range(part.first, part.first + part.blocks):
+            flags, _, count = f.record(block)
+            out.seek(f.states_offset + block * f.pages_per_block)
+            out.write(bytes(f.pages_per_block))
+            out.seek(f.records_offset + block * flashfile.RECORD.size)
+            out.write(flashfile.RECORD.pack(flags, 0, 0, count))
+
+def command_of(said):
+    return re.search(r"To leave it: qdlctl (restore .*)", said).group(1).split()
+
+
+def test_with_nothing_in_the_store(running, qdlctl):
+    service, modem = running("calibration=erased")
+    assert run(service, modem, "Identify")[1] == "done"
+    said = qdlctl("status").stdout
+    assert command_of(said) == ["restore", service.get(modem, MODEM, "KernelName"), "FILE.xqcn"]
+    assert "nothing of this unit is in the store" in said and "+CFUN: 5" in said
+    assert service.get(modem, MODEM, "CalibrationBackup") == "/"
+
+
+def test_with_a_copy_of_its_flash_only(with_firmware, new_modem, qdlctl, tmp_path):
+    """kind=calibration, taken in 9008 when it was healthy: the second way, and the command as printed takes it."""
+    service, modem, _ = with_firmware("sahara_reset=reboot", version=VERSION + "_01.001.01.001", blocks=512)
+    job, result = run(service, modem, "Backup", kind="calibration")
+    assert result == "done", service.get(job, JOB, "ErrorMessage")
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+    raw = service.get(job, JOB, "Object")
+    for process in new_modem.started:
+        process.terminate()
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "absent", what="the unplug")
+    erase_efs2(tmp_path / "modem.flash")
+    new_modem(service, "sahara_reset=reboot", "imei=" + IMEI)
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem again")
+    assert run(service, modem, "Identify")[1] == "done" and service.get(modem, MODEM, "FactoryTestMode")
+    said = qdlctl("status").stdout
+    command = command_of(said)
+    assert command[-1] == "--partitions=EFS2" and "a copy of this unit's EFS2" in said, said
+    assert id_of(raw).startswith(command[2])
+    qdlctl("--yes", *command)
+    then = re.search(r"and then: qdlctl (reset .*)", said).group(1).split()
+    qdlctl(*then)
+    assert run(service, modem, "Identify")[1] == "done"
+    assert not service.get(modem, MODEM, "FactoryTestMode") and service.get(modem, MODEM, "Imei") == MASKED
