@@ -133,7 +133,8 @@ static int save_first(struct putting *p)
     if (r < 0)
         return r;
     if (r == 0) {
-        worker_report(w, "backup", "%s", w->backup_id);
+        worker_report(w, "backup", "%s (xqcn, %s)", w->backup_id,
+                      backup_state_name(calibration_judge(p->now, p->id.factory_test)));
         return 0;
     }
     if (p->allow & ALLOW_NO_BACKUP) {
@@ -430,8 +431,9 @@ static int put_back(struct putting *p)
         r = check_all(p);
     worker_report(w, "written", "%u", p->written);
     worker_report(w, "already-right", "%u", p->right);
-    worker_report(w, "refused", "%u, %u of them not of this modem or closed by its maker",
-                  p->not_here + p->failed, p->not_here);
+    unsigned refused = p->not_here + p->failed;
+    worker_report(w, "refused", refused ? "%u, %u of them not of this modem or closed by its maker" : "0",
+                  refused, p->not_here);
     if (r == 0)
         worker_report(w, "verified", p->wrong ? "no: %u read back as others" : "every item and file",
                       p->wrong);

@@ -435,6 +435,17 @@ int calibrate_read(struct running *running, const struct running_identity *id, s
     return 0;
 }
 
+/* Of a backup that somebody asked for; what a flash or a restore saves first is one line of theirs. */
+static void report(struct worker *w, const struct calibration *c, const struct calibration_facts *facts)
+{
+    worker_report(w, "state", "%s", backup_state_name(facts->state));
+    worker_report(w, "nv-items", "%zu", c->n_nv);
+    worker_report(w, "files", "%zu, %zu of them RF items", c->n_files, calibration_count_rfnv(c));
+    worker_report(w, "unreadable", "%llu", (unsigned long long)facts->n_unreadable);
+    if (facts->n_unstable > 0)
+        worker_report(w, "changing-items", "%llu", (unsigned long long)facts->n_unstable);
+}
+
 int calibrate_save(struct running *running, const struct running_identity *id, int fd,
                    struct calibration **ret, struct error *e)
 {
@@ -446,12 +457,8 @@ int calibrate_save(struct running *running, const struct running_identity *id, i
         r = calibration_store(fd, c, &facts, e);
     if (r < 0)
         return r;
-    worker_report(w, "state", "%s", backup_state_name(facts.state));
-    worker_report(w, "nv-items", "%zu", c->n_nv);
-    worker_report(w, "files", "%zu, %zu of them RF items", c->n_files, calibration_count_rfnv(c));
-    worker_report(w, "unreadable", "%llu", (unsigned long long)facts.n_unreadable);
-    if (facts.n_unstable > 0)
-        worker_report(w, "changing-items", "%llu", (unsigned long long)facts.n_unstable);
+    if (strcmp(w->kind, "backup") == 0)
+        report(w, c, &facts);
     r = calibrate_tell(w, fd, c, &facts, e);
     if (r < 0)
         return r;

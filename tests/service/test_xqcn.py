@@ -236,7 +236,10 @@ def test_status_says_how_to_leave_factory_test_mode(lost, qdlctl, tmp_path):
     assert command.split()[-1] == id_of(backup)[:12]
     assert IMEI not in said
     # The command as it is printed does it.
-    assert qdlctl("--yes", *command.split()).returncode == 0
+    done = qdlctl("--yes", *command.split()).stdout
+    # In words, and of the restore: what was saved first is one line of it.
+    assert re.search(r"Backup: \w{32} \(xqcn, blank\)", done) and "Operating mode: 5 (online)" in done, done
+    assert not re.search(r"^ *[a-z-]+: ", done, re.M) and "Files" not in done, done
     said = qdlctl("status").stdout
     assert "factory test mode" not in said and "49***********18" in said
 
