@@ -215,6 +215,39 @@ def test_the_manual_of_qdlctl_knows_every_option_and_verb():
         assert re.search(rf"^{verb}\b", plain, re.M), verb
 
 
+# ---- README ----
+
+SHIMS = {
+    "sudo": 'exec "$@"',
+    "make": 'exec /usr/bin/make -s BUILD="$BUILD" DESTDIR="$ROOT" "$@"',
+    "systemd-sysusers": 'exec /usr/bin/systemd-sysusers --root="$ROOT" "$@"',
+    **dict.fromkeys(("systemctl", "udevadm", "usermod"), 'echo "${0##*/}" "$@" >>"$ROOT/told"'),
+}
+
+
+def test_the_block_for_other_distributions_is_right_as_written(tmp_path):
+    """Each command of README's "Elsewhere", in a staging directory; what would change this machine is only noted. The VM does it for true."""
+    block = re.search(r"^Elsewhere.*?^((?:    [^\n]*\n)+)", (TOP / "README.md").read_text(), re.M | re.S).group(1)
+    commands = [re.sub(r"\s+#.*", "", line.strip()) for line in block.splitlines()]
+    root, shims = tmp_path / "root", tmp_path / "shims"
+    (root / "etc").mkdir(parents=True)
+    shims.mkdir()
+    for name, text in SHIMS.items():
+        (shims / name).write_text(f"#!/bin/sh\n{text}\n")
+        (shims / name).chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    environment.update(PATH=f"{shims}:{os.environ['PATH']}", ROOT=str(root), BUILD=str(BUILD), USER="somebody")
+    for command in commands:
+        done = subprocess.run(["sh", "-c", command], cwd=TOP, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
+    groups = [line.split(":")[0] for line in (root / "etc" / "group").read_text().splitlines()]
+    assert {"qdl", "qdld"} <= set(groups)
+    assert (root / "usr" / "libexec" / "qdld").exists() and (root / "usr" / "bin" / "qdlctl").exists()
+    told = (root / "told").read_text().splitlines()
+    assert told == ["systemctl daemon-reload", "systemctl reload dbus", "udevadm control --reload", "udevadm trigger --subsystem-match=usb",
+                    "systemctl enable --now qdld", "usermod -a -G qdl somebody"]
+
+
 # ---- Debian's maintainer scripts ----
 
 def script(name):
