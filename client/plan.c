@@ -89,27 +89,8 @@ void plan_summary(json_object *plan)
 
 void plan_show(json_object *plan)
 {
-    static const char *const titles[] = {"ACTION", "PARTITION", "FIRST BLOCK", "BLOCKS",
-                                         "SIZE",   "FILE",      "RISK",        NULL};
-    struct table t;
-    table_init(&t, titles);
-    for (size_t i = 1; i < json_object_array_length(plan); i++) {
-        json_object *s = json_object_array_get_idx(plan, i);
-        char size[FORMAT_SIZE] = "";
-        bool range = dict_u64(s, "blocks") > 0;
-        if (dict_u64(s, "bytes"))
-            format_size(dict_u64(s, "bytes"), size);
-        table_cell(&t, dict_string(s, "action"));
-        table_cell(&t, dict_string(s, "partition"));
-        table_cellf(&t, range ? "%llu" : "", (unsigned long long)dict_u64(s, "first-block"));
-        table_cellf(&t, range ? "%llu" : "", (unsigned long long)dict_u64(s, "blocks"));
-        table_cell(&t, size);
-        table_cell(&t, dict_string(s, "file"));
-        table_cell(&t, dict_string(s, "risk"));
-    }
     plan_summary(plan);
-    printf("\n");
-    table_print(&t);
+    plan_print_table(plan);
 }
 
 static int import_file(sd_bus *bus, const char *verb, const char *path, char **ret)

@@ -11,6 +11,8 @@
 /* An array of dictionaries, the first is the summary. An exit code. */
 int plan_get(sd_bus *bus, const char *modem, const char *firmware, json_object **ret);
 void plan_show(json_object *plan);
+/* Its end: a row a partition (plan-table.c). */
+void plan_print_table(json_object *plan);
 /* One paragraph for the question before a flash. */
 void plan_summary(json_object *plan);
 

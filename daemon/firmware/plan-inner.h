@@ -47,6 +47,10 @@ int plan_set_keep(struct plan *plan, const struct package *p, const struct plan_
  */
 void plan_list_moves(const struct mibib_table *now, const struct mibib_table *then, uint64_t chip_blocks,
                      char *out, size_t size);
+/* A partition that is kept, and that another table (may be NULL) is about to put elsewhere, or not at all:
+ * its risk. */
+void plan_say_kept(struct plan_step *s, const struct mibib_table *now, const struct mibib_table *then,
+                   uint64_t chip_blocks);
 /* If the plan writes the package's table: a note for each partition that it moves from where `now` (may be
  * NULL) has it, and all of them in plan->moves. */
 void plan_note_moves(struct plan *plan, const struct package *p, const struct mibib_table *now,

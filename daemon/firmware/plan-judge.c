@@ -296,6 +296,8 @@ int plan_set_keep(struct plan *plan, const struct package *p, const struct plan_
                   const struct mibib_table *modem, uint64_t chip_blocks)
 {
     struct tables tables = tables_of(p, options, modem);
+    const struct mibib_table *now = modem ? modem : options->recorded,
+                             *then = p->table_known && plan_writes_table(plan) ? &p->table : NULL;
     struct plan kept = {0};
 
     for (int pass = 0; tables.n > 0 && pass < 2; pass++)
@@ -313,6 +315,7 @@ int plan_set_keep(struct plan *plan, const struct package *p, const struct plan_
             s->unit_data = pass == 0;
             s->first_block = own->first_block;
             s->n_blocks = own->n_blocks ? own->n_blocks : chip_blocks ? range.count : 0;
+            plan_say_kept(s, now, then, chip_blocks);
         }
 
     drop_keep(plan);

@@ -11,7 +11,7 @@
 
 #define LLU(n) ((unsigned long long)(n))
 
-enum { LINE_SIZE = 128 };
+enum { LINE_SIZE = 128, PLACE_SIZE = 42 };
 
 static bool same_place(const struct mibib_partition *a, const struct mibib_partition *b, uint64_t chip_blocks)
 {
@@ -19,20 +19,20 @@ static bool same_place(const struct mibib_partition *a, const struct mibib_parti
 }
 
 /* "20-63", "1222 on" where nobody knows the end. */
-static void place(const struct mibib_partition *p, uint64_t chip_blocks, char out[48])
+static void place(const struct mibib_partition *p, uint64_t chip_blocks, char out[PLACE_SIZE])
 {
     uint64_t end = partition_end(p, chip_blocks);
     if (end == UINT64_MAX)
-        snprintf(out, 48, "%llu on", LLU(p->first_block));
+        snprintf(out, PLACE_SIZE, "%llu on", LLU(p->first_block));
     else
-        snprintf(out, 48, "%llu-%llu", LLU(p->first_block), LLU(end - 1));
+        snprintf(out, PLACE_SIZE, "%llu-%llu", LLU(p->first_block), LLU(end - 1));
 }
 
 /* The n-th line; false: there are not so many. */
 static bool line_of(const struct mibib_table *now, const struct mibib_table *then, uint64_t chip_blocks,
                     size_t n, char out[LINE_SIZE])
 {
-    char from[48], to[48];
+    char from[PLACE_SIZE], to[PLACE_SIZE];
     for (size_t i = 0; i < now->n_partitions; i++) {
         const struct mibib_partition *a = &now->partitions[i], *b = mibib_find(then, a->name);
         if ((b && same_place(a, b, chip_blocks)) || n-- > 0)
@@ -70,6 +70,24 @@ void plan_list_moves(const struct mibib_table *now, const struct mibib_table *th
     }
     if (left > 0)
         snprintf(out + used, size - used, "%s%llu more", used ? ", and " : "", LLU(left));
+}
+
+void plan_say_kept(struct plan_step *s, const struct mibib_table *now, const struct mibib_table *then,
+                   uint64_t chip_blocks)
+{
+    const struct mibib_partition *a = now ? mibib_find(now, s->partition) : NULL,
+                                 *b = then ? mibib_find(then, s->partition) : NULL;
+    char from[PLACE_SIZE], to[PLACE_SIZE];
+    if (!a || !then)
+        return;
+    place(a, chip_blocks, from);
+    if (!b) {
+        snprintf(s->risk, sizeof(s->risk), "is not there any more: the new partition table does not have it");
+    } else if (b->first_block != a->first_block ||
+               partition_end(b, chip_blocks) < partition_end(a, chip_blocks)) {
+        place(b, chip_blocks, to);
+        snprintf(s->risk, sizeof(s->risk), "moves from blocks %s to %s, its data do not", from, to);
+    }
 }
 
 void plan_note_moves(struct plan *plan, const struct package *p, const struct mibib_table *now,

@@ -221,9 +221,15 @@ def test_a_package_and_a_modem_from_list_to_flash(service, new_modem, make_packa
 
     plan = qdlctl("plan", VERSION, LABEL_SAYS).out
     assert plan.lower().count("backup") == 1 and "Backup: first of all what no package brings back, at most " in plan
-    assert re.search(r"^save +EFS2 +20 +44 +11.0 MiB .*only this unit has it", plan, re.M), plan
-    assert re.search(r"^keep +EFS2", plan, re.M) and re.search(r"^write +SBL", plan, re.M)
-    assert len(re.findall(r"^(?:erase|write|verify) +MIBIB .* left as it is if the modem has the same$", plan, re.M)) == 3, plan
+    # One row a partition, in the order of the flash.
+    assert re.search(r"^EFS2 +20-63 +11.0 MiB +keep .*only this unit has it$", plan, re.M), plan
+    assert re.search(r"^SBL +0-9 +2.5 MiB +erase, write, check +[0-9.]+ KiB +update/sbl1.mbn +-$", plan, re.M), plan
+    assert re.search(r"^sec .* erase, write, check .* may blow fuses, cannot be undone$", plan, re.M), plan
+    assert len(re.findall(r"^MIBIB .* left as it is if the modem has the same$", plan, re.M)) == 1, plan
+    rows = [int(line.split()[1].partition("-")[0]) for line in plan.splitlines() if re.match(r"^\w+ +\d+-\d+ ", line)]
+    assert rows == sorted(set(rows)) and len(rows) == 15, plan
+    assert re.search(r"^ +At the end: the modem is started", plan, re.M), plan
+    assert re.search(r"^ +At the end: the modem stays in 9008", qdlctl("plan", VERSION, LABEL_SAYS, "--no-reset").out, re.M)
     steps = qdlctl("plan", VERSION, LABEL_SAYS, "-j").json()
     assert steps[0]["kind"] == "summary" and any(s.get("action") == "erase" for s in steps)
     jobs = service.paths(JOB)
@@ -266,7 +272,7 @@ def test_a_directory_goes_as_tar_and_is_flashed_on_the_way(service, new_modem, m
     assert service.get(service.paths(FIRMWARE)[0], FIRMWARE, "Label") == package.name
     assert "is done" in said
     # After an import on the way the connection still serves the next call.
-    assert qdlctl("plan", package, LABEL_SAYS).out.count("write ") >= 3
+    assert qdlctl("plan", package, LABEL_SAYS).out.count("write, check") >= 3
     assert len(service.paths(FIRMWARE)) == 1
 
 

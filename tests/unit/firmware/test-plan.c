@@ -636,6 +636,8 @@ static void test_moves(void **state)
     assert_int_equal(plan_new(j.p, &j.options, &offline, &e), 0);
     assert_true(has_note(offline, move));
     assert_non_null(strstr(offline->moves, move));
+    assert_string_equal(find_step(offline, PLAN_KEEP, "usrdata")->risk,
+                        "moves from blocks 822-1221 to 832-1221, its data do not");
     size_t n = offline->n_notes;
     assert_int_equal(plan_judge(offline, j.p, &j.options, &j.geometry, &j.modem, NULL, &e), 0);
     assert_int_equal(offline->n_notes, n);
@@ -652,6 +654,11 @@ static void test_moves(void **state)
     assert_int_equal(judge(&j, NULL, &e), 0);
     assert_true(has_note(j.plan, "oemdata (blocks 822-1221) is not there any more"));
     assert_true(has_note(j.plan, "usrdata is new (blocks 832-1221)"));
+    /* What is kept, and not found any more. */
+    assert_string_equal(find_step(j.plan, PLAN_KEEP, "oemdata")->risk,
+                        "is not there any more: the new partition table does not have it");
+    assert_string_equal(find_step(j.plan, PLAN_KEEP, "recoveryfs")->risk, ""); /* it only grows */
+    assert_string_equal(find_step(j.plan, PLAN_KEEP, "EFS2")->risk, "");
     judge_end(&j);
 
     /* Equal, and not written: nothing moves. */
