@@ -59,7 +59,7 @@ _qdlctl() {
     policy)
         if [ -z "$second" ]; then words=$(__qdlctl_modems); else words="off hold rescue $(__qdlctl_names firmware)"; fi
         ;;
-    list | jobs | doctor | monitor | history) ;;
+    list | jobs | doctor | monitor) ;;
     *) words=$(__qdlctl_modems) ;;
     esac
     if [ -n "$words" ]; then

@@ -53,6 +53,7 @@ static const struct verb verbs[] = {
     {"backups verify", "BACKUP", "read it again and check every digest", verb_backups_verify, 1, 1, USES_JOB},
     {"backups remove", "BACKUP", "delete it", verb_backups_remove, 1, 1, USES_ALLOW},
     {"jobs", "", "running and recent jobs", verb_jobs, 0, 0, 0},
+    {"history", "[MODEM]", "what happened to modems and jobs", verb_history, 0, 1, 0},
     {"follow", "[JOB]", "follow a job to its end", verb_follow, 0, 1, USES_FOLLOW},
     {"cancel", "JOB", "ask a job to end", verb_cancel, 1, 1, 0},
     {"log", "JOB", "print a job's log", verb_log, 1, 1, 0},

@@ -89,6 +89,7 @@ int verb_backups_export(sd_bus *bus, int argc, char **argv);
 int verb_backups_import(sd_bus *bus, int argc, char **argv);
 int verb_backups_verify(sd_bus *bus, int argc, char **argv);
 int verb_backups_remove(sd_bus *bus, int argc, char **argv);
+int verb_history(sd_bus *bus, int argc, char **argv);
 int verb_jobs(sd_bus *bus, int argc, char **argv);
 int verb_follow(sd_bus *bus, int argc, char **argv);
 int verb_cancel(sd_bus *bus, int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct row {
     {"org.qdld1.Manager", "ListFirmware", FREE, NULL},
     {"org.qdld1.Manager", "ListBackups", FREE, NULL},
     {"org.qdld1.Manager", "ListJobs", FREE, NULL},
+    {"org.qdld1.Manager", "GetHistory", "manage", FREE},
     {"org.qdld1.Manager", "ImportFirmware", "import", NULL},
     {"org.qdld1.Manager", "ImportBackup", "import", NULL},
     {"org.qdld1.Manager", "ArmPort", "set-policy", NULL},

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+#include "service/history.h"
+
 enum { NUMBER_SIZE = 24 };
 
 static void add(struct log_field *fields, size_t *n, const char *key, const char *value)
@@ -33,6 +35,7 @@ void log_about_job(const struct job *j, enum log_event event, int level, const c
     if (j->modem)
         add_modem(fields, &n, j->modem);
     log_event(event, level, fields, "Job %s %s", job_title(j), text);
+    history_add_job(j, event, text);
 }
 
 void log_about_modem(const struct modem *m, enum log_event event, int level, const char *text)
@@ -41,6 +44,7 @@ void log_about_modem(const struct modem *m, enum log_event event, int level, con
     size_t n = 0;
     add_modem(fields, &n, m);
     log_event(event, level, fields, "%s", text);
+    history_add_modem(m, event, text);
 }
 
 void log_about_backup(const struct backup *b, enum log_event event, int level, const char *text)

@@ -8,6 +8,7 @@
 #include "service/errors.h"
 #include "service/firmware.h"
 #include "service/guard.h"
+#include "service/history.h"
 #include "service/job.h"
 #include "service/log.h"
 #include "service/modem.h"
@@ -77,6 +78,8 @@ static int export_objects(struct manager *m, struct error *e)
         r = log_control_add(m->bus, &m->log_control);
     if (r >= 0)
         r = object_add(&m->object);
+    if (r >= 0)
+        r = history_load(m);
     if (r >= 0)
         r = firmware_load_all(m);
     if (r >= 0)
@@ -325,6 +328,7 @@ struct manager *manager_free(struct manager *m)
     bouncer_free(m->bouncer);
     senders_free(m->senders);
     sd_bus_flush_close_unref(m->bus);
+    history_free(m->history);
     store_close(&m->store);
     close_fd(m->worker_binary);
     sd_event_unref(m->event);
@@ -432,6 +436,8 @@ static const sd_bus_vtable manager_vtable[] = {
                             method_list_backups, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(oa{sv})", jobs),
                             method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetHistory", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("aa{sv}", rows),
+                            history_method_get, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ImportFirmware", SD_BUS_ARGS("h", archive, "s", label, "a{sv}", options),
                             SD_BUS_RESULT("o", job), import_firmware, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ArmPort", SD_BUS_ARGS("s", port, "s", policy, "o", firmware, "a{sv}", options),

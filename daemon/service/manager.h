@@ -23,6 +23,7 @@
 struct backup;
 struct firmware;
 struct guard;
+struct history;
 struct job;
 struct modem;
 struct neighbours;
@@ -38,6 +39,7 @@ struct manager {
     struct watch *watch;
     struct neighbours *neighbours;
     struct notify *notify;
+    struct history *history; /* NULL until it is loaded */
     int worker_binary;
     char imei_key[65]; /* of this machine, hex: an IMEI is known by its HMAC with it */
 

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "service/guard.h"
+#include "service/history.h"
 #include "service/log-about.h"
 #include "service/neighbours.h"
 #include "service/probe.h"
@@ -156,10 +157,12 @@ static void log_appearance(const struct modem *m)
     char line[LOG_TEXT_MAX];
     snprintf(line, sizeof(line), "%04x:%04x appeared: %s, mode %s.", m->vendor_id, m->product_id,
              modem_title(m), m->mode);
-    if (is_kind(m, "normal"))
+    if (is_kind(m, "normal")) {
         log_message(LOG_INFO, "%s", line);
-    else
+        history_add_modem(m, LOG_MODEM_APPEARED, line);
+    } else {
         log_about_modem(m, LOG_MODEM_APPEARED, LOG_NOTICE, line);
+    }
 }
 
 /* ModemManager names devices so; a modem that comes up at another place is another device to it. */

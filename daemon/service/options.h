@@ -14,7 +14,7 @@
  */
 struct option {
     const char *name;
-    const char *type; /* "b" "s" "t" "o" or "as" */
+    const char *type; /* "b" "s" "t" "u" "o" or "as" */
     void *value; /* bool *, const char ** (points into the message), uint64_t *, const char **, char *** */
 };
 

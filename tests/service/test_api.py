@@ -159,7 +159,7 @@ def options(**values):
 def every_method(service, archive_fd, modem, firmware, backup, job):
     return [
         (ROOT, MANAGER, "ListModems", ()), (ROOT, MANAGER, "ListFirmware", ()), (ROOT, MANAGER, "ListJobs", ()),
-        (ROOT, MANAGER, "ListBackups", ()), (ROOT, MANAGER, "ImportBackup", (dbus.types.UnixFd(archive_fd),)),
+        (ROOT, MANAGER, "GetHistory", ()), (ROOT, MANAGER, "ListBackups", ()), (ROOT, MANAGER, "ImportBackup", (dbus.types.UnixFd(archive_fd),)),
         (ROOT, MANAGER, "ImportFirmware", (dbus.types.UnixFd(archive_fd), "label")),
         (modem, MODEM, "Backup", ()), (modem, MODEM, "CollectDump", ()), (modem, MODEM, "Restore", (dbus.ObjectPath(backup),)),
         (backup, BACKUP, "Open", ()), (backup, BACKUP, "Verify", ()), (backup, BACKUP, "Remove", ()),
@@ -569,7 +569,7 @@ def test_jobs_linger_and_numbers_are_never_used_again(new_service, forge, archiv
         assert a == b
     for j in jobs[2:]:
         service.call(j, JOB, "Release", service.no_options())
-    assert sorted(os.listdir(service.state / "jobs")) == ["last"]
+    assert sorted(os.listdir(service.state / "jobs")) == ["history", "last"]
     service.restart(worker=forge(HONEST))
     assert service.get(service.import_file(archive), JOB, "Id") == 6
 
@@ -730,7 +730,7 @@ say("RESULT=failed", "ERROR=WrongFirmware", "MESSAGE=this is for an EC25, the mo
         service.call(modem, MODEM, "Identify", service.no_options())
     assert "EC25" in e.message
     assert service.paths(JOB) == [] and service.get(modem, MODEM, "Job") == "/" and not service.get(ROOT, MANAGER, "Busy")
-    assert [n for n in os.listdir(service.state / "jobs") if n != "last"] == []
+    assert [n for n in os.listdir(service.state / "jobs") if n not in ("history", "last")] == []
 
 
 def test_a_pre_flight_that_takes_too_long(new_service, forge, archive):

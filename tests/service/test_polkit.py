@@ -117,7 +117,7 @@ bus = dbus.bus.BusConnection(sys.argv[1])
 f = open(sys.argv[2], "rb")
 for path, interface, method, arguments, options in json.load(sys.stdin):
     given = [dbus.types.UnixFd(f.fileno()) if a == "fd" else dbus.ObjectPath(a) if a.startswith("/") else a for a in arguments]
-    options = dbus.Dictionary({k: dbus.Array(v, signature="s") for k, v in options.items()}, signature="sv")
+    options = dbus.Dictionary({k: v if isinstance(v, bool) else dbus.Array(v, signature="s") for k, v in options.items()}, signature="sv")
     try:
         bus.get_object("org.qdld1", path, introspect=False).get_dbus_method(method, interface)(*given, options, timeout=20)
         print(json.dumps([method, None, ""]))
@@ -176,7 +176,7 @@ def test_texts_say_what_they_are_about(scene, bus_address, table):
     service, modem, firmware, backup, job, archive = scene
     with open(archive) as f:
         methods = every_method(service, f.fileno(), modem, firmware, backup, job)
-    calls = [[path, interface, method, [plain(a) for a in arguments], {}] for path, interface, method, arguments in methods
+    calls = [[path, interface, method, [plain(a) for a in arguments], {"all": True} if method == "GetHistory" else {}] for path, interface, method, arguments in methods
              if table[(interface, method)][0] and table[(interface, method)] != (None, None)]
     assert {(c[1], c[2]) for c in calls} == {k for k, v in table.items() if v[0]}
     authority = Authority(bus_address)
