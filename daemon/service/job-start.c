@@ -189,9 +189,11 @@ static void add_binding(const struct job *j, struct order *o)
 {
     const struct backup *b = backup_find_id(j->manager, j->backup_id);
     const struct modem *m = j->modem;
-    bool same = b && *b->imei_hash && m->imei_hash && strcmp(b->imei_hash, m->imei_hash) == 0;
+    bool known = b && *b->imei_hash && m->imei_hash && *m->imei_hash;
+    bool same = known && strcmp(b->imei_hash, m->imei_hash) == 0;
     bool watched = j->kind_of_backup ? m->unit_watched : m->imei_watched;
     add_option(o, "bound", same && watched && backup_is_of(b, m) ? "1" : "0");
+    add_option(o, "foreign", known && !same && watched ? "1" : "0");
     if (b && !j->kind_of_backup &&
         *b->imei_hash) /* one that runs its firmware is asked by the worker itself */
         add_option(o, "backup-imei", b->imei_hash);

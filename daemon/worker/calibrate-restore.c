@@ -99,6 +99,11 @@ static int judge_unit(struct putting *p)
         p->own = true;
         return 0;
     }
+    if (has && worker_option_u64(p->worker, "foreign", 0) == 1)
+        return error_set(
+            p->e, ERROR_WRONG_UNIT,
+            "the backup is of another unit: its IMEI is not the one that this modem had before it lost "
+            "its calibration, and another's is not its own");
     if (p->allow & ALLOW_WRONG_UNIT)
         return 0;
     if (!has)

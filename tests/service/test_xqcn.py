@@ -162,6 +162,23 @@ def test_another_units_calibration_is_refused(running, new_modem, tmp_path):
     assert "command=0x29" not in trace(service) and "command=0x27" not in trace(service)
 
 
+def test_another_units_file_is_no_way_out_of_factory_test_mode(lost, tmp_path):
+    """The modem has no IMEI left to compare with; what it told before is remembered, and nobody can lift that."""
+    service, modem, backup = lost()
+    text = open_backup(service, backup, format="xqcn")
+    foreign = text.replace(b"08 4A 09 51 24 30 32 57 81", b"08 3A 65 39 08 53 46 83 90")
+    assert foreign != text
+    (tmp_path / "foreign.xqcn").write_bytes(foreign)
+    job = service.import_backup(tmp_path / "foreign.xqcn")
+    assert service.wait_job(job) == "done", service.get(job, JOB, "ErrorMessage")
+    imported = dbus.ObjectPath(service.get(job, JOB, "Object"))
+    for options in ({}, {"allow": dbus.Array(["WrongUnit"], signature="s")}):
+        job, result = restore(service, modem, imported, **options)
+        assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("WrongUnit"), options
+        assert "another unit" in service.get(job, JOB, "ErrorMessage") and "enter-edl" not in service.get(job, JOB, "ErrorMessage")
+    assert "command=0x29" not in trace(service) and "command=0x27" not in trace(service)
+
+
 def test_import_and_roundtrip(running, tmp_path):
     service, modem = running()
     _, backup = save(service, modem)
