@@ -173,7 +173,7 @@ check-san:
 
 # What is refused and who breaks: a service under AddressSanitizer does not end with 0 if it has lost a byte.
 check-refusals: all
-	@BUILD=$(abspath $(BUILD)) tests/run-tests $(patsubst %,tests/service/test_%.py,api link hostile limits)
+	@BUILD=$(abspath $(BUILD)) tests/run-tests $(patsubst %,tests/service/test_%.py,api link hostile limits arguments)
 
 check-service: all $(BUILD)/full-disk.so
 	@BUILD=$(abspath $(BUILD)) tests/run-tests tests/service tests/modem

@@ -271,7 +271,8 @@ static int begin_flash(struct modem *m, sd_bus_message *message, enum job_kind k
         job_free(j);
         return r;
     }
-    return job_begin(j, message, o->queue, error);
+    /* A plan has no modem to wait for, and its caller waits for more than the path of a job. */
+    return job_begin(j, message, o->queue && kind == JOB_FLASH, error);
 }
 
 static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind kind,
