@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/text.h"
 #include "firmware/plan-inner.h"
 
 #define LLU(n) ((unsigned long long)(n))
@@ -72,6 +73,25 @@ void plan_list_moves(const struct mibib_table *now, const struct mibib_table *th
         snprintf(out + used, size - used, "%s%llu more", used ? ", and " : "", LLU(left));
 }
 
+/* Does it begin elsewhere, or end earlier? b NULL: there is none any more. */
+static bool is_moved(const struct mibib_partition *a, const struct mibib_partition *b, uint64_t chip_blocks)
+{
+    return !b || b->first_block != a->first_block ||
+           partition_end(b, chip_blocks) < partition_end(a, chip_blocks);
+}
+
+bool plan_leaves_behind(const struct plan *plan, const struct package *p, const struct mibib_partition *now,
+                        uint64_t chip_blocks)
+{
+    if (!p->table_known || !plan_writes_table(plan) ||
+        !is_moved(now, mibib_find(&p->table, now->name), chip_blocks))
+        return false;
+    for (size_t i = 0; i < plan->n_steps; i++)
+        if (plan->steps[i].action == PLAN_WRITE && text_equal_nocase(plan->steps[i].partition, now->name))
+            return false;
+    return true;
+}
+
 void plan_say_kept(struct plan_step *s, const struct mibib_table *now, const struct mibib_table *then,
                    uint64_t chip_blocks)
 {
@@ -83,8 +103,7 @@ void plan_say_kept(struct plan_step *s, const struct mibib_table *now, const str
     place(a, chip_blocks, from);
     if (!b) {
         snprintf(s->risk, sizeof(s->risk), "is not there any more: the new partition table does not have it");
-    } else if (b->first_block != a->first_block ||
-               partition_end(b, chip_blocks) < partition_end(a, chip_blocks)) {
+    } else if (is_moved(a, b, chip_blocks)) {
         place(b, chip_blocks, to);
         snprintf(s->risk, sizeof(s->risk), "moves from blocks %s to %s, its data do not", from, to);
     }

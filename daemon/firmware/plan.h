@@ -108,6 +108,11 @@ int plan_judge(struct plan *plan, const struct package *p, const struct plan_opt
                const struct nand_geometry *geometry, const struct mibib_table *modem_table,
                const struct nand_map *map, struct error *e);
 
+/* Does the package's table, which the plan writes, put this partition of the present one elsewhere, or not
+ * have it, without an image for it? What it holds is lost then. */
+bool plan_leaves_behind(const struct plan *plan, const struct package *p, const struct mibib_partition *now,
+                        uint64_t chip_blocks);
+
 /* Forgets what plan_judge() made of it; steps may be more again. -ENOMEM. */
 int plan_unjudge(struct plan *plan);
 

@@ -51,13 +51,19 @@ static bool is_foreign(const struct flash *f, const struct mibib_table *modem)
                                           !(package && agrees(modem, package)));
 }
 
-/* The ranges of a plan that are saved besides, and those that are written anew. Both have room for all steps.
- */
-static void collect(const struct plan *plan, struct block_range *extra, struct block_range *rewritten,
-                    struct protect_what *what)
+/* The ranges of a plan that are saved besides, and those that are written anew. Both have room for all steps,
+ * extra for all partitions, too. */
+static void collect(const struct plan *plan, const struct package *p, struct block_range *extra,
+                    struct block_range *rewritten, struct protect_what *what)
 {
     what->extra = extra;
     what->rewritten = rewritten;
+    for (size_t i = 0; what->modem && i < what->modem->n_partitions; i++) {
+        const struct mibib_partition *own = &what->modem->partitions[i];
+        uint64_t end = partition_end(own, plan->geometry.blocks);
+        if (end != UINT64_MAX && plan_leaves_behind(plan, p, own, plan->geometry.blocks))
+            extra[what->n_extra++] = (struct block_range){own->first_block, end - own->first_block};
+    }
     for (size_t i = 0; i < plan->n_steps; i++) {
         const struct plan_step *s = &plan->steps[i];
         const struct block_range range = {s->first_block, s->n_blocks};
@@ -74,7 +80,8 @@ static void collect(const struct plan *plan, struct block_range *extra, struct b
 int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mibib_block, bool version_known,
                   struct error *e)
 {
-    _cleanup_free_ struct block_range *extra = calloc(f->plan->n_steps + 1, sizeof(*extra)),
+    _cleanup_free_ struct block_range *extra =
+                                          calloc(f->plan->n_steps + MIBIB_PARTITIONS_MAX, sizeof(*extra)),
                                       *rewritten = calloc(f->plan->n_steps + 1, sizeof(*rewritten));
     struct protect_what what = {
         .modem = modem,
@@ -83,7 +90,7 @@ int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mib
         .allow = f->options.allow};
     if (!extra || !rewritten)
         return error_set(e, ERROR_FAILED, "out of memory");
-    collect(f->plan, extra, rewritten, &what);
+    collect(f->plan, f->package, extra, rewritten, &what);
     what.whole = !modem || !version_known || is_foreign(f, modem);
     if (what.whole)
         worker_log(f->worker, "all of the flash is saved: %s",
@@ -97,13 +104,13 @@ int protect_preview(const struct plan *plan, const struct package *p, const stru
                     struct save *ret, struct error *e)
 {
     const struct mibib_table *package = p->table_known ? &p->table : NULL;
-    _cleanup_free_ struct block_range *extra = calloc(plan->n_steps + 1, sizeof(*extra)),
+    _cleanup_free_ struct block_range *extra = calloc(plan->n_steps + MIBIB_PARTITIONS_MAX, sizeof(*extra)),
                                       *rewritten = calloc(plan->n_steps + 1, sizeof(*rewritten));
     struct protect_what what = {.modem = recorded ? recorded : package, .others = {recorded, package}};
     if (!extra || !rewritten)
         return error_set(e, ERROR_FAILED, "out of memory");
     if (!what.modem)
         return -ENODATA;
-    collect(plan, extra, rewritten, &what);
+    collect(plan, p, extra, rewritten, &what);
     return protect_choose(ret, &what, plan->geometry.blocks, e);
 }

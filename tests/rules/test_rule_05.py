@@ -241,6 +241,19 @@ def test_users_data_that_are_erased(bench, before):
     assert set(b.parts) == ALWAYS | {"usrdata"}
 
 
+def test_what_a_new_table_leaves_behind(bench, before):
+    """usrdata begins elsewhere and the package has no image of it: nothing of it is erased, and nobody would find it any more.
+    recoveryfs only grows, and stays what it is."""
+    bench.make_flash("initial=working")
+    bench.poke(blocks_of("usrdata")[3] * PAGES, b"the owner's own" * 7)
+    old = before()
+    bench.start("start=sahara")
+    job = bench.flash(("--break", "other-table"))
+    bench.assert_done(job)
+    b = holds(bench, old)
+    assert set(b.parts) == ALWAYS | {"usrdata"}
+
+
 # ---- found by a second reading ----
 
 def test_saved_before_the_vendor_tag(bench):
