@@ -27,7 +27,8 @@
 struct device {
     struct neighbours *owner;
     struct device *next;
-    char *path; /* in sysfs */
+    char *path;  /* in sysfs */
+    char *modem; /* the object whose it was when it was asked for */
     sd_bus_slot *slot;
     bool pending, taken;
 };
@@ -79,6 +80,7 @@ static struct device *device_free(struct device *d)
         }
     sd_bus_slot_unref(d->slot);
     free(d->path);
+    free(d->modem);
     free(d);
     return NULL;
 }
@@ -132,14 +134,18 @@ static int ask_inhibit(struct device *d, bool inhibit, sd_bus_message_handler_t 
     return r;
 }
 
-static void take_device(struct neighbours *n, const char *path)
+static void take_device(struct neighbours *n, const struct modem *m)
 {
     struct device *d = calloc(1, sizeof(*d));
     if (!d)
         return;
-    *d = (struct device){.owner = n, .next = n->devices, .path = strdup(path), .pending = true};
+    *d = (struct device){.owner = n,
+                         .next = n->devices,
+                         .path = strdup(m->device_path),
+                         .modem = strdup(m->object.path),
+                         .pending = true};
     n->devices = d;
-    if (!d->path || ask_inhibit(d, true, on_inhibited) < 0)
+    if (!d->path || !d->modem || ask_inhibit(d, true, on_inhibited) < 0)
         device_free(d);
 }
 
@@ -166,10 +172,12 @@ static bool is_needed(const struct modem *m)
     return m->device_path && *m->device_path && ((m->job && !reads_aside(m->job)) || m->guard);
 }
 
+/* Also where its modem is not now: what left SuperSpeed for 9008 at USB 2 comes back there, in the same job.
+ */
 static bool is_device_needed(const struct device *d)
 {
     for (const struct modem *m = d->owner->manager->modems; m; m = m->next)
-        if (is_needed(m) && strcmp(m->device_path, d->path) == 0)
+        if (is_needed(m) && (strcmp(m->device_path, d->path) == 0 || strcmp(m->object.path, d->modem) == 0))
             return true;
     return false;
 }
@@ -183,7 +191,7 @@ static void update_devices(struct neighbours *n)
     }
     for (const struct modem *m = n->manager->modems; m; m = m->next)
         if (is_needed(m) && !find_device(n, m->device_path))
-            take_device(n, m->device_path);
+            take_device(n, m);
 }
 
 /* A new ModemManager knows nothing of what the old one promised. */

@@ -175,6 +175,19 @@ def test_modemmanager_leaves_the_modem_to_a_job(bench, neighbour):
     manager.wait_for("InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:1-1.2 False")
 
 
+def test_and_both_sides_of_its_connector_until_the_end(bench, neighbour, plug):
+    """From SuperSpeed to 9008 at USB 2, and back: what comes back is not to be probed while the job asks it."""
+    manager = neighbour(MODEMMANAGER)
+    asked = ["InhibitDevice virtual:1-1.2 True", "InhibitDevice virtual:2-1.2 True"]
+    bench.begin()
+    manager.wait_for(asked[0])
+    plug(bench.service, kernel="2-1.2")
+    manager.wait_for(*asked)
+    bench.end()
+    wait_until(lambda: len(manager.said()) == 4, what="both given back")
+    assert sorted(manager.said()[2:]) == [line.replace("True", "False") for line in asked]
+
+
 def test_and_to_a_guard(bench, neighbour):
     manager = neighbour(MODEMMANAGER)
     fd = bench.service.call(bench.service.modem(), MODEM, "Inhibit", "qdl", bench.service.no_options()).take()
