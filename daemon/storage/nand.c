@@ -289,8 +289,8 @@ int nand_read_map(struct firehose *f, const struct nand_geometry *g, const struc
     if (!pages)
         return error_set(e, ERROR_FAILED, "out of memory");
     for (uint64_t block = first, n; block < first + count; block += n) {
-        bool bad[2];
-        n = MIN_OF(first + count - block, (uint64_t)2);
+        bool bad[NAND_LOOK_BLOCKS];
+        n = MIN_OF(first + count - block, (uint64_t)NAND_LOOK_BLOCKS);
         int r = n == 2 ? look_at_two(f, g, block, pages, bad, e) : look_at(f, g, block, pages, bad, e);
         if (r < 0)
             return r;

@@ -47,6 +47,8 @@ enum nand_page_state {
 /* erased_fill: what the programmer shows for an erased page (0xFF or 0xEE), probed. */
 enum nand_page_state nand_page_state(const void *page, size_t size, uint8_t erased_fill);
 
+enum { NAND_LOOK_BLOCKS = 2 }; /* that one command of nand_read_map() tells of */
+
 /* One bit a block of the chip. */
 struct nand_map {
     uint64_t blocks;

@@ -44,7 +44,11 @@ static int reads_as(struct flash *f, uint64_t block, uint64_t behind, uint8_t *b
     uint8_t *other = buffer + g->page_size;
     bool something = false;
     for (uint32_t page = 0; page < g->pages_per_block; page++) {
-        int r = nand_read_page(f->session->firehose, g, block, page, false, buffer, e);
+        int r = flash_end_if_asked(f, e);
+        if (r == 0)
+            r = nand_read_page(f->session->firehose, g, block, page, false, buffer, e);
+        if (r == 0)
+            r = flash_end_if_asked(f, e);
         if (r == 0)
             r = nand_read_page(f->session->firehose, g, behind, page, false, other, e);
         if (r < 0)
@@ -70,8 +74,10 @@ static int erase_blindly(struct flash *f, const struct plan_step *s, const char 
         return error_set(e, ERROR_FAILED, "out of memory");
     for (uint64_t b = s->first_block; b < end; b++) {
         bool quiet = f->quiet;
+        int r = flash_end_if_asked(f, e);
         f->quiet = true;
-        int r = end < f->plan->geometry.blocks ? reads_as(f, b, end, buffer, e) : 0;
+        if (r == 0 && end < f->plan->geometry.blocks)
+            r = reads_as(f, b, end, buffer, e);
         f->quiet = quiet;
         if (r > 0) {
             worker_log(f->worker,
@@ -104,7 +110,9 @@ int erase_range(struct flash *f, const struct plan_step *s, struct error *e)
     for (uint64_t b = s->first_block; b < s->first_block + s->n_blocks; b++) {
         if (nand_map_is_bad(&f->map, b))
             continue;
-        int r = erase_command(f, b, 1, name, e);
+        int r = flash_end_if_asked(f, e);
+        if (r == 0)
+            r = erase_command(f, b, 1, name, e);
         if (r < 0)
             return r;
     }
@@ -117,7 +125,9 @@ int erase_range(struct flash *f, const struct plan_step *s, struct error *e)
 static int page_is_erased(struct flash *f, uint64_t block, uint32_t page, uint8_t *buffer, struct error *e)
 {
     const struct nand_geometry *g = &f->plan->geometry;
-    int r = nand_read_page(f->session->firehose, g, block, page, true, buffer, e);
+    int r = flash_end_if_asked(f, e);
+    if (r == 0)
+        r = nand_read_page(f->session->firehose, g, block, page, true, buffer, e);
     if (r < 0)
         return r;
     return nand_page_state(buffer, g->page_size, f->session->erased_fill) == NAND_PAGE_ERASED;
@@ -142,7 +152,9 @@ static int begins_erased(struct flash *f, uint64_t block, uint8_t *buffer, struc
 static int ends_erased(struct flash *f, uint64_t block, bool *ret_next, uint8_t *buffer, struct error *e)
 {
     size_t size = f->plan->geometry.page_size;
-    int r = nand_read_seam(f->session->firehose, &f->plan->geometry, block, buffer, e);
+    int r = flash_end_if_asked(f, e);
+    if (r == 0)
+        r = nand_read_seam(f->session->firehose, &f->plan->geometry, block, buffer, e);
     if (r < 0)
         return r;
     if (nand_page_state(buffer, size, f->session->erased_fill) != NAND_PAGE_ERASED)
@@ -187,7 +199,9 @@ static int check_blind(struct flash *f, const struct plan_step *s, uint8_t *buff
     const struct nand_geometry *g = &f->plan->geometry;
     struct firehose_range range = nand_range(g, s->first_block, s->n_blocks);
     range.count = 1;
-    int r = firehose_read_pages(f->session->firehose, &range, false, buffer, e);
+    int r = flash_end_if_asked(f, e);
+    if (r == 0)
+        r = firehose_read_pages(f->session->firehose, &range, false, buffer, e);
     return r < 0 ? r : nand_page_state(buffer, g->page_size, f->session->erased_fill) == NAND_PAGE_ERASED;
 }
 
@@ -307,6 +321,8 @@ int erase_probe_fill(struct flash *f, const struct plan_step *s, struct error *e
         if (r == 0 && nand_map_is_bad(&f->map, b))
             continue;
         if (r == 0)
+            r = flash_end_if_asked(f, e);
+        if (r == 0)
             r = session_probe_fill(f->session, b * f->plan->geometry.pages_per_block, e);
         f->fill_known = r == 0;
         return r;
@@ -325,6 +341,20 @@ uint64_t erase_new_bad(const struct flash *f)
     return n;
 }
 
+/* By one command each. */
+static int read_map(struct flash *f, uint64_t first, uint64_t count, struct error *e)
+{
+    int r = 0;
+    for (uint64_t done = 0, n; r == 0 && done < count; done += n) {
+        n = MIN_OF(count - done, (uint64_t)NAND_LOOK_BLOCKS);
+        r = flash_end_if_asked(f, e);
+        if (r == 0)
+            r = nand_read_map(f->session->firehose, &f->plan->geometry, &f->session->capabilities,
+                              first + done, n, &f->map, e);
+    }
+    return r;
+}
+
 int erase_read_map(struct flash *f, uint64_t first, uint64_t count, struct error *e)
 {
     if (!shows_bad_blocks(f))
@@ -332,8 +362,7 @@ int erase_read_map(struct flash *f, uint64_t first, uint64_t count, struct error
     uint64_t before = erase_new_bad(f);
     bool quiet = f->quiet;
     f->quiet = true;
-    int r = nand_read_map(f->session->firehose, &f->plan->geometry, &f->session->capabilities, first, count,
-                          &f->map, e);
+    int r = read_map(f, first, count, e);
     f->quiet = quiet;
     if (r < 0)
         return r;

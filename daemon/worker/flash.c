@@ -64,6 +64,11 @@ int flash_safe_point(struct flash *f, struct error *e)
     return r < 0 || now_usec() < window_deadline(&f->session->window) ? r : session_let_pass(f->session, e);
 }
 
+int flash_end_if_asked(struct flash *f, struct error *e)
+{
+    return f->sbl_in_hand ? 0 : worker_check(f->worker, e);
+}
+
 const char *flash_step_name(const struct plan_step *s)
 {
     static char name[64];

@@ -69,6 +69,9 @@ struct flash {
     bool complete;    /* everything written and verified */
     /* The job that this one continues was at its reset a moment ago. */
     bool may_be_booting;
+    /* SBL is half-way there or gone: nobody stops before it is known to be right, or to be erased (rule 6).
+     */
+    bool sbl_in_hand;
 
     unsigned resumed;    /* steps that the journal called done and that were found so */
     unsigned error_logs; /* ERROR logs of the programmer */
@@ -91,6 +94,9 @@ void flash_note_errors(struct flash *f, const char *what);
 /* Between two commands: Interrupted, and Cancelled as long as nothing was changed (whatever worker->critical
  * says for the command in hand). */
 int flash_safe_point(struct flash *f, struct error *e);
+/* Between two commands of one step: Interrupted if the service stops, which waits for the command in hand and
+ * for none behind it; but nobody leaves an SBL in hand. */
+int flash_end_if_asked(struct flash *f, struct error *e);
 /* A step's name for people: its partition, or its blocks where no table names them. Static, overwritten by
  * the next call. */
 const char *flash_step_name(const struct plan_step *s);

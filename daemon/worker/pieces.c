@@ -316,9 +316,13 @@ static int clean(struct flash *f, const struct plan_step *s, const struct flash_
     char name[MIBIB_NAME_SIZE + 32];
     snprintf(name, sizeof(name), "%s", flash_step_name(s));
     int r = from < to ? read_map(f, from, to - from, e) : 0;
-    for (uint64_t b = from; r == 0 && b < to; b++)
-        if (!nand_map_is_bad(&f->map, b))
+    for (uint64_t b = from; r == 0 && b < to; b++) {
+        if (nand_map_is_bad(&f->map, b))
+            continue;
+        r = flash_end_if_asked(f, e);
+        if (r == 0)
             r = erase_command(f, b, 1, name, e);
+    }
     return r;
 }
 
@@ -535,6 +539,7 @@ static int run_one(struct flash *f, bool *ret_over, struct error *e)
     *ret_over = none && check < 0;
     if (*ret_over)
         return 0;
+    f->sbl_in_hand = f->plan->steps[check >= 0 ? (size_t)check : i].sbl;
     return check >= 0 ? check_piece(f, (size_t)check, e) : do_step(f, i, e);
 }
 

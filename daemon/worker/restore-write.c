@@ -214,7 +214,14 @@ static int begin_change(struct restore *x, struct error *e)
     return 0;
 }
 
-static int erase_block(struct restore *x, uint64_t block, struct error *e)
+/* Between the commands of a block; who continues finds it as it is left, and does it again. SBL goes on to
+ * what is known of it. */
+static int end_if_asked(struct restore *x, const struct restore_part *p, struct error *e)
+{
+    return p->sbl ? 0 : worker_check(x->worker, e);
+}
+
+static int erase_block(struct restore *x, const struct restore_part *p, uint64_t block, struct error *e)
 {
     struct session *s = x->visits.session;
     struct firehose_range range = nand_range(geometry(x), block, 1);
@@ -223,6 +230,8 @@ static int erase_block(struct restore *x, uint64_t block, struct error *e)
     x->in_hand = block;
     if (r == 0)
         r = firehose_erase(s->firehose, &range, e);
+    if (r == 0)
+        r = end_if_asked(x, p, e);
     if (r == 0)
         r = session_probe_fill(s, range.start, e);
     if (r < 0)
@@ -310,9 +319,13 @@ static int write_block(struct restore *x, struct restore_part *p, uint64_t i, st
     int r = restore_await_room(x, WRITE_WORKS, 1, e);
     if (r < 0)
         return r;
-    r = erase_block(x, block, &own);
+    r = erase_block(x, p, block, &own);
+    if (r == 0)
+        r = end_if_asked(x, p, &own);
     if (r == 0 && p->source[i] != RESTORE_ERASED)
         r = program_block(x, p, block, p->source[i], &own);
+    if (r == 0)
+        r = end_if_asked(x, p, &own);
     if (r == 0)
         r = look(x, p, i, &own);
     if (r > 0) {
@@ -442,7 +455,7 @@ static int erase_sbl_block(struct restore *x, struct restore_part *p, uint64_t i
     int r = is_empty(x, p, i, e);
     if (r != 0)
         return r < 0 ? r : 0;
-    r = erase_block(x, block, &own);
+    r = erase_block(x, p, block, &own);
     if (r == 0)
         r = is_empty(x, p, i, &own);
     if (r > 0)
@@ -505,7 +518,7 @@ static int drop_sbl(struct restore *x, struct restore_part *p, int error)
         return error;
     for (uint64_t i = 0; i < p->part->n_blocks; i++)
         if (p->seen[i] != RESTORE_RIGHT && !is_bad(x, p, i) &&
-            erase_block(x, p->part->first_block + i, &second) < 0) {
+            erase_block(x, p, p->part->first_block + i, &second) < 0) {
             worker_log(x->worker, "WARN: %s is not known to be right and could not be erased again: %s",
                        p->part->name, second.message);
             break;

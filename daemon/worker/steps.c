@@ -254,7 +254,12 @@ static int write_image(struct flash *f, size_t i, struct error *e)
         return r;
     f->steps[i].done = true; /* so that its blocks count as covered */
     r = check_behind(f, s, e);
-    return r < 0 ? r : steps_end(f, i, e);
+    if (r < 0 && e->kind != ERROR_INTERRUPTED)
+        return r;
+    /* The image is there. Who continues looks behind it before anything else (steps_recheck()). */
+    struct error late = {0};
+    int q = steps_end(f, i, r < 0 ? &late : e);
+    return r < 0 ? r : q;
 }
 
 int steps_write(struct flash *f, size_t i, struct error *e)
@@ -298,6 +303,7 @@ int steps_run(struct flash *f, struct error *e)
         int r = s->sbl && s->action == PLAN_VERIFY ? 0 : worker_check(f->worker, e);
         if (r < 0)
             return r;
+        f->sbl_in_hand = s->sbl;
         if (s->action == PLAN_ERASE)
             r = steps_erase(f, i, e);
         else
@@ -402,6 +408,7 @@ static void undo_sbl(struct flash *f)
 int steps_recheck(struct flash *f, struct error *e)
 {
     worker_state(f->worker, true, false);
+    f->sbl_in_hand = false;
     f->resumed = 0;
     int r = recheck_fill(f, e);
     for (size_t i = 0; r == 0 && i < f->plan->n_steps; i++)

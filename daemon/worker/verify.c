@@ -166,10 +166,13 @@ static int read_back(struct flash *f, const struct part *part, struct error *e)
 
 static int verify(struct flash *f, const struct part *part, struct error *e)
 {
-    int r = compare_digest(f, part, e);
+    int r = flash_end_if_asked(f, e);
+    if (r == 0)
+        r = compare_digest(f, part, e);
     if (r != 0)
         return r < 0 ? r : 0;
-    return read_back(f, part, e);
+    r = flash_end_if_asked(f, e);
+    return r < 0 ? r : read_back(f, part, e);
 }
 
 int verify_image(struct flash *f, const struct plan_step *s, struct error *e)

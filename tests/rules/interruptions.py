@@ -117,6 +117,9 @@ class Interruptions:
             assert job.message, job.words
         began = kind == "restore" and number >= self.changes[0]
         bench.stop()
+        if began and way == "stopped" and job.result != "done":
+            late = [c for c in Trace(bench.traces[-1]).commands if c.number > number]
+            assert all(c.partition == "SBL" for c in late), "behind the command in hand: %r" % late
         if began and number == self.changes[0] and way != "gone":
             return  # the command arrived, and nobody knows whether it was done
         if not began:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Flash rule 11: before the first erase a modem goes back to where it was; after it, it stays where it can be helped."""
+import tempfile
+
 import pytest
 
-from conftest import GIVE_UP, VERSION, blocks_of, PAGES
+from conftest import GIVE_UP, VERSION, Bench, blocks_of, PAGES
 
 TAKEN = ("initial=working", "start=sahara")  # a healthy modem that was switched to 9008 for this
 
@@ -118,6 +120,40 @@ def test_interrupted_and_continued(bench, rehearsal, index):
     trace = bench.assert_done(job)
     assert job.log_has("continuing an interrupted flash")
     assert not [c for c in trace.erases if c.partition == "SBL"], "SBL was erased already"
+
+
+STOPPED = (*TAKEN, "bad=%d" % (blocks_of("TZ")[0] + 1))  # so that TZ is erased block by block
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_stop_ends_with_the_command_in_hand(packages, rehearsal, part):
+    """The service stops while the modem holds a command: whichever it is, none comes behind it, and the same call continues.
+    Those of SBL are the exception: it is known to be right or to be erased before anybody leaves."""
+    arguments = ("--break", "other-table")
+    whole = rehearsal(*arguments, settings=STOPPED)
+    after = [c for c in whole.commands if whole.changes[0].number <= c.number < whole.resets[0].number]
+    assert len(after) > 30 and {"erase", "program", "read", "getsha256digest"} <= {c.tag for c in after}
+    for c in after[part::4]:
+        with tempfile.TemporaryDirectory(prefix="qdld-rules.") as directory:
+            bench = Bench(directory, packages)
+
+            def stop(job):
+                job.send(["STOP=1"])
+                bench.modem.go_on()
+            bench.start(*STOPPED, "fault=stop@command:%d" % c.number)
+            job = bench.flash(arguments, on_stop=stop)
+            assert job.result == "interrupted" or c.partition == "SBL", (c, job.words)
+            late = [d for d in bench.trace().commands if d.number > c.number]
+            if c.partition != "SBL":
+                assert late == [], (c, late)
+            elif job.result == "interrupted":
+                assert all(d.tag == "power" or d.partition == "SBL" for d in late), (c, late)
+            if job.result != "done" and c.tag in ("erase", "program"):
+                bench.start(*STOPPED)
+                trace = bench.assert_done(bench.flash(arguments))
+                # An image that is there is looked behind, and not written again.
+                assert c.tag == "erase" or c.partition == "SBL" or c.partition not in {d.partition for d in trace.programs}, c
+            bench.close()
 
 
 @pytest.mark.parametrize("what", ["package", "option", "unit"])
