@@ -7,12 +7,13 @@
 #include "service/errors.h"
 #include "service/options.h"
 
-static int authorise(struct backup *b, sd_bus_message *m, bool milder, bool force, sd_bus_error *error)
+static int authorise(struct backup *b, sd_bus_message *m, bool milder, const char *lifted,
+                     sd_bus_error *error)
 {
     char title[160];
     snprintf(title, sizeof(title), "%s", backup_title(b));
     struct bouncer_detail details[] = {{"backup", title}, {NULL, NULL}};
-    return manager_authorise(b->manager, m, milder, force, details, error);
+    return manager_authorise(b->manager, m, milder, lifted, details, error);
 }
 
 static int method_open(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -29,7 +30,7 @@ static int method_open(sd_bus_message *m, void *userdata, sd_bus_error *error)
                           "The option \"format\" is native or xqcn, not \"%.64s\".", format);
     r = senders_uid(b->manager->senders, m, &uid);
     if (r >= 0)
-        r = authorise(b, m, uid == b->owner_uid, false, error);
+        r = authorise(b, m, uid == b->owner_uid, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     bool xqcn = strcmp(format, "xqcn") == 0;
@@ -50,7 +51,7 @@ static int method_verify(sd_bus_message *m, void *userdata, sd_bus_error *error)
     uid_t uid;
     int r = options_read(m, NULL, error);
     if (r >= 0)
-        r = authorise(b, m, false, false, error);
+        r = authorise(b, m, false, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     r = senders_uid(b->manager->senders, m, &uid);
@@ -86,7 +87,7 @@ static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (r >= 0)
         r = check_allow(allow, &last, error);
     if (r >= 0)
-        r = authorise(b, m, false, last, error);
+        r = authorise(b, m, false, last ? error_name(ERROR_LAST_BACKUP) : NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     user = backup_user(b);

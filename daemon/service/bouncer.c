@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "service/errors.h"
 #include "service/log.h"
+#include "service/refusals.h"
 
 #define ACTION_PREFIX "org.qdld1."
 #define FREE          "" /* everybody may */
@@ -288,7 +289,16 @@ static int add_detail(struct pending *p, const char *key, const char *value)
     return detail[0] && detail[1] ? 0 : -ENOMEM;
 }
 
-int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
+/* Who authorises it shall know what it is that is not minded. */
+static int add_lifted(struct pending *p, const char *lifted)
+{
+    char refusals[REFUSALS_PHRASE_SIZE];
+    refusals_print(lifted, refusals);
+    int r = add_detail(p, "operation", sd_bus_message_get_member(p->message));
+    return r < 0 ? r : add_detail(p, "refusals", refusals);
+}
+
+int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, const char *lifted,
                   const struct bouncer_detail *details, sd_bus_error *error)
 {
     const struct row *row = find_row(m);
@@ -300,7 +310,7 @@ int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
     size_t n_actions = 0;
     if (*action)
         actions[n_actions++] = action;
-    if (force)
+    if (lifted && *lifted)
         actions[n_actions++] = "force";
     int r = take_decision(b, m, actions, n_actions, error);
     if (r != 0)
@@ -329,6 +339,8 @@ int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
     r = details && details->key ? add_detail(p, "target", details->value) : 0;
     for (; r >= 0 && details && details->key; details++)
         r = add_detail(p, details->key, details->value);
+    if (r >= 0 && lifted && *lifted)
+        r = add_lifted(p, lifted);
     if (r < 0) {
         pending_free(p);
         return r;

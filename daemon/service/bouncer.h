@@ -36,10 +36,11 @@ struct bouncer_detail {
 
 /*
  * milder: the row's milder column counts: the caller owns the thing, or for Reset, a modem that is not in
- * normal mode goes back to it. force: `allow` is not empty, org.qdld1.force is needed in addition. details
- * may be NULL.
+ * normal mode goes back to it. lifted: the refusals that the caller lifts (refusals.h); where it names any,
+ * org.qdld1.force is needed in addition, and its prompt is told the method as "operation" and them as
+ * "refusals". NULL and details NULL: none.
  */
-int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, bool force,
+int bouncer_check(struct bouncer *b, sd_bus_message *m, bool milder, const char *lifted,
                   const struct bouncer_detail *details, sd_bus_error *error);
 
 /* The caller left the bus: nobody answers prompts for it any more. */

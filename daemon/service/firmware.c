@@ -324,7 +324,7 @@ static int method_verify(sd_bus_message *m, void *userdata, sd_bus_error *error)
     uid_t uid;
     int r = options_read(m, NULL, error);
     if (r >= 0)
-        r = manager_authorise(f->manager, m, false, false, details, error);
+        r = manager_authorise(f->manager, m, false, NULL, details, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     r = senders_uid(f->manager->senders, m, &uid);
@@ -346,7 +346,7 @@ static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (r >= 0)
         r = senders_uid(f->manager->senders, m, &uid);
     if (r >= 0)
-        r = manager_authorise(f->manager, m, uid == f->owner_uid, false, details, error);
+        r = manager_authorise(f->manager, m, uid == f->owner_uid, NULL, details, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     if (firmware_in_use(f))

@@ -256,7 +256,7 @@ int guard_method_inhibit(sd_bus_message *message, void *userdata, sd_bus_error *
     if (n == 0 || n > GUARD_REASON_MAX || !text_is_clean(reason, n))
         return errors_set(error, ERROR_INVALID_ARGS, "A reason is one line of 1 to %d bytes.",
                           GUARD_REASON_MAX);
-    r = modem_authorise(m, message, false, false, NULL, NULL, error);
+    r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     r = manager_check_running(m->manager, error);

@@ -175,7 +175,7 @@ int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (r >= 0)
         r = check_text(label, sha256, error);
     if (r >= 0)
-        r = manager_authorise(manager, m, false, false, NULL, error);
+        r = manager_authorise(manager, m, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
 
@@ -228,7 +228,7 @@ int import_backup(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (r >= 0)
         r = check_archive(archive, &file, error);
     if (r >= 0)
-        r = manager_authorise(manager, m, false, false, NULL, error);
+        r = manager_authorise(manager, m, false, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     r = check_size(manager, file.size, error);

@@ -141,7 +141,7 @@ static bool is_owner(const struct job *j, sd_bus_message *m)
 static int authorise(struct job *j, sd_bus_message *m, sd_bus_error *error)
 {
     struct bouncer_detail details[] = {{"job", job_title(j)}, {NULL, NULL}};
-    return manager_authorise(j->manager, m, is_owner(j, m), false, details, error);
+    return manager_authorise(j->manager, m, is_owner(j, m), NULL, details, error);
 }
 
 static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error)

@@ -233,10 +233,10 @@ int manager_check_running(const struct manager *m, sd_bus_error *error)
                : 0;
 }
 
-int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, bool force,
+int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, const char *lifted,
                       const struct bouncer_detail *details, sd_bus_error *error)
 {
-    return bouncer_check(m->bouncer, message, milder, force, details, error);
+    return bouncer_check(m->bouncer, message, milder, lifted, details, error);
 }
 
 /* ---- stop, free ---- */
@@ -359,7 +359,7 @@ static int list_begin(struct manager *m, sd_bus_message *message, const struct o
 {
     int r = options_read(message, known, error);
     if (r >= 0)
-        r = manager_authorise(m, message, false, false, NULL, error);
+        r = manager_authorise(m, message, false, NULL, NULL, error);
     return r <= 0 ? r : begin_list(message, ret);
 }
 

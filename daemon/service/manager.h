@@ -110,5 +110,5 @@ void manager_update(struct manager *m);
 /* Interrupted in *error while the service stops. */
 int manager_check_running(const struct manager *m, sd_bus_error *error);
 /* bouncer_check() for a method of ours. */
-int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, bool force,
+int manager_authorise(struct manager *m, sd_bus_message *message, bool milder, const char *lifted,
                       const struct bouncer_detail *details, sd_bus_error *error);

@@ -13,6 +13,7 @@
 #include "service/candidates.h"
 #include "service/errors.h"
 #include "service/options.h"
+#include "service/refusals.h"
 
 enum { PARTITIONS_MAX = 64, NAME_BYTES_MAX = 32, KIB = 1024 };
 
@@ -148,7 +149,7 @@ int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *e
     if (r >= 0)
         r = read_partitions(partitions, &list, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+        r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     bool xqcn = strcmp(kind, "xqcn") == 0;
@@ -182,7 +183,7 @@ int modem_method_collect_dump(sd_bus_message *message, void *userdata, sd_bus_er
 
     int r = options_read(message, options, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+        r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     if (strcmp(modem_kind(m), "crash-dump") != 0)
@@ -210,7 +211,7 @@ int modem_method_collect_dump(sd_bus_message *message, void *userdata, sd_bus_er
 struct restore_options {
     char **partitions, **allow;
     bool queue;
-    char allow_text[ALLOW_TEXT_SIZE];
+    char allow_text[REFUSALS_SIZE];
 };
 
 static void restore_options_done(struct restore_options *o)
@@ -224,7 +225,7 @@ static int read_restore_options(sd_bus_message *message, struct restore_options 
     const struct option options[] = {
         {"partitions", "as", &o->partitions}, {"allow", "as", &o->allow}, {"queue", "b", &o->queue}, {NULL}};
     int r = options_read(message, options, error);
-    return r < 0 ? r : modem_read_allow(o->allow, o->allow_text, error);
+    return r < 0 ? r : refusals_read(o->allow, o->allow_text, error);
 }
 
 /* What can be said without looking into it; the worker compares everything else with the modem. */
@@ -269,7 +270,7 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
     if (r >= 0) {
         char title[160];
         snprintf(title, sizeof(title), "%s", backup_title(b));
-        r = modem_authorise(m, message, false, o.allow_text[0] != '\0', "backup", title, error);
+        r = modem_authorise(m, message, false, o.allow_text, "backup", title, error);
     }
     if (r <= 0)
         return r < 0 ? r : 1;

@@ -11,6 +11,7 @@
 #include "service/guard.h"
 #include "service/modem-inner.h"
 #include "service/options.h"
+#include "service/refusals.h"
 
 enum { VERSION_BYTES_MAX = 127 };
 
@@ -51,39 +52,8 @@ struct flash_options {
     char **allow;
     const char *modem_version;
     bool reset, queue;
-    char allow_text[ALLOW_TEXT_SIZE];
+    char allow_text[REFUSALS_SIZE];
 };
-
-/* The refusals that a caller may lift, by the error that refuses. */
-static const enum error_kind liftable[] = {
-    ERROR_WRONG_FIRMWARE,   ERROR_WRONG_UNIT,        ERROR_BACKUP_DAMAGED, ERROR_CALIBRATION_AT_RISK,
-    ERROR_GEOMETRY_DIFFERS, ERROR_ERASE_CALIBRATION, ERROR_NO_BACKUP,      ERROR_LAST_BACKUP,
-};
-
-static bool list_has(char *const *list, const char *name)
-{
-    for (; list && *list; list++)
-        if (strcmp(*list, name) == 0)
-            return true;
-    return false;
-}
-
-int modem_read_allow(char *const *allow, char out[ALLOW_TEXT_SIZE], sd_bus_error *error)
-{
-    size_t n = 0;
-    for (char *const *i = allow; i && *i; i++) {
-        bool known = false;
-        for (size_t k = 0; k < ARRAY_SIZE(liftable); k++)
-            known |= strcmp(*i, error_name(liftable[k])) == 0;
-        if (!known)
-            return errors_set(error, ERROR_INVALID_ARGS, "The option \"allow\" does not know \"%.64s\".", *i);
-    }
-    for (size_t k = 0; k < ARRAY_SIZE(liftable); k++)
-        if (list_has(allow, error_name(liftable[k])))
-            n +=
-                (size_t)snprintf(out + n, ALLOW_TEXT_SIZE - n, "%s%s", n ? "," : "", error_name(liftable[k]));
-    return 0;
-}
 
 static int read_flash_options(sd_bus_message *m, struct flash_options *o, sd_bus_error *error)
 {
@@ -100,7 +70,7 @@ static int read_flash_options(sd_bus_message *m, struct flash_options *o, sd_bus
     size_t n = strlen(o->modem_version);
     if (n > VERSION_BYTES_MAX || !text_is_clean(o->modem_version, n))
         return errors_set(error, ERROR_INVALID_ARGS, "The option \"modem-version\" is no version name.");
-    return modem_read_allow(o->allow, o->allow_text, error);
+    return refusals_read(o->allow, o->allow_text, error);
 }
 
 static void flash_options_done(struct flash_options *o)
@@ -184,13 +154,13 @@ int modem_check_mode(const struct modem *m, const char *what, bool running, sd_b
                       strcmp(kind, "normal") == 0 ? "; EnterEdl (\"qdlctl enter-edl\") brings it there" : "");
 }
 
-int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, bool force, const char *what,
-                    const char *name, sd_bus_error *error)
+int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, const char *lifted,
+                    const char *what, const char *name, sd_bus_error *error)
 {
     char title[160];
     snprintf(title, sizeof(title), "%s", modem_title(m));
     struct bouncer_detail details[] = {{"modem", title}, {what, name}, {NULL, NULL}};
-    return manager_authorise(m->manager, message, milder, force, details, error);
+    return manager_authorise(m->manager, message, milder, lifted, details, error);
 }
 
 /* ---- methods ---- */
@@ -203,7 +173,7 @@ static int method_identify(sd_bus_message *message, void *userdata, sd_bus_error
     const struct option known[] = {{"queue", "b", &queue}, {NULL}};
     int r = options_read(message, known, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+        r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     r = modem_check_mode(m, "identify", true, error);
@@ -218,7 +188,7 @@ static int method_get_identity(sd_bus_message *message, void *userdata, sd_bus_e
     struct job *j = NULL;
     int r = options_read(message, NULL, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+        r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     if (strcmp(modem_kind(m), "normal") != 0)
@@ -237,7 +207,7 @@ static int method_enter_edl(sd_bus_message *message, void *userdata, sd_bus_erro
     const struct option known[] = {{"queue", "b", &queue}, {NULL}};
     int r = options_read(message, known, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+        r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     const char *kind = modem_kind(m);
@@ -286,7 +256,7 @@ static int flash_or_plan(struct modem *m, sd_bus_message *message, enum job_kind
     if (r >= 0)
         r = modem_find_firmware(m->manager, path, &f, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, kind == JOB_FLASH && o->allow_text[0], "firmware", f->name,
+        r = modem_authorise(m, message, false, kind == JOB_FLASH ? o->allow_text : NULL, "firmware", f->name,
                             error);
     if (r <= 0)
         return r < 0 ? r : 1;
@@ -315,7 +285,7 @@ static int method_rescue(sd_bus_message *message, void *userdata, sd_bus_error *
                                                             .reset = true};
     int r = read_flash_options(message, &o, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, o.allow_text[0], "firmware", f ? f->name : "(none)", error);
+        r = modem_authorise(m, message, false, o.allow_text, "firmware", f ? f->name : "(none)", error);
     if (r <= 0)
         return r < 0 ? r : 1;
     if (!f)
@@ -341,7 +311,7 @@ static int method_reset(sd_bus_message *message, void *userdata, sd_bus_error *e
     if (!normal && strcmp(mode, "edl") != 0 && strcmp(mode, "off") != 0)
         return errors_set(error, ERROR_INVALID_ARGS,
                           "The option \"mode\" is normal, edl or off, not \"%.64s\".", mode);
-    r = modem_authorise(m, message, normal && strcmp(modem_kind(m), "normal") != 0, false, NULL, NULL, error);
+    r = modem_authorise(m, message, normal && strcmp(modem_kind(m), "normal") != 0, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     r = modem_check_mode(m, "reset", true, error);

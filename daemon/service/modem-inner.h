@@ -6,13 +6,9 @@
 #include "service/firmware.h"
 #include "service/modem.h"
 
-enum { ALLOW_TEXT_SIZE = 256 };
-
-/* The option allow as a comma list in one order, so that equal lists are equal texts. InvalidArgs. */
-int modem_read_allow(char *const *allow, char out[ALLOW_TEXT_SIZE], sd_bus_error *error);
 /* what, name: of the other thing that the caller named, "firmware"; may be NULL. As manager_authorise(). */
-int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, bool force, const char *what,
-                    const char *name, sd_bus_error *error);
+int modem_authorise(struct modem *m, sd_bus_message *message, bool milder, const char *lifted,
+                    const char *what, const char *name, sd_bus_error *error);
 /* A job of the service's own (RESCUE_UID); not counted by limits. -ENOMEM. */
 int modem_new_own_job(struct modem *m, enum job_kind kind, struct job **ret);
 /* What a flash of this package is to do. -ENOMEM. */

@@ -27,7 +27,7 @@ int modem_method_catch(sd_bus_message *message, void *userdata, sd_bus_error *er
     const struct option options[] = {{"timeout", "t", &timeout}, {"queue", "b", &queue}, {NULL}};
     int r = options_read(message, options, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+        r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     if (!m->held && candidates_find(m, true, list) == 0)
@@ -127,7 +127,7 @@ int modem_method_set_policy(sd_bus_message *message, void *userdata, sd_bus_erro
                        "%s is at a port that udev has no ID_PATH for: nothing can be remembered of it.",
                        modem_title(m));
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, c.firmware ? "firmware" : NULL,
+        r = modem_authorise(m, message, false, NULL, c.firmware ? "firmware" : NULL,
                             c.firmware ? c.firmware->name : NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
@@ -168,7 +168,7 @@ int policy_method_arm_port(sd_bus_message *message, void *userdata, sd_bus_error
             {"modem", port},
             {c.firmware ? "firmware" : NULL, c.firmware ? c.firmware->name : NULL},
             {NULL, NULL}};
-        r = manager_authorise(manager, message, false, false, details, error);
+        r = manager_authorise(manager, message, false, NULL, details, error);
     }
     if (r <= 0)
         return r < 0 ? r : 1;
@@ -196,7 +196,7 @@ int modem_method_forget(sd_bus_message *message, void *userdata, sd_bus_error *e
     struct modem *m = userdata;
     int r = options_read(message, NULL, error);
     if (r >= 0)
-        r = modem_authorise(m, message, false, false, NULL, NULL, error);
+        r = modem_authorise(m, message, false, NULL, NULL, NULL, error);
     if (r <= 0)
         return r < 0 ? r : 1;
     if (m->job && !job_preempt(m->job))

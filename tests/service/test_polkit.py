@@ -198,13 +198,17 @@ def test_force_is_asked_for_besides_and_says_of_what(scene, bus_address):
     service, modem, firmware, backup, job, archive = scene
     authority = Authority(bus_address, "flash", "restore", "manage")
     answers = as_nobody(bus_address, [
-        [modem, MODEM, "Flash", [firmware], {"allow": ["WrongFirmware"]}], [modem, MODEM, "Restore", [backup], {"allow": ["WrongUnit"]}],
+        [modem, MODEM, "Flash", [firmware], {"allow": ["EraseCalibration", "WrongFirmware"]}], [modem, MODEM, "Restore", [backup], {"allow": ["WrongUnit"]}],
         [backup, NAME + ".Backup", "Remove", [], {"allow": ["LastBackup"]}]], archive)
     asked = authority.asked()
     assert [a[1] for a in answers] == ["org.freedesktop.DBus.Error.AccessDenied"] * 3
     assert [a for a, _ in asked] == ["flash", "force", "restore", "force", "manage", "force"]
     for action, details in asked:
         assert "$(" not in filled(action, details)
+    assert [filled(*a).partition(" for good: ")[2] for a in asked if a[0] == "force"] == [
+        "Flash, the modem at 1-1.2, although the firmware is for another modem (WrongFirmware) and it erases the calibration (EraseCalibration).",
+        "Restore, the modem at 1-1.2, although the backup is another unit's (WrongUnit).",
+        f"Remove, {dict(asked)['manage']['backup']}, although it is the last good backup (LastBackup)."]
     assert service.get(backup, NAME + ".Backup", "State") == "complete"
 
 
