@@ -6,7 +6,7 @@
 #include "service/errors.h"
 
 enum {
-    REFUSALS_SIZE = 256,       /* a comma list of all of them */
+    REFUSALS_SIZE = 256,        /* a comma list of all of them */
     REFUSALS_PHRASE_SIZE = 512, /* all of them in words */
 };
 

@@ -113,7 +113,10 @@ static int look_again(struct look *l, struct look_piece *p, uint64_t page, bool 
     struct error own = {0};
     range.start += page % pages;
     range.count = 1;
-    int r = read_twice(l, &range, page_at(l, p, page), &own);
+    int r = l->to_the_end ? 0 : worker_check(l->session->worker, e);
+    if (r < 0)
+        return r;
+    r = read_twice(l, &range, page_at(l, p, page), &own);
     if (ret_refused)
         *ret_refused = r < 0;
     if (r < 0 && firehose_is_refusal(&own)) {

@@ -27,6 +27,7 @@ struct look {
      */
     uint8_t fill;
     bool fill_settled;
+    bool to_the_end;       /* what is looked at decides something that nobody leaves half-way (SBL) */
     bool hides;            /* a page that was shown as erased was not */
     unsigned second_looks; /* at pages that could not be read */
     unsigned refused;      /* blocks that count as bad because they were */
@@ -41,7 +42,8 @@ struct look_piece {
 /*
  * Reads p->n blocks, or fewer (n is set) if one of them was refused. twice: pages at the ends of an erased
  * stretch are read alone besides, where the programmer could hide data in it. A page that cannot be read is
- * read once more, up to some hundred of them. FirehoseFailed and what a read says besides.
+ * read once more, up to some hundred of them. FirehoseFailed and what a read says besides; between two reads
+ * Interrupted and Cancelled, unless it is to_the_end.
  */
 int look_at_piece(struct look *l, struct look_piece *p, bool twice, struct error *e);
 /* One page of a piece once more, alone. */

@@ -145,6 +145,7 @@ static int read_block(struct restore *x, const struct restore_part *p, uint64_t 
 {
     uint64_t block = p->part->first_block + i;
     struct look_piece piece = {.first = block, .n = 1, .data = x->now, .states = x->states};
+    x->look.to_the_end = p->sbl && x->destructive;
     x->look.fill = x->ours[block] ? LOOK_ERASED_EE : LOOK_ERASED_FF;
     usec_t start = now_usec();
     int r = look_at_piece(&x->look, &piece, mibib_is_unit_data(p->part->name), e);
