@@ -37,7 +37,9 @@ static struct firehose *setup(struct fixture *x, enum backup_map how)
     x->session.geometry = f->g;
     x->session.capabilities.skip_bad_block = how == BACKUP_MAP_READ;
     assert_int_equal(nand_map_init(&x->map, BLOCKS), 0);
-    x->look = (struct look){.session = &x->session, .how = how, .map = &x->map, .fill = LOOK_ERASED_EE};
+    /* No service is there that could ask for an end. */
+    x->look = (struct look){
+        .session = &x->session, .how = how, .map = &x->map, .fill = LOOK_ERASED_EE, .to_the_end = true};
     x->piece = (struct look_piece){.first = BLOCK, .n = 1, .data = x->data, .states = x->states};
     return f;
 }
