@@ -4,7 +4,7 @@
 import dbus
 import dbus.exceptions
 import pytest
-from conftest import INVALID_ARGS, JOB, MODEM, NAME
+from conftest import INVALID_ARGS, JOB, MODEM, NAME, wait_until
 from test_api import archive, backed_up, every_method, honest, imported, options
 
 LONG = "x" * 100000
@@ -19,6 +19,9 @@ VALUES = {
     "ai": [dbus.Array([1], signature="i")], "a{sv}": [dbus.Dictionary({"a": "b"}, signature="sv")],
     "(s)": [dbus.Struct(["a"], signature="s")], "v": [dbus.String("x", variant_level=3)],
 }
+# A label and a reason are texts for people: these are lines like any other.
+TEXTS = ("../../etc/passwd", "%s%n", "490154203237518")
+TAKEN = [("ImportFirmware", t) for t in ("", *TEXTS)] + [("Inhibit", t) for t in TEXTS] + [("ArmPort", TEXTS[2])]
 ENDS = ("Forget", "Remove", "Release")  # of what the others are called on
 # Longer than sd-bus lets a path be: it refuses the whole message.
 TOO_LONG = "org.freedesktop.DBus.Error.InconsistentMessage"
@@ -32,6 +35,12 @@ def bench(honest, archive, plug, tmp_path):
     with open(archive) as f:
         methods = every_method(honest, f.fileno(), honest.modem(), firmware, backup, honest.paths(JOB)[0])
         yield honest, [m for m in methods if m[2] not in ENDS]
+
+
+def assert_named(e, kind, what):
+    refused = e.get_dbus_name()
+    assert refused == INVALID_ARGS or refused.startswith(NAME + ".Error.") or (refused == TOO_LONG and kind == "o"), what
+    assert e.get_dbus_message().isprintable() and len(e.get_dbus_message()) < 1000, what
 
 
 def tidy(service):
@@ -51,10 +60,7 @@ def test_every_type_and_size_of_an_option(bench, name):
                 try:
                     service.call(path, interface, method, *arguments, dbus.Dictionary({name: value}, signature="sv"))
                 except dbus.exceptions.DBusException as e:
-                    what = (method, name, kind, repr(value)[:60], str(e)[:300])
-                    refused = e.get_dbus_name()
-                    assert refused == INVALID_ARGS or refused.startswith(NAME + ".Error.") or (refused == TOO_LONG and kind == "o"), what
-                    assert e.get_dbus_message().isprintable() and len(e.get_dbus_message()) < 1000, what
+                    assert_named(e, kind, (method, name, kind, repr(value)[:60], str(e)[:300]))
                     continue
                 assert name, method  # an option without a name is none
                 if interface != JOB:
@@ -69,3 +75,23 @@ def test_a_plan_does_not_queue(bench):
     jobs = service.paths(JOB)
     assert service.call(path, interface, "Plan", *arguments, options(queue=True))[0]["kind"] == "summary"
     assert service.paths(JOB) == jobs
+
+
+def test_every_size_of_an_argument(bench):
+    service, methods = bench
+    for path, interface, method, arguments in methods:
+        for i, honest_one in enumerate(arguments):
+            kind = {dbus.ObjectPath: "o", str: "s"}.get(type(honest_one))
+            for value in (v for v in VALUES.get(kind, ()) if v != honest_one):
+                changed = [*arguments[:i], value, *arguments[i + 1:]]
+                try:
+                    taken = service.call(path, interface, method, *changed, options())
+                except dbus.exceptions.DBusException as e:
+                    assert_named(e, kind, (method, i, repr(value)[:60], str(e)[:300]))
+                    continue
+                assert (method, str(value)) in TAKEN, (method, i, repr(value)[:60])
+                tidy(service)
+                if method == "Inhibit":
+                    assert "490154203237518" not in service.get(path, MODEM, "InhibitedBy")
+                    del taken  # the descriptor
+                    wait_until(lambda: not service.get(path, MODEM, "Inhibited"), what="the end of the inhibition")
