@@ -309,9 +309,11 @@ int diag_efs_md5(struct diag *d, const char *path, uint8_t ret[16], struct error
 
 /* ---- directories ---- */
 
+enum { LIST_TRIES = 3 };
+
 struct listing {
     struct diag_efs_entry *entries;
-    size_t n;
+    size_t n, room;
 };
 
 static void listing_done(struct listing *l)
@@ -329,7 +331,7 @@ static int read_entry(struct diag *d, uint32_t directory, uint32_t sequence, str
     efs_begin(d, &request, EFS_READDIR, 2 * sizeof(uint32_t));
     put_le32(request.bytes + DIAG_SUBSYSTEM_HEADER, directory);
     put_le32(request.bytes + DIAG_SUBSYSTEM_HEADER + sizeof(uint32_t), sequence);
-    const struct diag_question q = {.echo = 2 * sizeof(uint32_t), .least = DIR_NAME};
+    const struct diag_question q = {.echo = 2 * sizeof(uint32_t), .least = DIR_NAME, .writes = true};
     int r = efs_ask(d, &request, q, &answer, &size, e);
     if (r < 0)
         return r;
@@ -351,7 +353,6 @@ static int read_entry(struct diag *d, uint32_t directory, uint32_t sequence, str
 static int read_entries(struct diag *d, uint32_t directory, const char *path, size_t max, struct listing *l,
                         struct error *e)
 {
-    size_t room = 0;
     for (uint32_t sequence = EFS_FIRST_SEQUENCE;; sequence++) {
         struct diag_efs_entry entry;
         int number = 0, r = read_entry(d, directory, sequence, &entry, &number, e);
@@ -367,9 +368,9 @@ static int read_entries(struct diag *d, uint32_t directory, const char *path, si
                 e, ERROR_TOO_LARGE,
                 "directory %s of the modem has more than %zu entries, or one with a / in its name", path,
                 max);
-        if (l->n == room) {
-            room = MAX_OF(2 * room, (size_t)16);
-            struct diag_efs_entry *grown = reallocarray(l->entries, room, sizeof(*grown));
+        if (l->n == l->room) {
+            l->room = MAX_OF(2 * l->room, (size_t)16);
+            struct diag_efs_entry *grown = reallocarray(l->entries, l->room, sizeof(*grown));
             if (!grown)
                 return error_set(e, ERROR_FAILED, "no memory for directory %s of the modem", path);
             l->entries = grown;
@@ -378,10 +379,8 @@ static int read_entries(struct diag *d, uint32_t directory, const char *path, si
     }
 }
 
-int diag_efs_list(struct diag *d, const char *path, size_t max, diag_efs_take take, void *userdata,
-                  struct error *e)
+static int list_once(struct diag *d, const char *path, size_t max, struct listing *l, struct error *e)
 {
-    _cleanup_(listing_done) struct listing l = {0};
     struct efs_request request;
     const uint8_t *answer;
     size_t size;
@@ -395,9 +394,30 @@ int diag_efs_list(struct diag *d, const char *path, size_t max, diag_efs_take ta
     if (r != 0)
         return r;
     uint32_t directory = get_le32(answer + OPEN_FD);
-    r = read_entries(d, directory, path, max, &l, e);
+    r = read_entries(d, directory, path, max, l, e);
     if (r != -ENODEV && r != -ECANCELED && r != -EINTR)
         (void)close_handle(d, EFS_CLOSEDIR, directory, NULL);
+    return r;
+}
+
+int diag_efs_list(struct diag *d, const char *path, size_t max, diag_efs_take take, void *userdata,
+                  struct error *e)
+{
+    _cleanup_(listing_done) struct listing l = {0};
+    struct error own = {0};
+    int r = 0;
+    /* An entry whose answer was lost cannot be asked for again, the modem is behind it: the whole directory
+     * is.
+     */
+    for (unsigned i = 0; i < LIST_TRIES; i++) {
+        own = (struct error){0};
+        l.n = 0;
+        r = list_once(d, path, max, &l, &own);
+        if (r != -ETIMEDOUT && r != DIAG_EFS_BAD_SEQUENCE && r != DIAG_EFS_DIR_NOT_OPEN)
+            break;
+    }
+    if (r < 0 && e)
+        *e = own;
     for (size_t i = 0; i < l.n && r == 0; i++)
         r = MIN_OF(take(userdata, &l.entries[i]), 0);
     return r;

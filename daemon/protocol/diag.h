@@ -162,6 +162,8 @@ enum {
     DIAG_EFS_EXISTS = 17,
     DIAG_EFS_NO_SPACE = 28,
     DIAG_EFS_READ_ONLY = 30,
+    DIAG_EFS_BAD_SEQUENCE = 0x40000002,
+    DIAG_EFS_DIR_NOT_OPEN = 0x40000003,
 };
 
 struct diag_efs_stat {

@@ -102,12 +102,24 @@ static int read_item(struct reading *x, uint16_t item, uint16_t context, unsigne
     return note_unreadable_item(x, item, context, *ret_status);
 }
 
+static int not_known_any_more(struct reading *x, uint32_t item, uint16_t context)
+{
+    return error_set(x->e, ERROR_DIAG_FAILED,
+                     "the modem knew the items of SIM %u up to item %u and says now that it does not",
+                     context + 1u, item);
+}
+
 static int read_context(struct reading *x, uint16_t context)
 {
     bool there = context == 0;
     for (uint32_t item = x->first_item; item < x->end_item; item++) {
         unsigned status;
         int r = read_item(x, (uint16_t)item, context, &status);
+        /* "No such command": of the first item, and twice, it means that there is no such subscription. */
+        if (r == -EOPNOTSUPP && context > 0 && item == x->first_item)
+            r = read_item(x, (uint16_t)item, context, &status);
+        if (r == -EOPNOTSUPP && context > 0)
+            return item == x->first_item ? r : not_known_any_more(x, item, context);
         if (r < 0)
             return r;
         there |= status == DIAG_NV_DONE || status == DIAG_NV_NOT_ACTIVE;
@@ -225,10 +237,14 @@ static int walk(struct reading *x)
         const char *path = x->directories[x->next_directory];
         worker_phase(x->worker, "backup", path);
         r = diag_efs_list(x->diag, path, DIRECTORY_MAX, on_entry, x, x->e);
-        if (r > 0) {
+        /* What may not be seen is the modem's own; what it fails to show would be missing without a word. */
+        if (r == DIAG_EFS_NO_ACCESS || r == DIAG_EFS_NO_ENTRY) {
             note_unreadable(x, path, r);
             r = 0;
         }
+        if (r > 0)
+            r = error_set(x->e, ERROR_DIAG_FAILED, "the modem does not show its directory %s: %s", path,
+                          diag_efs_error_name(r));
     }
     return r;
 }
@@ -368,14 +384,25 @@ static int read_rest(struct reading *x, const struct running_identity *id)
     x->c->model_id = id->model_id;
     snprintf(x->c->version, sizeof(x->c->version), "%s", id->version);
     snprintf(x->c->tool, sizeof(x->c->tool), "qdld");
-    int r = diag_read_features(x->diag, x->c->features + 2, sizeof(x->c->features) - 2, &x->c->n_features,
+    uint8_t before[CALIBRATION_FEATURES_MAX];
+    size_t n_before = SIZE_MAX;
+    int r = 0;
+    for (unsigned i = 0; i < TRIES && r == 0; i++) { /* as everything else: until two readings are the same */
+        r = diag_read_features(x->diag, x->c->features + 2, sizeof(x->c->features) - 2, &x->c->n_features,
                                &ignored);
+        if (r == 0 && x->c->n_features == n_before && memcmp(before, x->c->features + 2, n_before) == 0)
+            break;
+        n_before = x->c->n_features;
+        memcpy(before, x->c->features + 2, r == 0 ? n_before : 0);
+    }
     if (r == -ENODEV || r == -ECANCELED || r == -EINTR) {
         *x->e = ignored;
         return r;
     }
-    if (r < 0)
+    if (r < 0) {
+        x->c->n_features = 0;
         return 0;
+    }
     x->c->features[0] = (uint8_t)x->c->n_features;
     x->c->features[1] = (uint8_t)(x->c->n_features >> 8);
     x->c->n_features += 2;

@@ -16,7 +16,7 @@ modem out of factory test mode that holds every item and file of the backup.
 A modem of few items is asked for few numbers, so that all exchanges can be tried; the clock of worker and modem stands still
 while one of them has something to do (tests/faults/still-clock.c).
 
-  diag-interruptions.py            every exchange: unplugged, and in one of the other ways, in turn
+  diag-interruptions.py            every exchange: unplugged, and in one of the other ways, in turn, garbage most often
   diag-interruptions.py --all      every exchange in each way
   diag-interruptions.py --only restore:killed:57
 """
@@ -36,8 +36,8 @@ sys.path[:0] = [HERE, os.path.join(TOP, "tests", "faults")]
 import driver  # noqa: E402
 from pool import run_pool  # noqa: E402
 
-OTHERS = ("answered", "hung", "garbage", "killed", "stopped")
-WAYS = ("gone",) + OTHERS
+WAYS = ("gone", "answered", "hung", "garbage", "killed", "stopped")
+IN_TURN = ("answered", "garbage", "hung", "garbage", "killed", "garbage", "stopped")
 GARBAGE = ("garbage", "crc", "cut", "short", "long", "twice", "other", "stale", "silent", "nak")
 BLOCKS = "16"
 # Of the numbered items the IMEI and those beside it, of the hidden files the first; the others are shown by their directory.
@@ -147,12 +147,12 @@ class Interruptions:
     def points(self, every_way):
         for kind in ("backup", "restore"):
             for number in range(1, self.n[kind] + 1):
-                for way in WAYS if every_way else ("gone", OTHERS[number % len(OTHERS)]):
+                for way in WAYS if every_way else ("gone", IN_TURN[number % len(IN_TURN)]):
                     yield "%s:%s:%d" % (kind, way, number)
 
     def first_call(self, plug, kind, way, number, source):
         fault = {"gone": "unplug@diag", "answered": "unplug@answered", "hung": "hang@diag", "killed": "stop@diag",
-                 "stopped": "stop@diag", "garbage": GARBAGE[number % len(GARBAGE)] + "@answered"}[way]
+                 "stopped": "stop@diag", "garbage": GARBAGE[number // 2 % len(GARBAGE)] + "@answered"}[way]
         plug.start("fault=%s:%d" % (fault, number), "replug_ms=-1")
 
         def on_stop(job):

@@ -95,6 +95,16 @@ def test_a_bit_that_was_read_wrong_is_not_saved(running, new_modem, tmp_path, wh
     assert again == backup and service.get(backup, BACKUP, "State") == "complete", service.log(job)[-2000:]
 
 
+def test_a_directory_entry_that_was_lost_takes_nothing_with_it(running, new_modem, tmp_path):
+    """The modem is behind it and refuses to say it again (bad sequence): all of / was missing, and the backup complete."""
+    service, modem = running()
+    _, backup = save(service, modem)
+    at = requests(service, "diag efs opendir / ")[0] + 2
+    replug(service, new_modem, tmp_path, "fault=crc@answered:%d" % at)
+    assert save(service, modem)[1] == backup
+    assert "fault crc" in trace(service) and trace(service).count("diag efs opendir / ") == 2
+
+
 def test_what_changes_while_it_is_read_is_said(running):
     """Of a file that its firmware writes all the time nobody can say what it holds."""
     service, modem = running("efs_activity=3")
@@ -152,3 +162,13 @@ def test_with_a_copy_of_its_flash_only(with_firmware, new_modem, qdlctl, tmp_pat
     qdlctl(*then)
     assert run(service, modem, "Identify")[1] == "done"
     assert not service.get(modem, MODEM, "FactoryTestMode") and service.get(modem, MODEM, "Imei") == MASKED
+
+
+def test_enter_edl_where_usb3_became_usb2(running):
+    """It runs at SuperSpeed at another bus and comes back at the USB 2 side of the same connector (reference/edl.md 3.3)."""
+    service, modem = running("kernel_normal=2-1")
+    job, result = run(service, modem, "EnterEdl")
+    assert result == "done", service.get(job, JOB, "ErrorMessage")
+    facts = service.all(modem, MODEM)
+    assert facts["Mode"] == "sahara" and facts["Held"] and facts["KernelName"] == "1-1.2" and facts["Confirmed"]
+    assert facts["FirmwareVersion"] == VERSION and len(service.paths(MODEM)) == 1

@@ -2,7 +2,7 @@
 """What a restore of calibration comes to where the modem does not take all of it: a result of its own, each item named."""
 
 import pytest
-from conftest import BACKUP, JOB, MODEM
+from conftest import BACKUP, JOB, MODEM, wait_until
 from test_diag import run, running, trace  # noqa: F401 (fixtures)
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_xqcn import id_of, lost, open_backup, records, restore, save  # noqa: F401 (fixtures)
@@ -97,3 +97,25 @@ def test_one_that_is_always_busy_is_not_saved_in_silence(running):
     job, result = run(service, modem, "Backup", kind="xqcn")
     assert result == "failed" and "busy" in service.get(job, JOB, "ErrorMessage"), service.log(job)[-1000:]
     assert service.paths(BACKUP) == []
+
+
+# ---- locks ----
+
+@pytest.mark.parametrize("lock", ["diag_spc=writes", "diag_password=writes"])
+def test_a_lock_with_the_default_code_is_opened_once(lost, lock):
+    service, modem, backup = lost(lock)
+    job, result = restore(service, modem, backup)
+    assert result == "done", service.get(job, JOB, "ErrorMessage")
+    assert not service.get(modem, MODEM, "FactoryTestMode") and "VIOLATION" not in trace(service)
+
+
+def test_a_lock_with_another_code_is_left_shut(lost):
+    """Asked once with the default, never guessed; nothing is written, and the modem is not left offline."""
+    service, modem, backup = lost("diag_spc=writes", "spc=123456")
+    job, result = restore(service, modem, backup)
+    assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("DiagFailed")
+    assert "service programming code" in service.get(job, JOB, "ErrorMessage")
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the restart")
+    assert run(service, modem, "Identify")[1] == "done" and service.get(modem, MODEM, "FactoryTestMode")
+    said = trace(service)
+    assert said.count("command=0x41") == 1 and "diag nv write" not in said and "diag efs put" not in said
