@@ -337,7 +337,10 @@ static int attach(struct flash *f, struct detect_result *found, struct error *e)
         if (r <= 0)
             return r < 0 ? r : first ? booted_since(f) : booted_meanwhile(f, e);
     }
-    return session_attach(f->session, deadline, true, found, e);
+    /* It may be there only to go again, and boot: seen in 9008 once is not the last word about it. */
+    f->session->hears_of_normal = f->session->normal_will_do = f->destructive;
+    int r = session_attach(f->session, deadline, true, found, e);
+    return r == -EALREADY ? booted_meanwhile(f, e) : r;
 }
 
 /* All that grows when an appearance was of use. */

@@ -161,3 +161,27 @@ def test_normal_mode_voids_the_journal(bench, rehearsal):
     assert job.result == "done", job.words
     assert job.log_has("starting from the beginning") and not job.log_has("continuing"), job.log
     assert len(bench.trace().programs) == 2
+
+
+def test_seen_in_9008_and_then_running(bench, rehearsal):
+    """It comes back in 9008, is gone before anybody has it, and boots: the job does not wait for it in 9008 until its time is over."""
+    program = [c for c in rehearsal().programs if c.first in blocks_of("SBL")][-1]
+    bench.start("fault=unplug@command:%d" % (program.number + 1))
+    said = []
+
+    def on_message(job):
+        if said or "DEVICE_LOST" not in job.values:
+            return
+
+        def offer():
+            ids = ["VID=05c6", "PID=9008", "PRODUCT="] if not said else ["VID=2c7c", "PID=0800", "PRODUCT="]
+            word = "normal" if said else "edl"
+            if len(said) < 2 and {word, "normal"} <= job.waits:
+                said.append(word)
+                job.waits.clear()
+                job.send(["APPEARED=" + word] + ids)
+        job.offer = offer
+
+    job = bench.flash(on_message=on_message)
+    assert said == ["edl", "normal"], said
+    assert job.error == "ModemGone" and "runs its firmware now" in job.message, job.words
