@@ -83,6 +83,7 @@ static const struct {
     {"reset", "Reset", FORM_TEXT, NULL},
     {"came-back", "Came back in", FORM_TEXT, NULL},
     {"operating-mode", "Operating mode", FORM_TEXT, NULL},
+    {"regions", "Regions", FORM_TEXT, NULL},
     {"afterwards", "Afterwards", FORM_TEXT, NULL},
     {"problems", "Problem", FORM_TEXT, NULL},
 };

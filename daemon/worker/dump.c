@@ -19,6 +19,7 @@ struct dump {
     struct dump_writer *writer;
     uint64_t done, total;
     unsigned refused; /* regions of which something is missing */
+    bool lost;        /* the modem went away in the middle: what is saved by then is kept */
 };
 
 /* ---- telling ---- */
@@ -81,7 +82,8 @@ static int save_region(struct dump *d, const struct sahara_memory *m, const stru
     if (r < 0)
         return r;
     r = sahara_memory_read(d->session->transport, m, region, on_data, d, &own);
-    if (r < 0 && own.kind != ERROR_SAHARA_FAILED) {
+    d->lost = (r == -ENODEV || r == -ETIMEDOUT) && d->done > 0;
+    if (r < 0 && own.kind != ERROR_SAHARA_FAILED && !d->lost) {
         *e = own;
         return r;
     }
@@ -97,7 +99,7 @@ static void take_facts(const struct dump *d, struct dump_facts *f)
 {
     struct backup known;
     backup_facts(d->session, "", &known);
-    f->damaged = d->refused > 0;
+    f->damaged = d->refused > 0; /* a lost one is among them */
     if (known.unit.have_serial)
         snprintf(f->serial, sizeof(f->serial), "%08x", known.unit.serial);
     snprintf(f->chip, sizeof(f->chip), "%s", known.chip);
@@ -120,14 +122,19 @@ static int save_memory(struct dump *d, const struct sahara_hello *hello, struct 
         worker_log(d->worker,
                    "WARN: %u regions of the modem's table are empty or out of bounds and are left out",
                    m.left_out);
-    for (size_t i = 0; r == 0 && i < m.n_regions; i++)
-        r = save_region(d, &m, &m.regions[i], e);
+    size_t n = 0;
+    for (; r == 0 && n < m.n_regions && !d->lost; n++)
+        r = save_region(d, &m, &m.regions[n], e);
     if (r == 0) {
         take_facts(d, f);
         r = dump_writer_finish(d->writer, f, e);
     }
     if (r == 0) {
-        worker_report(d->worker, "regions", "%zu, %" PRIu64 " bytes", m.n_regions, d->total);
+        if (d->lost)
+            worker_report(d->worker, "regions", "%zu of %zu, the last one in part: the modem went away", n,
+                          m.n_regions);
+        else
+            worker_report(d->worker, "regions", "%zu, %" PRIu64 " bytes", m.n_regions, d->total);
         dump_tell(d->worker, f);
         /* Who stores it has to know that nobody writes to it any more. */
         d->worker->fd_store = close_fd(d->worker->fd_store);
@@ -180,6 +187,16 @@ static int see_it_again(struct dump *d)
     return 0;
 }
 
+/* Part of a dump is worth more than none; the whole of it needs another call. */
+static void tell_lost(struct dump *d)
+{
+    session_detach(d->session);
+    worker_report(d->worker, "hint", "%s", hint_name(HINT_RETRY));
+    report_after(d,
+                 "the modem went away while its memory was read: what was read is saved, as a damaged dump; "
+                 "collect it again when the modem is back in its crash dump");
+}
+
 /* The dump is saved: nothing that happens here is an error of it. */
 static void start_anew(struct dump *d)
 {
@@ -224,7 +241,9 @@ int dump_collect(struct worker *w, struct error *e)
         r = error_set(e, ERROR_WRONG_MODE, "the modem has not crashed: it offers none of its memory");
     if (r == 0)
         r = save_memory(&d, &found.hello, e);
-    if (r == 0)
+    if (r == 0 && d.lost)
+        tell_lost(&d);
+    else if (r == 0)
         start_anew(&d);
     return r;
 }

@@ -109,6 +109,29 @@ def test_what_is_refused_is_missing_and_said(service, new_modem, tmp_path):
     assert "SECRET.BIN" in service.log(job)
 
 
+@pytest.mark.parametrize("fault", ["unplug", "hang"])
+def test_one_that_goes_away_meanwhile(service, new_modem, tmp_path, fault):
+    """What it lent by then is kept and called incomplete; asked again it lends all of it."""
+    modem = new_modem(service, *CRASHED, f"fault={fault}@in:5")
+    path = find_modem(service)
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "crash-dump", what="the crash dump")
+    job = collect(service, path)
+    if fault == "hang":
+        wait_until(lambda: " hang" in trace(tmp_path), what="a modem that hangs")
+        modem.terminate()
+    assert service.wait_job(job) == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job))
+    report, backup = service.get(job, JOB, "Report"), service.get(job, JOB, "Object")
+    assert service.get(backup, BACKUP, "State") == "damaged" and "went away" in report["regions"] and " of " in report["regions"]
+    assert service.get(job, JOB, "RecoveryHint") == "retry" and "collect it again" in report["afterwards"]
+    files = [name for name in members(service, backup, tmp_path) if name.startswith("crash-dump/memory/")]
+    assert len(files) == int(report["regions"].split()[0]) > 0
+    modem.terminate()
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+    again = collect(service, crashed(service, new_modem))
+    assert service.wait_job(again) == "done", service.log(again)
+    assert service.get(service.get(again, JOB, "Object"), BACKUP, "State") == "complete"
+
+
 def test_back_in_its_crash_dump_three_times(service, new_modem):
     job, _ = dump(service, new_modem, "crash_again=5")
     report = service.get(job, JOB, "Report")
