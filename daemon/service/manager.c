@@ -207,6 +207,7 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
     for (struct modem *i = m->modems; i; i = i->next) {
         if (i->save_pending)
             modem_save(i);
+        modem_join(i);
         rescue_look(i);
     }
     bool busy = is_busy(m);

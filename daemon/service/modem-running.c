@@ -104,6 +104,7 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
             return -EBADMSG;
         learn_imei(m, value);
         m->unit_watched = m->imei_watched = true;
+        manager_update(m->manager);
     }
     m->facts_watched = true;
     /* In normal mode it tells no serial: what was learned under the last one is this unit's, or was shelved.
@@ -112,6 +113,53 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
     modem_update_confirmed(m);
     modem_save(m);
     return 0;
+}
+
+/* ---- at another connector ---- */
+
+/* NULL: there is none, or more than one that it could be. */
+static struct modem *find_by_imei(const struct modem *m)
+{
+    struct modem *found = NULL;
+    for (struct modem *o = m->manager->modems; o; o = o->next) {
+        if (o == m || strcmp(text_known(o->imei_hash), m->imei_hash) != 0)
+            continue;
+        if (found || o->appearance || o->job || o->holder || o->guard || !*text_known(o->chip_serial))
+            return NULL;
+        found = o;
+    }
+    return found;
+}
+
+void modem_join(struct modem *m)
+{
+    bool nameless = strcmp(modem_kind(m), "normal") == 0 && m->facts_watched && !m->job && *m->port &&
+                    *text_known(m->imei_hash) && !*text_known(m->chip_serial);
+    struct modem *o = nameless ? find_by_imei(m) : NULL;
+    if (!o)
+        return;
+    _cleanup_free_ char *serial = strdup(o->chip_serial), *version = strdup(text_known(m->firmware_version)),
+                        *model = strdup(text_known(m->model));
+    if (!serial || !version || !model)
+        return;
+    modem_unshelve(m, serial);
+    if (strcmp(text_known(m->chip_serial), serial) != 0)
+        return; /* it has no record that could be moved */
+    log_message(LOG_INFO, "%s is the unit %s, by its IMEI: it was at another port before.", modem_title(m),
+                serial);
+    /* What it tells itself counts more than what was remembered. */
+    if (*version)
+        learn_version(m, version);
+    if (*model)
+        object_set_string(&m->object, "Model", &m->model, model);
+    text_replace(&m->facts_serial, serial);
+    m->facts_watched = m->unit_watched = m->imei_watched = true;
+    policy_settle(m);
+    modem_update_confirmed(m);
+    modem_update_backup(m);
+    modem_update_interrupted(m);
+    modem_save(m);
+    object_flush(&m->object);
 }
 
 /* ---- what is kept of it, unasked ---- */

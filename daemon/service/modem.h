@@ -130,6 +130,12 @@ const char *modem_title(const struct modem *m);
 
 /* ---- modem-running.c ---- */
 int modem_learn_running(struct modem *m, const char *key, const char *value);
+/*
+ * One that runs its firmware tells no serial, but its IMEI: if that is of a unit that is away from its port,
+ * this is that unit at another connector, and its memory goes where it is. To be asked when either has
+ * changed.
+ */
+void modem_join(struct modem *m);
 /* Reads, or makes, the key that IMEIs are known by. -errno. */
 int modem_load_key(struct manager *m);
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A modem is a port with a memory: what was learned in any mode is joined by connector and chip serial, and survives."""
 
+import dbus
 import pytest
-from catching import OTHER_PORT, PORT, find_modem, options
+from catching import OTHER, OTHER_PORT, PORT, find_modem, options
 from conftest import MODEM, VERSION, wait_until
 
 RUNNING = {"vid": "2c7c", "pid": "0800", "product": "RM502Q-GL", "interfaces": 5}
@@ -87,3 +88,44 @@ def test_the_superspeed_side_is_the_same_modem(service, new_modem):
     assert service.wait_job(job) == "done", service.log(job)
     assert service.get(path, MODEM, "KernelName") == "1-1.2" and service.paths(MODEM) == [path]
     assert shown(service, path) == ("RM502QGL", SHORT, True)
+
+
+def test_the_same_unit_at_another_connector(new_service, new_modem):
+    """In normal mode it tells no serial: its IMEI says who it is, and what is known of it, its policy too, is where it is."""
+    service = new_service().start(config="[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n")
+    modem = new_modem(service, "initial=working")
+    path = find_modem(service)
+    wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
+    assert service.wait_job(service.call(path, MODEM, "EnterEdl", options())) == "done"
+    assert service.wait_job(service.call(path, MODEM, "Identify", options())) == "done"
+    assert service.get(path, MODEM, "ChipSerial") == "49cbd7ef" and service.get(path, MODEM, "HardwareId")
+    service.call(path, MODEM, "SetPolicy", "off", dbus.ObjectPath("/"), options())
+    before = service.all(path, MODEM)
+    modem.terminate()
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+    new_modem(service, f"port={OTHER_PORT}", "kernel=1-1.3")
+    there = find_modem(service, OTHER_PORT)
+    wait_until(lambda: service.get(there, MODEM, "ChipSerial") == "49cbd7ef", what="who it is")
+    now = service.all(there, MODEM)
+    assert now["Confirmed"] and now["Mode"] == "normal" and now["Policy"] == "off"
+    for name in ("Imei", "Model", "FirmwareVersion", "HardwareId", "PkHash"):
+        assert now[name] == before[name], name
+    assert service.get(path, MODEM, "ChipSerial") == "" and service.get(path, MODEM, "Policy") == "hold"
+    # And it stays so, also for whoever asks after a restart.
+    service.restart(config="")
+    assert service.get(there, MODEM, "ChipSerial") == "49cbd7ef" and path not in service.paths(MODEM)
+
+
+def test_another_imei_is_another_unit_there(new_service, new_modem):
+    service = new_service().start(config="[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n")
+    modem = new_modem(service, "initial=working")
+    path = find_modem(service)
+    wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
+    assert service.wait_job(service.call(path, MODEM, "EnterEdl", options())) == "done"
+    assert service.wait_job(service.call(path, MODEM, "Identify", options())) == "done"
+    modem.terminate()
+    wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+    new_modem(service, *OTHER, "initial=working", name="other")
+    there = find_modem(service, OTHER_PORT)
+    wait_until(lambda: service.get(there, MODEM, "Imei"), what="its IMEI")
+    assert service.get(there, MODEM, "ChipSerial") == "" and service.get(path, MODEM, "ChipSerial") == "49cbd7ef"
