@@ -58,9 +58,22 @@ static struct config load_text(const char *text)
 
 static void test_no_file_is_the_defaults(void **state _unused_)
 {
-    struct config c = load();
+    const struct config c = load();
+    /* What the interface promises (design/interfaces.md "Limits"). */
     assert_int_equal(c.jobs_per_uid, 8);
+    assert_int_equal(c.imports_per_uid, 2);
+    assert_int_equal(c.pending_auth_per_uid, 16);
+    assert_int_equal(c.jobs_max, 64);
+    assert_int_equal(c.import_workers_max, 4);
     assert_int_equal(c.package_bytes_max, UINT64_C(4) << 30);
+    assert_int_equal(c.package_entries_max, 4096);
+    assert_int_equal(c.library_bytes_max, UINT64_C(16) << 30);
+    assert_int_equal(c.reserve_free, UINT64_C(1) << 30);
+    assert_int_equal(c.input_timeout, 60 * USEC_PER_SEC);
+    assert_int_equal(c.log_bytes_max, 4 << 20);
+    assert_int_equal(c.jobs_linger, 64);
+    assert_int_equal(c.jobs_linger_time, UINT64_C(7) * 24 * 3600 * USEC_PER_SEC);
+    assert_int_equal(c.ready_timeout, 10 * USEC_PER_SEC);
     assert_int_equal(c.stop_timeout, 120 * USEC_PER_SEC);
 }
 
