@@ -40,7 +40,7 @@ struct reading {
     uint64_t done, total, bytes;
     unsigned logged, items_unreadable;
     uint32_t first_item, end_item, end_rfnv; /* what is asked for by number */
-    bool md5;
+    bool md5, broken; /* broken: it is in factory test mode, what it holds is saved as it is */
 
     char **directories; /* still to be looked into */
     size_t n_directories, next_directory;
@@ -71,7 +71,7 @@ static int no_memory(struct reading *x)
 static int note_unreadable_item(struct reading *x, uint16_t item, uint16_t context, unsigned status)
 {
     x->facts->n_unreadable++;
-    if (++x->items_unreadable > ITEMS_UNREADABLE_MAX)
+    if (++x->items_unreadable > ITEMS_UNREADABLE_MAX && !x->broken)
         return error_set(
             x->e, ERROR_DIAG_FAILED,
             "more than %d numbered items of the modem cannot be read, item %u of SIM %u the last "
@@ -237,8 +237,10 @@ static int walk(struct reading *x)
         const char *path = x->directories[x->next_directory];
         worker_phase(x->worker, "backup", path);
         r = diag_efs_list(x->diag, path, DIRECTORY_MAX, on_entry, x, x->e);
-        /* What may not be seen is the modem's own; what it fails to show would be missing without a word. */
-        if (r == DIAG_EFS_NO_ACCESS || r == DIAG_EFS_NO_ENTRY) {
+        /* What it does not show is the modem's own matter, what got lost between it and us is not; but of one
+         * that has lost its calibration whatever can be had is all that there is. */
+        bool lost = r == DIAG_EFS_BAD_SEQUENCE || r == DIAG_EFS_DIR_NOT_OPEN;
+        if (r > 0 && (!lost || x->broken)) {
             note_unreadable(x, path, r);
             r = 0;
         }
@@ -436,6 +438,7 @@ int calibrate_read(struct running *running, const struct running_identity *id, s
                                                 .worker = running->worker,
                                                 .diag = running->diag,
                                                 .facts = facts,
+                                                .broken = id->factory_test,
                                                 .e = e,
                                                 .c = calibration_new(),
                                                 .total = CONTEXTS * CALIBRATE_ITEMS + CALIBRATE_RFNV_LAST -

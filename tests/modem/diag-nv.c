@@ -63,6 +63,8 @@ static enum nv_status read_item(struct diag *d, uint16_t item, uint16_t index, u
         memcpy(data, "\x0D\xD0\xAD\xDE", 4);
         return NV_DONE;
     }
+    if (number_list_has(&d->scenario->nv_unreadable, item))
+        return NV_FAIL;
     if (!nv)
         return NV_NOT_ACTIVE;
     memcpy(data, nv->data, EFS_NV_SIZE);

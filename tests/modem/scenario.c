@@ -200,6 +200,7 @@ static const struct setting settings[] = {
 
     NUMBERS(nv_refuse, "items that take no write"),
     NUMBER(nv_refuse_status, "4", "the status of such a write: 4 failed, 7 read-only, 8 not defined"),
+    NUMBERS(nv_unreadable, "items whose reading ends with status 4, failed"),
     NUMBERS(nv_deaf, "items that answer a write with done and stay as they are"),
     CHOICE(oper_mode, "auto", "auto|offline|untold",
            "mode after a boot: by its calibration, offline whatever is there (+CFUN: 7), not known to 4b 0f"),

@@ -163,7 +163,7 @@ struct scenario {
 
     /* DIAG. */
     int64_t mobile_model, diag_spc, diag_password, diag_offline, nv_imei, nv_refuse_status, oper_mode;
-    struct number_list nv_refuse, nv_deaf;
+    struct number_list nv_refuse, nv_unreadable, nv_deaf;
     char efs_refuse[SCENARIO_TEXT_MAX];
     int64_t efs_refuse_errno;
     char spc[SCENARIO_TEXT_MAX];

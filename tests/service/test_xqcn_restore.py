@@ -119,3 +119,30 @@ def test_a_lock_with_another_code_is_left_shut(lost):
     assert run(service, modem, "Identify")[1] == "done" and service.get(modem, MODEM, "FactoryTestMode")
     said = trace(service)
     assert said.count("command=0x41") == 1 and "diag nv write" not in said and "diag efs put" not in said
+
+
+# ---- items that cannot be read ----
+
+def unreadable(n):
+    """So many items (of one SIM: there are no others) that the factory gave no value."""
+    return "nv_unreadable=" + ",".join(str(item) for item in range(3300, 3300 + 3 * n, 3)), "nv_contexts=0", "nv_items=10"
+
+
+@pytest.mark.parametrize("n,result", [(20, "done"), (100, "failed")])
+def test_a_few_items_may_fail_and_not_all(running, n, result):
+    service, modem = running(*unreadable(n))
+    job, came_to = run(service, modem, "Backup", kind="xqcn")
+    assert came_to == result, service.log(job)[-2000:]
+    if result == "failed":
+        assert "cannot be read" in service.get(job, JOB, "ErrorMessage") and service.paths(BACKUP) == []
+        return
+    count = int(service.get(job, JOB, "Report")["unreadable"])
+    assert 10 < count <= n + 1 and "NV item 3300 of SIM 1 cannot be read: failed" in service.log(job)
+
+
+def test_what_a_broken_modem_lets_nobody_read_hinders_no_restore(lost):
+    """In factory test mode: what can be had of the present state is saved, and the calibration is put back."""
+    service, modem, backup = lost(*unreadable(100))
+    job, result = restore(service, modem, backup)
+    assert result in ("done", "failed") and not service.get(modem, MODEM, "FactoryTestMode"), service.log(job)[-2000:]
+    assert {str(service.get(b, BACKUP, "State")) for b in service.paths(BACKUP)} == {"blank", "complete"}
