@@ -230,9 +230,14 @@ static int enqueue(struct job *j, sd_bus_message *call, sd_bus_error *error)
     return errors_set(error, ERROR_NO_SPACE, "The job cannot be recorded: %s.", strerror(-r));
 }
 
+/* A calibration that is saved unasked takes minutes: it is begun again when the modem appears the next time.
+ */
 bool job_preempt(struct job *own)
 {
-    if (own->owner_uid != RESCUE_UID || (own->job_kind != JOB_CATCH && own->job_kind != JOB_IDENTIFY))
+    bool saves =
+        own->job_kind == JOB_BACKUP && own->kind_of_backup && strcmp(own->kind_of_backup, "xqcn") == 0;
+    if (own->owner_uid != RESCUE_UID ||
+        (own->job_kind != JOB_CATCH && own->job_kind != JOB_IDENTIFY && !saves))
         return false;
     if (!own->preempted && own->process)
         process_tell(own->process, KEY_CANCEL);

@@ -236,6 +236,19 @@ def test_a_healthy_modem_is_saved_when_it_is_first_seen(running, new_modem, tmp_
     assert service.paths(BACKUP) == [backup] and service.paths(JOB) == [job]
 
 
+def test_what_is_saved_unasked_makes_way(running):
+    """It takes minutes, and whoever asks for something is not told that the modem is busy. It is saved when it comes back."""
+    service, modem = running("diag_us=3000", "sahara_reset=reboot", config=ASKED)
+    wait_until(lambda: trace(service).count("diag request") > 200, what="the backup under way")
+    assert run(service, modem, "EnterEdl")[1] == "done"
+    own = service.paths(JOB)[0]
+    assert service.get(own, JOB, "OwnerUid") == 4294967295 and service.get(own, JOB, "Result") == "cancelled"
+    assert service.paths(BACKUP) == []
+    before = trace(service).count("diag request")
+    assert run(service, modem, "Reset")[1] == "done"
+    wait_until(lambda: trace(service).count("diag request") > before + 200, what="the next one")
+
+
 def test_not_if_it_is_switched_off(running):
     service, modem = running(config=ASKED + "[Backup]\nAutomatic=no\n")
     wait_until(lambda: service.get(modem, MODEM, "Imei"), what="the IMEI")
