@@ -96,6 +96,12 @@ def test_programmer_that_is_refused_by_leaving(bench, leaves_with_the_programmer
     assert len(bench.trace().having("fault unplug@in")) == 3
 
 
+def test_window_that_always_ends_with_the_upload(bench, leaves_with_the_programmer):
+    """Where its window ends it says nothing of the programmer: too short, and not the wrong package."""
+    bench.start(leaves_with_the_programmer, "fault_always=yes")
+    bench.assert_refused(bench.flash(window_usec=300000), "ModemGone", "too short", hint="bridge-usb-boot")
+
+
 # ---- Firehose ----
 
 @pytest.mark.parametrize("at", ["first", "read", "erase", "program", "digest"])
