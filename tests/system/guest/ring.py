@@ -217,6 +217,11 @@ class Modem:
     def device(self):
         return USB / self.kernel
 
+    @property
+    def connector(self):
+        """udev's ID_PATH: what the service calls the port of a gadget."""
+        return f"platform-dummy_hcd.{self.port}-usb-0:1"
+
     def plug(self, *settings):
         """With these settings in addition, until it is unplugged."""
         more = [x for s in settings for x in ("--set", s)]
@@ -292,6 +297,10 @@ class Modem:
         """What qdld says about the modem that is there now: ListModems' dictionaries."""
         return [m for m in json.loads(run("qdlctl", "list", "--json=short").out) if m.get("KernelName") == self.kernel]
 
+    def known(self):
+        """The same, whether it is there now or not."""
+        return next((m for m in json.loads(run("qdlctl", "list", "--json=short").out) if m["Port"] == self.connector), {})
+
     def expect_flashed(self, package="tiny", normal=True, may=None):
         """Its flash holds the package page by page, all else as it was; it runs the new firmware. may: a violation that is none."""
         if normal:
@@ -363,6 +372,14 @@ def journal(since, *matches):
     return run("journalctl", "--no-pager", "-o", "cat", f"--since=@{since:.3f}", *matches).out
 
 
+def end_jobs():
+    """Cancels what runs; whether nothing does any more. A job may just be in what it cannot leave: to be asked again."""
+    running = running_jobs()
+    for j in running:
+        run("qdlctl", "cancel", j["Id"], code=None)
+    return not running
+
+
 # ---- before and after ----
 
 def prepare():
@@ -403,6 +420,4 @@ def tidy():
         path.unlink()
     if installed() and os.path.exists("/lib/systemd/system/qdld.service"):
         run("systemctl", "start", "qdld")
-        for j in running_jobs():
-            run("qdlctl", "cancel", j["path"].rsplit("/", 1)[1], code=None)
-        wait(lambda: not running_jobs(), "the end of all jobs")
+        wait(end_jobs, "the end of all jobs")

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Loops, caught and held; brought back by policy, with nobody at the keyboard."""
+
+import json
+import re
+import signal
+import time
+
+from ring import FIRMWARE, PROBED, VERSION, Background, Modem, as_user, jobs, library, run, scenario, wait
+
+PACKAGE = FIRMWARE / "tiny" / (VERSION + ".zip")
+STRANGER = ("hwid=009600e100000000", "pkhash=" + "5a" * 32, "serial=0badcafe", "product_edl=QUSB_BULK_CID:0402_SN:0BADCAFE")
+# Of the commands of a rescue one in the middle of what it saves: the catch has 27, the flash erases with its 42nd.
+SAVING = "fault=stop@command:57"
+KILL = ["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "qdld"]
+
+
+def forget():
+    """What the scenarios before have left: a port that had a modem of Quectel's is a reason to catch the next one."""
+    library()
+    for m in json.loads(run("qdlctl", "list", "--json=short").out):
+        run("qdlctl", "forget", m["Port"])
+
+
+def status(modem, user="outsider"):
+    """Its paragraph of what qdlctl status says."""
+    return next((p for p in as_user(user, "qdlctl", "status").out.split("\n\n") if modem.connector in p), "")
+
+
+def says(modem, pattern):
+    """Until qdlctl status says this of it."""
+    try:
+        return wait(lambda: re.search(pattern, status(modem), re.S), pattern)
+    except AssertionError:
+        raise AssertionError(f"status of {modem.name} never said {pattern} but: {status(modem)}") from None
+
+
+def policy(modem, *words, user="member", code=0):
+    as_user(user, "qdlctl", "policy", f"--port={modem.connector}", *words, code=code)
+
+
+def flashes(modem):
+    """Its flash jobs, oldest first."""
+    path = modem.known()["path"]
+    return sorted((j for j in jobs() if j["Kind"] == "flash" and j["Modem"] == path), key=lambda j: j["CreatedTime"])
+
+
+def expect_nothing_written(trace):
+    bad = re.search(r"^.* command \d+ (erase|program) .*$", trace, re.M)
+    assert not bad, bad.group()
+
+
+def outlive_window(modem, seconds):
+    """A modem that stands still does not look at its clock: it goes away as soon as it goes on."""
+    begun = int(re.findall(r"^(\d+) plug ", modem.trace(), re.M)[-1])
+    wait(lambda: time.monotonic() * 1e6 > begun + seconds * 1e6, "the end of its window")
+
+
+def stop_in_a_gap(modem):
+    """It goes on, and stands still again between two windows, so that the gap is long enough for whatever is done in it."""
+    def stopped():
+        modem.go_on()
+        if modem.id():
+            return False
+        modem.process.send_signal(signal.SIGSTOP)
+        modem.wait_stopped()
+        return not modem.id()
+    wait(stopped, "a gap")
+
+
+@scenario
+def a_loop_is_seen_and_held():
+    """a soft loop of 3 s: period and window in qdlctl status; armed by a member it is held, by a restarted service, too; then it is flashed"""
+    forget()
+    modem = Modem("loop=soft", "window_ms=3000", "gap_ms=600")
+    says(modem, r"Looping: every [345]\.\d s, window [23]\.\d s.*left alone")
+    policy(modem, "hold", user="outsider", code=4)
+    modem.expect_no_programmer()
+    policy(modem, "hold")
+    says(modem, r"Held: yes")
+    run("systemctl", "restart", "qdld")
+    says(modem, r"Held: yes.*Policy: hold")
+    as_user("member", *modem.flash_command(), timeout=300)
+    modem.expect_flashed()
+
+
+@scenario
+def many_are_rescued_at_once():
+    """a soft loop of 14 s and a hard one of 6 s rescued from policy, saved first; a healthy modem and a stranger that loops are left alone"""
+    forget()
+    healthy = Modem("initial=working")
+    stranger = Modem("loop=soft", "window_ms=3000", "gap_ms=600", *STRANGER)
+    soft = Modem("loop=soft", "window_ms=14000", "gap_ms=600", plug=False)
+    hard = Modem("loop=hard", "window_ms=6000", "gap_ms=600", plug=False)
+    for m in (soft, hard):
+        policy(m, "rescue", PACKAGE)
+        m.plug()
+    for m in (soft, hard):
+        m.expect_flashed()
+        wait(lambda m=m: flashes(m)[-1].get("Result") == "done", f"the job of {m.name}")
+    saved = {b["ChipSerial"] for b in json.loads(run("qdlctl", "backups", "--json=short").out)}
+    assert {soft.serial, hard.serial} <= saved, saved
+    says(stranger, r"Looping: .*left alone")
+    stranger.expect_no_programmer()
+    stranger.expect_unchanged()
+    assert healthy.trace().count(" plug") == 1 and healthy.id() == "2c7c:0800"
+    healthy.expect_unchanged()
+
+
+@scenario
+def rescue_outlives_the_service():
+    """a hard loop of 6 s; SIGKILL of the service between two windows and in the middle of one: the rescue ends by itself, from the journal"""
+    forget()
+    modem = Modem("loop=hard", "window_ms=6000", "gap_ms=1000", SAVING, "fault=stop@program:1", plug=False)
+    policy(modem, "rescue", PACKAGE)
+    modem.plug()
+    modem.wait_stopped()
+    outlive_window(modem, 6)
+    stop_in_a_gap(modem)
+    run(*KILL)
+    modem.go_on()
+    modem.wait_stopped()
+    assert re.search(r" command \d+ program ", modem.trace()), "stopped elsewhere"
+    run(*KILL)
+    modem.go_on()
+    modem.expect_flashed(may=PROBED)
+    wait(lambda: flashes(modem)[-1].get("Result") == "done", "the end of the last job")
+    *others, last = flashes(modem)
+    assert [j["Result"] for j in others] == ["interrupted"] * 2, others
+    assert last["Resumes"] == others[-1]["path"], (last, others)
+
+
+@scenario
+def another_module_is_not_written_to():
+    """the module swapped between two windows of its rescue: it stops; the other one is held, for the policy was not its own, and not written to"""
+    forget()
+    modem = Modem()
+    wait(lambda: modem.known().get("ChipSerial") == modem.serial, "its serial")
+    modem.unplug()
+    as_user("member", "qdlctl", "policy", modem.connector, "rescue", PACKAGE)
+    modem.plug("loop=hard", "window_ms=6000", "gap_ms=600", "swap_at=3", SAVING)
+    modem.wait_stopped()
+    outlive_window(modem, 6)
+    modem.go_on()
+    job, = wait(lambda: [j for j in flashes(modem) if j.get("Result")], "the end of the rescue")
+    assert job["ErrorName"].endswith("WrongUnit"), job
+    says(modem, r"Chip serial: 5eed0001.*Held: yes.*Policy: hold")
+    expect_nothing_written(modem.trace())
+    modem.expect_unchanged()
+    assert len(flashes(modem)) == 1, flashes(modem)
+
+
+@scenario
+def wrong_firmware_is_not_written():
+    """a policy whose firmware is for another model than the modem's own data say: held, said to be left to a human, and why; nothing is written"""
+    forget()
+    modem = Modem("loop=soft", "window_ms=14000", "gap_ms=600", "project=RM500QGLAA", plug=False)
+    policy(modem, "rescue", PACKAGE)
+    modem.plug()
+    says(modem, r"Held: yes.*left to a human.*RM500QGLAA")
+    expect_nothing_written(modem.trace())
+    modem.expect_unchanged()
+
+
+@scenario
+def wait_tells_what_to_do():
+    """qdlctl rescue --wait of a member: plug it in; its windows of 1.5 s are too short; bridge USB_BOOT; seen; done"""
+    forget()
+    command = Background("member", "qdlctl", "rescue", "--wait", f"--modem-version={VERSION}", PACKAGE)
+    wait(lambda: "Waiting for a modem" in command.text(), "what to do first")
+    modem = Modem("loop=hard", "window_ms=1500", "gap_ms=400", "programmer_start_ms=1500")
+    wait(lambda: "windows are too short" in command.text(), "that they are too short")
+    modem.unplug()
+    modem.plug("loop=none")
+    text = command.end()
+    order = ["Waiting for a modem", "Bridge USB_BOOT", "hold the wire until this says", "Seen: ", "windows are too short", "bridge USB_BOOT", "Seen: ", "It boots"]
+    assert re.search(".*".join(map(re.escape, order)), " ".join(text.split())), text
+    modem.expect_flashed()
+
+
+@scenario
+def crash_dump_is_collected():
+    """05c6:900e: said to be a crash dump; a member saves its memory, and it runs again"""
+    forget()
+    modem = Modem("initial=working", "start=crash-dump", "crash_id=qualcomm")
+    assert modem.id() == "05c6:900e"
+    says(modem, r"Mode: crash dump")
+    as_user("member", "qdlctl", "dump", modem.kernel)
+    wait(lambda: modem.id() == "2c7c:0800", "normal mode")
+    dump, = [b for b in json.loads(run("qdlctl", "backups", "--json=short").out) if b["Kind"] == "dump"]
+    assert dump["State"] == "complete", dump
+    modem.expect_no_violation()
+    modem.expect_unchanged()
