@@ -143,16 +143,17 @@ def test_without_a_programmer_it_says_what_to_do(service, new_modem, make_packag
 
 # ---- programmers ----
 
-@pytest.mark.parametrize("check", ["refuse", "silent"])
-def test_the_next_programmer_has_its_turn(service, new_modem, make_package, tmp_path, check):
-    """The newest package is tried first; it is signed for another maker."""
+@pytest.mark.parametrize("check, tries", [("refuse", 1), ("silent", 3)])
+def test_the_next_programmer_has_its_turn(service, new_modem, make_package, tmp_path, check, tries):
+    """The newest package is tried first; it is signed for another maker. A modem that only goes away may have been at the end of
+    its window: three times in a row are a refusal."""
     import_package(service, make_package("--small"))
     import_package(service, make_package("--small", "--signed-for", "0011223344556677", "--seed", "2"))
     arm(service)
     new_modem(service, *LOOP, f"programmer_check={check}")
     path = find_modem(service)
     wait_held(service, path)
-    assert count(tmp_path, "not signed for this unit") == 1 and count(tmp_path, "state programmer") == 1
+    assert count(tmp_path, "not signed for this unit") == tries and count(tmp_path, "state programmer") == 1
     assert len(jobs(service, "catch")) == 1
 
 

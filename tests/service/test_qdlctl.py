@@ -240,7 +240,8 @@ def test_a_package_and_a_modem_from_list_to_flash(service, new_modem, make_packa
     phases = [re.match(r"^ *(\d+) %  (.*)$", line).groups() for line in said.splitlines() if " %  " in line]
     percents = [int(p) for p, _ in phases]
     assert percents == sorted(percents) and percents[0] == 0 and percents[-1] >= 80
-    for words in ("uploading the programmer", "erasing", "writing", "verifying", "restarting the modem"):
+    # The upload of the programmer may be over before the client looks for the first time.
+    for words in ("erasing", "writing", "verifying", "restarting the modem"):
         assert any(text.startswith(words) for _, text in phases), (words, said)
     for (before, words), (after, again) in zip(phases, phases[1:]):
         assert words != again or int(after) // 5 > int(before) // 5, said
