@@ -32,12 +32,19 @@ struct flash_step {
     bool again;       /* WRITE: what was written was not there any more, once */
 };
 
+/* Some pages of a partition that only this unit has. */
+struct gate_sample {
+    struct mibib_partition partition; /* n_blocks 0: nothing was taken */
+    uint8_t sha256[SHA256_SIZE];
+};
+
 /* What gate 2 saw of a unit that tells no serial number: by this it is known again. */
 struct gate_facts {
     char *table;                    /* as mibib_print() tells it; NULL: there was none */
     struct mibib_partition rawdata; /* n_blocks 0: no table names it */
     bool project_read;              /* the gate asked already */
     char *project;                  /* in RAWDATA; NULL: it says nothing */
+    struct gate_sample efs2, raw;   /* of what no two units have in common */
 };
 
 struct flash {

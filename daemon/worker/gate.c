@@ -188,20 +188,21 @@ static int copy_map(struct nand_map *to, const struct nand_map *from)
 
 /* ---- whose modem is it? (rules 2 and 3) ---- */
 
-const struct mibib_partition *gate_rawdata(const struct flash *f, const struct mibib_table *modem)
+const struct mibib_partition *gate_partition(const struct flash *f, const struct mibib_table *modem,
+                                             const char *name)
 {
     const struct mibib_table *tables[] = {modem, f->options.recorded,
                                           f->package->table_known ? &f->package->table : NULL};
     const struct mibib_partition *found = NULL;
     for (size_t i = 0; !found && i < ARRAY_SIZE(tables); i++)
-        found = tables[i] ? mibib_find(tables[i], "RAWDATA") : NULL;
+        found = tables[i] ? mibib_find(tables[i], name) : NULL;
     return found;
 }
 
 /* 1: RAWDATA names the modem that the package is for; 0: it says nothing. */
 static int check_project(struct flash *f, const struct mibib_table *modem, struct error *e)
 {
-    const struct mibib_partition *rawdata = gate_rawdata(f, modem);
+    const struct mibib_partition *rawdata = gate_partition(f, modem, "RAWDATA");
     char name[PROJECT_NAME_SIZE];
     if (!rawdata)
         return 0;

@@ -21,7 +21,8 @@ int gate_chip(struct flash *f, struct error *e);
 int gate_storage(struct flash *f, bool resumed, struct error *e);
 
 /* RAWDATA by the modem's own table (NULL: none), the recorded one, the package's; NULL if none names it. */
-const struct mibib_partition *gate_rawdata(const struct flash *f, const struct mibib_table *modem);
+const struct mibib_partition *gate_partition(const struct flash *f, const struct mibib_table *modem,
+                                             const char *name);
 /* The modem's own table in `room` and its block, or *ret NULL if it has none. map: as for mibib_read(). */
 int gate_read_table(struct flash *f, struct nand_map *map, struct mibib_table *room,
                     const struct mibib_table **ret, struct error *e);

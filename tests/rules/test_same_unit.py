@@ -31,7 +31,7 @@ class Swap:
         for s in settings:
             argv += ["--set", s]
         subprocess.run(argv, check=True)
-        self.settings = [s for s in settings if not s.startswith("bad=")]
+        self.settings = [s for s in settings if not s.startswith("bad=") and s != OTHER_DATA]
         self.before = flashfile.Snapshot.load(self.flash)
         self.bench = bench
         self.modem = None
@@ -55,10 +55,14 @@ class Swap:
         assert verdict, str(verdict)
 
 
+OTHER_DATA = "serial=12345678"  # what is made with it, and comes without telling it
+
 OTHERS = {
     "one more bad block": ((), ("bad=%d" % BLOCK,), "block %d is bad" % BLOCK),
     "one bad block less": (("bad=%d" % BLOCK,), (), "block %d is good" % BLOCK),
     "another project": ((), ("project=RM500QGLAA",), "RM500QGLAA"),
+    # All that two of one batch differ in: neither tells its serial or has a bad block.
+    "another calibration": ((), (OTHER_DATA,), "holds something else"),
     "no table": ((), ("initial=blank",), "partition table"),
 }
 
