@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import termios
-import threading
 import time
 
 SHARE = pathlib.Path("/ring")
@@ -37,8 +36,7 @@ USERS = {
     "boss": "an administrator: of group sudo",
 }
 PASSWORD = "correct horse"
-# What this machine's administrator has set.
-SLOW = pathlib.Path("/etc/qdld/qdld.conf.d/slow.conf")
+SETTINGS = pathlib.Path("/etc/qdld/qdld.conf.d")
 
 
 class Skip(Exception):
@@ -234,6 +232,11 @@ class Modem:
         wait(lambda: self.id() or self.process.poll() is not None, f"{self.name} on the bus")
         assert self.process.poll() is None, f"{self.name} ended: {(WORK / (self.name + '.log')).read_text()}"
 
+    def heal(self):
+        """From its next plug() on no fault comes of itself."""
+        at = [i for i, x in enumerate(self.settings) if x.startswith("fault=")]
+        self.settings = [x for i, x in enumerate(self.settings) if i not in at and i + 1 not in at]
+
     def unplug(self):
         """And switched off: what it was doing is gone as with the power."""
         if self.process and self.process.poll() is None:
@@ -273,25 +276,6 @@ class Modem:
 
     def go_on(self):
         self.process.send_signal(signal.SIGCONT)
-
-    @contextlib.contextmanager
-    def held_back(self):
-        """While this lasts it is twenty times slower: a job goes on for longer, and no answer comes too late."""
-        done = threading.Event()
-
-        def brake():
-            while not done.is_set():
-                self.process.send_signal(signal.SIGSTOP)
-                done.wait(1)
-                self.process.send_signal(signal.SIGCONT)
-                done.wait(0.05)
-        thread = threading.Thread(target=brake)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
     def rows(self):
         """What qdld says about the modem that is there now: ListModems' dictionaries."""
@@ -349,6 +333,42 @@ def install():
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
+@contextlib.contextmanager
+def settings(text):
+    """What this machine's administrator sets, for a while."""
+    SETTINGS.mkdir(exist_ok=True)
+    path = SETTINGS / "scenario.conf"
+    path.write_text(text)
+    run("systemctl", "restart", "qdld")
+    try:
+        yield
+    finally:
+        path.unlink()
+        # A directory of ours would rightly outlive a purge.
+        with contextlib.suppress(OSError):
+            SETTINGS.rmdir()
+        run("systemctl", "restart", "qdld")
+
+
+def readme_commands(after):
+    """The first block of commands in README.md behind what matches the pattern, without their comments."""
+    text = (SHARE / "README.md").read_text()
+    block = re.search(after + r".*?^((?:    [^\n]*\n)+)", text, re.M | re.S).group(1)
+    return [re.sub(r"\s+#.*", "", line.strip()) for line in block.splitlines()]
+
+
+def follow(commands, place, user="member"):
+    """As a user would who may use sudo: each in a new login, since a group counts from the next one on."""
+    sudoers = pathlib.Path("/etc/sudoers.d/follow")
+    sudoers.write_text(f"{user} ALL=(ALL) NOPASSWD: ALL\n")
+    try:
+        for command in commands:
+            run("su", "--login", user, "-c",
+                f"cd {shlex.quote(str(place))} && export USER={user} SYSTEMD_PAGER=cat DEBIAN_FRONTEND=noninteractive; {command}", timeout=300)
+    finally:
+        sudoers.unlink()
+
+
 def installed():
     return os.path.exists("/usr/bin/qdlctl")
 
@@ -362,6 +382,11 @@ def show(*names, unit="qdld"):
 
 def jobs():
     return json.loads(run("qdlctl", "jobs", "--json=short").out)
+
+
+def name_of(path):
+    """The number or id at the end of an object path."""
+    return re.sub("_([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), path.rsplit("/", 1)[1])
 
 
 def running_jobs():
@@ -393,9 +418,6 @@ def prepare():
     run("usermod", "-a", "-G", "sudo", "boss")
     for name in USERS:
         subprocess.run(["chpasswd"], input=f"{name}:{PASSWORD}\n", text=True, check=True)
-    # Eight jobs that begin at once take their time here.
-    SLOW.parent.mkdir(parents=True)
-    SLOW.write_text("[Limits]\nPreflightSec=120\n")
     run("modprobe", "dummy_hcd", f"num={PORTS}")
     run("modprobe", "libcomposite")
     run("modprobe", "vhci_hcd")

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 
-from ring import SHARE, VERSION, WORK, Background, Modem, as_user, jobs, run, scenario, show, wait
+from ring import SHARE, WORK, Background, Modem, as_user, jobs, run, running_jobs, scenario, settings, show, wait
 
 
 @scenario
@@ -64,18 +64,23 @@ def newer_packages():
 def upgrade_while_a_job_runs():
     """apt installs a newer version in the middle of a flash: the job ends as if nothing were, then the new service takes over"""
     packages = newer_packages()
-    modem = Modem()
-    command = Background("member", *modem.flash_command())
-    modem.wait_trace(r" command \d+ read ")
-    before = show("MainPID")
-    with modem.held_back():
+    # However long apt takes: the modem is gone meanwhile, and the job waits for it.
+    with settings("[Flash]\nWaitDeviceSec=3600\n"):
+        modem = Modem("fault=unplug@program:2", "replug_ms=-1")
+        command = Background("member", *modem.flash_command())
+        modem.wait_trace("fault unplug@program:2")
+        modem.unplug()
+        wait(lambda: running_jobs()[0]["Phase"] == "wait-device", "a job that waits for its modem")
+        before = show("MainPID")
         run("apt-get", "install", "--yes", *packages, timeout=600, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-        assert command.process.poll() is None, "the job was over before apt: " + command.text()
+        assert command.process.poll() is None, command.text()
         assert show("MainPID", "ActiveState") == {"MainPID": before, "ActiveState": "active"}, show("MainPID", "ActiveState")
         assert "(deleted)" in os.readlink(f"/proc/{before}/exe"), "not the old program any more"
-    command.end(timeout=300)
-    modem.expect_flashed()
-    pid = wait(lambda: show("SubState") == "running" and show("MainPID") not in (before, "0") and show("MainPID"), "the new service")
-    assert "(deleted)" not in os.readlink(f"/proc/{pid}/exe")
+        modem.heal()
+        modem.plug()
+        command.end(timeout=300)
+        modem.expect_flashed()
+        pid = wait(lambda: show("SubState") == "running" and show("MainPID") not in (before, "0") and show("MainPID"), "the new service")
+        assert "(deleted)" not in os.readlink(f"/proc/{pid}/exe")
     assert run("dpkg-query", "-W", "-f", "${Version}", "qdld").out.endswith("+next")
     assert max(jobs(), key=lambda j: j["CreatedTime"])["Result"] == "done"
