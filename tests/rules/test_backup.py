@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Backups: what lies in the file is what lies in the flash, page by page, or the file says that it does not."""
+import os
 import random
 from xml.etree import ElementTree
 
 import pytest
 
 import backupfile
-from conftest import GIVE_UP, PAGE, PAGES, blocks_of, file_job, flashfile, layout
+from conftest import GIVE_UP, PAGE, PAGES, blocks_of, driver, file_job, flashfile, layout
 
 EFS2 = blocks_of("EFS2")[0] * PAGES
 ALWAYS = {"SBL", "MIBIB", "EFS2", "sys_rev", "RAWDATA", "sec", "cust_info", "misc"}
@@ -183,6 +184,30 @@ def test_another_unit_comes_back(bench):
     bench.start("initial=working", "force_edl=yes", "fault=unplug@done:60", "swap_at=2")
     job = bench.backup(kind="calibration")
     bench.assert_refused(job, "WrongUnit")
+
+
+@pytest.mark.parametrize("first, second", [("p2K_b128K", "p4K_b256K"), ("p4K_b256K", "p2K_b128K")])
+def test_another_geometry_comes_back(bench, first, second):
+    """With the same serial: what is in hand was made for other blocks, and all of it is read anew."""
+    place = os.path.join(bench.directory, "other")
+    os.mkdir(place)
+    swapped = []
+
+    def swap(job):
+        if swapped or int(job.values.get("PROGRESS", "0")) == 0:
+            return
+        swapped.append(driver.Modem(place, os.path.join(place, "flash"), ("initial=working", "force_edl=yes", "geometry=" + second)))
+        bench.modem.close()
+        bench.modem = job.modem = swapped[0]
+        job.send(["DEVICE_GONE=1"])
+    bench.start("initial=working", "force_edl=yes", "geometry=" + first, "read_us=200")
+    job = bench.backup(kind="calibration", on_message=swap, wait_device_usec=GIVE_UP)
+    assert swapped and job.result == "done", job.words
+    b = backupfile.Backup(bench.saved)
+    assert job.values["BACKUP.geometry"] == second
+    with flashfile.Flash(os.path.join(place, "flash")) as f:
+        assert b.difference(f) is None, b.difference(f)
+    assert job.log_has("the modem went away")
 
 
 @pytest.mark.parametrize("literals", ["last_sector,getsha256digest,PAGES_PER_BLOCK", "PAGES_PER_BLOCK"])
