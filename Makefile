@@ -220,7 +220,7 @@ check-system:
 # Beside Debian's qdl, in the same VM.
 bench-system:
 	@tests/install-deps mmdebstrap qemu-system-x86 cpio dpkg-dev debhelper lintian
-	@+$(MAKE) -s all deb
+	@+$(MAKE) -s all deb $(BUILD)/bare-writer
 	@BUILD=$(abspath $(BUILD)) DEADLINE=3000 tests/system/check-system --bench
 
 check-style:

@@ -93,7 +93,7 @@ static void read_pages(unsigned long first, unsigned long pages)
     command(tag);
     wait_text("rawmode=\"true\"");
     for (unsigned long left = pages * PAGE; left > 0;) {
-        size_t n = link_get(data, left < sizeof(data) ? left : sizeof(data));
+        size_t n = link_get(data, sizeof(data));
         left -= n < left ? n : left;
     }
     wait_text("rawmode=\"false\"");
