@@ -43,10 +43,11 @@ class Skip(Exception):
     """Raised with the reason where a scenario cannot run on this machine."""
 
 
-def scenario(function=None, *, always=False):
-    """Marks a function as a scenario; its docstring is the line that is printed. always: others stand on it."""
+def scenario(function=None, *, always=False, slow=False):
+    """Marks a function as a scenario; its docstring is the line that is printed. always: others stand on it. slow: minutes under emulation, so
+    that it runs there only by its name."""
     def mark(f):
-        f.scenario, f.always = True, always
+        f.scenario, f.always, f.slow = True, always, slow
         return f
     return mark(function) if function else mark
 
@@ -174,7 +175,7 @@ _taken = {}
 
 class Modem:
     """A virtual modem on a USB port of its own, plugged in when this returns. Settings are those of tests/modem/README.md. usbip: on a port
-    without jiffies and with AT ports that answer, for what asks a running modem twenty thousand questions."""
+    with a SuperSpeed side and with AT ports that answer."""
 
     made = 0
 
