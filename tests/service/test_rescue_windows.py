@@ -45,7 +45,7 @@ def written_after(text):
 
 
 @pytest.mark.parametrize("window, slow, package, least", [
-    (14000, ("program_us=36000",), ("--image", "tz.mbn=1200K"), 2),
+    (14000, ("program_us=50000",), ("--image", "tz.mbn=1200K"), 2),
     (6000, ("program_us=42000", BAD), ("--image", "tz.mbn=2000K", "--image", "sec.dat=400K"), 10)], ids=["14 s", "6 s, ten of them"])
 def test_hard_windows(service, new_modem, make_package, tmp_path, window, slow, package, least):
     package = make_package("--small", *package)
