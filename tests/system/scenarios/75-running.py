@@ -7,7 +7,7 @@ import pathlib
 import re
 import time
 
-from ring import FIRMWARE, VERSION, WORK, Background, Modem, as_user, journal, run, scenario, wait
+from ring import FIRMWARE, VERSION, WORK, Background, Modem, as_user, journal, run, scenario, settings, wait
 
 BEFORE = "RM502QGLAAR05A02M4G"
 AFTER = VERSION.split("_")[0]
@@ -55,7 +55,7 @@ def file_of(path, text, *heard):
 
 def nothing_unasked():
     """The service asks who it is, and saves nothing by itself."""
-    return file_of("/etc/qdld/qdld.conf.d/unasked.conf", "[Backup]\nAutomatic=no\n", "systemctl", "restart", "qdld")
+    return settings("[Backup]\nAutomatic=no\n")
 
 
 # ---- beside ModemManager ----
