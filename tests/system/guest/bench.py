@@ -127,7 +127,7 @@ def cpu():
 # ---- what is compared ----
 
 def latencies(text):
-    return [between(text, "plug 05c6:9008", end) for end in ("out transfer", "sahara out HELLO_RESP", "state programmer")]
+    return [between(text, "plug 05c6:9008", end) for end in ("poll", "out transfer", "sahara out HELLO_RESP", "state programmer")]
 
 
 def appear(modem):
@@ -162,9 +162,9 @@ def catching():
         theirs.append(latencies(appear(modem)))
         qdl.kill()
         modem.unplug()
-    say(f"    by round, to the programmer: qdld {' '.join(f'{r[2]:.3f}' for r in ours)}, qdl {' '.join(f'{r[2]:.3f}' for r in theirs)}")
-    names = ("enumeration to the first byte", "enumeration to HELLO_RESP", "enumeration to a programmer that runs")
-    for name, one, other, limit in zip(names, medians(ours), medians(theirs), (None, CATCH_MAX, CATCH_MAX)):
+    say(f"    by round, to the programmer: qdld {' '.join(f'{r[3]:.3f}' for r in ours)}, qdl {' '.join(f'{r[3]:.3f}' for r in theirs)}")
+    names = ("enumeration to the first question", "enumeration to the first byte", "enumeration to HELLO_RESP", "enumeration to a programmer that runs")
+    for name, one, other, limit in zip(names, medians(ours), medians(theirs), (None, None, CATCH_MAX, CATCH_MAX)):
         row(f"caught: {name}", one, other, "s", "less", limit)
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How much one user may ask for: real users, real polkit, real pipes."""
+"""How much one user may ask for, and what belongs to another: real users, real polkit, real pipes."""
 
 import array
 import fcntl
+import json
 import os
+import pathlib
 import termios
 
-from ring import FIRMWARE, VERSION, WORK, Background, Modem, Terminal, as_user, jobs, run, scenario, settings, wait
+from ring import FIRMWARE, VERSION, WORK, Background, Modem, Terminal, as_user, jobs, library, name_of, run, scenario, settings, wait
 
 BUSY, RETRY = 5, 6
 WHOLE = FIRMWARE / "whole" / (VERSION + ".zip")
@@ -29,6 +31,33 @@ class Pipe:
     def end(self):
         os.close(self.fd)
         self.path.unlink()
+
+
+def flash_call(modem, firmware):
+    row, = modem.rows()
+    return ["busctl", "--system", "call", "org.qdld1", row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware, "2",
+            "modem-version", "s", VERSION, "queue", "b", "true"]
+
+
+@scenario
+def ninth_job_of_a_user_is_refused():
+    """eight unfinished jobs a user, queued ones included: the ninth is LimitExceeded, another user's is not; only the owner cancels"""
+    firmware = library()
+    modem = Modem("fault=stop@erase:1")
+    first = Background("member", *modem.flash_command())
+    modem.wait_stopped()
+    call = flash_call(modem, firmware)
+    queued = [name_of(as_user("member", *call).out.split('"')[1]) for _ in range(7)]
+    refused = as_user("member", *call, code=1)
+    assert "has 8 unfinished jobs; at most 8 are allowed" in refused.err, refused
+    run("qdlctl", "cancel", name_of(run(*call).out.split('"')[1]))
+    as_user("outsider", "qdlctl", "cancel", queued[0], code=4)
+    for number in queued:
+        as_user("member", "qdlctl", "cancel", number)
+    assert not [j for j in jobs() if j["State"] == "queued"], jobs()
+    modem.go_on()
+    first.end(timeout=300)
+    modem.expect_flashed()
 
 
 @scenario
@@ -75,3 +104,44 @@ def unanswered_questions_of_a_user_are_counted():
         for terminal in asked:
             terminal.say_secret("wrong")
             terminal.end(code=4)
+
+
+@scenario
+def seventeenth_guard_of_a_user_is_refused():
+    """sixteen modems that a user keeps the service away from, here connectors that are empty; the next is LimitExceeded"""
+    ports = [f"pci-0000:00:14.0-usb-0:{n}" for n in range(1, 18)]
+    as_user("member", "sh", "-ec", 'for port; do qdlctl policy --port="$port" hold; done', "sh", *ports)
+    # The guard is the command's as much as qdlctl's: it ends with both.
+    end = Pipe("end", "member")
+    guards = [Background("member", "qdlctl", "inhibit", port, "--", "sh", "-c", f"echo here; exec cat {end.path}") for port in ports[:16]]
+    wait(lambda: all("here" in g.text() for g in guards), "sixteen guards")
+    refused = as_user("member", "qdlctl", "inhibit", ports[16], "--", "true", code=BUSY)
+    assert "inhibits 16 modems already" in refused.err, refused
+    run("qdlctl", "inhibit", ports[16], "--", "true")
+    end.end()
+    for guard in guards:
+        guard.end()
+    run("sh", "-ec", 'for port; do qdlctl policy --port="$port" off; done', "sh", *ports)
+
+
+@scenario
+def what_is_roots_is_not_members():
+    """a backup of root's may not be exported or removed by a member without an administrator's password, nor a package be removed"""
+    modem = Modem("initial=working", "force_edl=yes")
+    wait(modem.rows, "the modem in the list")
+    library()
+    run("qdlctl", "backup", modem.kernel, "--kind=calibration", timeout=300)
+    run("qdlctl", "firmware", "import", WHOLE, timeout=300)
+    stolen = pathlib.Path("/home/member/stolen")
+    backups = json.loads(run("qdlctl", "backups", "--json=short").out)
+    mine = max(backups, key=lambda b: b["CreatedTime"])["path"]
+    for command in (["backups", "export", name_of(mine), stolen], ["backups", "remove", name_of(mine), "--yes"]):
+        refused = as_user("member", "qdlctl", "--no-ask-password", *command, code=4)
+        assert "authori" in refused.err.lower(), refused
+    owner = {f["path"]: f["OwnerUid"] for f in json.loads(run("qdlctl", "firmware", "--json=short").out)}
+    roots = [path for path, uid in owner.items() if uid == 0]
+    assert roots, owner
+    as_user("member", "qdlctl", "--no-ask-password", "firmware", "remove", name_of(roots[0]), "--yes", code=4)
+    as_user("member", "qdlctl", "backups", "verify", name_of(mine))
+    assert not stolen.exists()
+    assert [b for b in json.loads(run("qdlctl", "backups", "--json=short").out) if b["path"] == mine]

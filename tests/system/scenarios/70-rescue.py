@@ -146,9 +146,9 @@ def another_module_is_not_written_to():
     wait(lambda: modem.known().get("ChipSerial") == modem.serial, "its serial")
     modem.unplug()
     as_user("member", "qdlctl", "policy", modem.connector, "rescue", PACKAGE)
-    modem.plug("loop=hard", "window_ms=6000", "gap_ms=600", "swap_at=3", SAVING)
+    modem.plug("loop=hard", "window_ms=12000", "gap_ms=600", "swap_at=2", SAVING)
     modem.wait_stopped()
-    outlive_window(modem, 6)
+    outlive_window(modem, 12)
     modem.go_on()
     job, = wait(lambda: [j for j in flashes(modem) if j.get("Result")], "the end of the rescue")
     assert job["ErrorName"].endswith("WrongUnit"), job
