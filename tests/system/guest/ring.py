@@ -44,8 +44,8 @@ class Skip(Exception):
 
 
 def scenario(function=None, *, always=False, slow=False):
-    """Marks a function as a scenario; its docstring is the line that is printed. always: others stand on it. slow: minutes under emulation, so
-    that it runs there only by its name."""
+    """Marks a function as a scenario; its docstring is the line that is printed. always: others stand on it. slow: takes
+    minutes, and runs only by its name."""
     def mark(f):
         f.scenario, f.always, f.slow = True, always, slow
         return f
