@@ -180,6 +180,7 @@ def lost_calibration_is_shown_and_put_back():
     modem.unplug()
     modem.make_flash("calibration=erased")
     modem.plug()
+    wait(modem.rows, "the modem in the list")
     text = wait(lambda: (t := status(modem)) and "factory test mode" in t and t, "factory test mode in its status")
     command = re.search(r"To leave it: qdlctl (restore \S+ (\S+))", text)
     assert command and command.group(2)[1:] in backup["path"], text
