@@ -18,7 +18,6 @@ enum {
     FULL_SPEED_PACKET = 64,
     NOTIFY_PACKET = 10,
     NOTIFY_INTERVAL = 9,
-    INTERFACE_VENDOR = 0xFF,
 };
 
 #define LINK "configs/c.1/function"
@@ -72,26 +71,14 @@ static void add_spent_numbers(struct descriptors *d, unsigned packet)
     }
 }
 
-/* The live one (9008's only one, or DIAG) is ff/ff/protocol and has two endpoints. The others are there to be
-   seen: serial ports ff/00/00, and last ff/ff/ff for the network, with three each (reference/diag.md 1.3). */
 static void add_interface(struct descriptors *d, const struct port_identity *id, unsigned number,
                           unsigned packet)
 {
-    bool live = number == id->live, serial = !live && number < id->interfaces - 1;
-    struct usb_interface_descriptor i = {
-        .bLength = sizeof(i),
-        .bDescriptorType = USB_DT_INTERFACE,
-        .bInterfaceNumber = (uint8_t)number,
-        .bNumEndpoints = live ? 2 : 3,
-        .bInterfaceClass = INTERFACE_VENDOR,
-        .bInterfaceSubClass = serial ? 0 : INTERFACE_VENDOR,
-        .bInterfaceProtocol = (uint8_t)(serial ? 0
-                                        : live ? id->protocol
-                                               : INTERFACE_VENDOR),
-    };
+    bool live = number == id->live;
+    struct usb_interface_descriptor i = port_interface(id, number);
 
     add(d, &i, sizeof(i));
-    if (!live && !serial)
+    if (!live && !port_is_serial(id, number))
         add_spent_numbers(d, packet);
     add_endpoint(d, USB_DIR_IN, USB_ENDPOINT_XFER_BULK, packet);
     add_endpoint(d, USB_DIR_OUT, USB_ENDPOINT_XFER_BULK, packet);

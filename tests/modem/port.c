@@ -13,6 +13,29 @@
 
 #include "front.h"
 
+/* ---- what a device says of itself ---- */
+
+bool port_is_serial(const struct port_identity *id, unsigned number)
+{
+    return number != id->live && number + 1 < id->interfaces;
+}
+
+struct usb_interface_descriptor port_interface(const struct port_identity *id, unsigned number)
+{
+    bool live = number == id->live, serial = port_is_serial(id, number);
+    return (struct usb_interface_descriptor){
+        .bLength = sizeof(struct usb_interface_descriptor),
+        .bDescriptorType = USB_DT_INTERFACE,
+        .bInterfaceNumber = (uint8_t)number,
+        .bNumEndpoints = live ? 2 : 3,
+        .bInterfaceClass = USB_CLASS_VENDOR_SPEC,
+        .bInterfaceSubClass = serial ? 0 : USB_CLASS_VENDOR_SPEC,
+        .bInterfaceProtocol = (uint8_t)(serial ? 0
+                                        : live ? id->protocol
+                                               : USB_CLASS_VENDOR_SPEC),
+    };
+}
+
 /* ---- the port's process ---- */
 
 /* The first datagram of an appearance: KEY=VALUE lines. */

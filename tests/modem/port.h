@@ -11,6 +11,7 @@
  *   usbip.c    a port of vhci_hcd, or a test's socket
  */
 
+#include <linux/usb/ch9.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -32,6 +33,14 @@ struct port {
 };
 
 enum { PORT_SUPER_SPEED_PACKET = 1024, PORT_HIGH_SPEED_PACKET = 512 };
+
+/*
+ * Its interfaces. The live one (9008's only one, or DIAG) is ff/ff/protocol and has two endpoints. The others
+ * are there to be seen: serial ports ff/00/00, and last ff/ff/ff for the network, with three each
+ * (reference/diag.md 1.3).
+ */
+bool port_is_serial(const struct port_identity *id, unsigned number);
+struct usb_interface_descriptor port_interface(const struct port_identity *id, unsigned number);
 
 /* One appearance, until the modem closes its connection (0) or the leash is let go (-ECANCELED). */
 typedef int (*port_serve)(const char *where, const struct port_identity *id, int connection, int leash);

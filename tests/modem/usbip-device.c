@@ -8,7 +8,6 @@
 #include "front.h"
 
 enum {
-    VENDOR = 0xFF,
     NOTIFY_PACKET = 10,
     NOTIFY_INTERVAL = 9,
     EP0_HIGH_SPEED = 64,
@@ -64,32 +63,14 @@ static void add_endpoint(struct list *l, const struct port_identity *id, uint8_t
         add(l, &companion, sizeof(companion));
 }
 
-static bool is_serial(const struct port_identity *id, unsigned number)
-{
-    return number != id->live && number + 1 < id->interfaces;
-}
-
-/* The live one (9008's only one, or DIAG) is ff/ff/protocol and has two endpoints; serial ports ff/00/00 and
-   last ff/ff/ff for the network have three each (reference/diag.md 1.3). */
 static void add_interface(struct list *l, const struct port_identity *id, unsigned number)
 {
-    bool live = number == id->live, serial = is_serial(id, number);
-    struct usb_interface_descriptor i = {
-        .bLength = sizeof(i),
-        .bDescriptorType = USB_DT_INTERFACE,
-        .bInterfaceNumber = (uint8_t)number,
-        .bNumEndpoints = live ? 2 : 3,
-        .bInterfaceClass = VENDOR,
-        .bInterfaceSubClass = serial ? 0 : VENDOR,
-        .bInterfaceProtocol = (uint8_t)(serial ? 0
-                                        : live ? id->protocol
-                                               : VENDOR),
-    };
+    struct usb_interface_descriptor i = port_interface(id, number);
 
     add(l, &i, sizeof(i));
     add_endpoint(l, id, USB_DIR_IN, USB_ENDPOINT_XFER_BULK);
     add_endpoint(l, id, USB_DIR_OUT, USB_ENDPOINT_XFER_BULK);
-    if (!live)
+    if (number != id->live)
         add_endpoint(l, id, USB_DIR_IN, USB_ENDPOINT_XFER_INT);
 }
 
@@ -186,8 +167,8 @@ enum usbip_role usbip_role_of(const struct port_identity *id, uint8_t address, u
         return USBIP_NOBODY;
     if (interface == id->live)
         return USBIP_LIVE;
-    return is_serial(id, interface) && interface >= FIRST_AT && interface <= LAST_AT ? USBIP_AT
-                                                                                     : USBIP_NOBODY;
+    return port_is_serial(id, interface) && interface >= FIRST_AT && interface <= LAST_AT ? USBIP_AT
+                                                                                          : USBIP_NOBODY;
 }
 
 /* ---- requests ---- */

@@ -20,13 +20,11 @@ while one of them has something to do (tests/faults/still-clock.c).
   diag-interruptions.py --all      every exchange in each way
   diag-interruptions.py --only restore:killed:57
 """
-import argparse
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -34,7 +32,7 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 os.environ["BUILD"] = os.path.abspath(os.environ.get("BUILD", os.path.join(TOP, "build")))
 sys.path[:0] = [HERE, os.path.join(TOP, "tests", "faults")]
 import driver  # noqa: E402
-from pool import run_pool  # noqa: E402
+from pool import run_points  # noqa: E402
 
 WAYS = ("gone", "answered", "hung", "garbage", "killed", "stopped")
 IN_TURN = ("answered", "garbage", "hung", "garbage", "killed", "garbage", "stopped")
@@ -224,22 +222,6 @@ class Interruptions:
             plug.stop()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only")
-    parser.add_argument("--all", action="store_true")
-    options = parser.parse_args()
-
-    def work(number, jobs, report):
-        with tempfile.TemporaryDirectory(prefix="qdld-diag-interruptions.") as directory:
-            all_of_them = Interruptions(directory)
-            for i, point in enumerate([options.only] if options.only else all_of_them.points(options.all)):
-                if i % jobs == number:
-                    report.begin(point)
-                    report.done(all_of_them.run(point))
-    enough = (lambda came_to: True) if options.only else lambda came_to: came_to["backup ended"] > 200 and came_to["restore ended"] > 150
-    return run_pool("DIAG interruptions", work, 1 if options.only else AT_ONCE, "diag-interruptions.py --only", enough)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_points(__doc__, "diag-interruptions", Interruptions, AT_ONCE,
+                        lambda came_to: came_to["backup ended"] > 200 and came_to["restore ended"] > 150))

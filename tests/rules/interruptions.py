@@ -15,17 +15,15 @@ until it is over), and in the end it is what it shall be, page by page.
   interruptions.py --all      every command in each of them
   interruptions.py --only restore:killed:57
 """
-import argparse
 import os
 import shutil
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from conftest import GIVE_UP, Bench, Package, Trace, flashfile  # noqa: E402
 import backupfile  # noqa: E402
-from pool import run_pool  # noqa: E402
+from pool import run_points  # noqa: E402
 from test_restore import expected_difference  # noqa: E402
 
 WAYS = ("back", "done", "gone", "killed", "stopped")
@@ -160,21 +158,5 @@ class Interruptions:
         return way
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only")
-    parser.add_argument("--all", action="store_true")
-    options = parser.parse_args()
-
-    def work(number, jobs, report):
-        with tempfile.TemporaryDirectory(prefix="qdld-interruptions.") as directory:
-            all_of_them = Interruptions(directory)
-            for i, point in enumerate([options.only] if options.only else all_of_them.points(options.all)):
-                if i % jobs == number:
-                    report.begin(point)
-                    report.done(all_of_them.run(point))
-    return run_pool("interruptions", work, 1 if options.only else None, "interruptions.py --only")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_points(__doc__, "interruptions", Interruptions))

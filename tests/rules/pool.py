@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Many small cases in a few processes: the first that fails ends all of them and is named."""
+import argparse
 import collections
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 
@@ -59,3 +61,23 @@ def run_pool(title, work, jobs, again, good=lambda came_to: True):
     print("ok   %s: %d in %.0f s: %s" % (title, sum(came_to.values()), time.monotonic() - begun,
                                         ", ".join("%d %s" % (n, what) for what, n in came_to.most_common())))
     return 0 if came_to and good(came_to) else 1
+
+
+def run_points(doc, name, cases, at_once=None, good=lambda came_to: True):
+    """The program NAME.py, which runs all points, or one with --only. cases(directory) has points(all_of_them) and run(point)."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only")
+    parser.add_argument("--all", action="store_true")
+    options = parser.parse_args()
+
+    def work(number, jobs, report):
+        with tempfile.TemporaryDirectory(prefix="qdld-%s." % name) as directory:
+            those = cases(directory)
+            for i, point in enumerate([options.only] if options.only else those.points(options.all)):
+                if i % jobs == number:
+                    report.begin(point)
+                    report.done(those.run(point))
+    title = name.replace("diag", "DIAG").replace("-", " ")
+    if options.only:
+        return run_pool(title, work, 1, name + ".py --only")
+    return run_pool(title, work, at_once, name + ".py --only", good)

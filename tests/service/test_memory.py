@@ -90,14 +90,20 @@ def test_the_superspeed_side_is_the_same_modem(service, new_modem):
     assert shown(service, path) == ("RM502QGL", SHORT, True)
 
 
-def test_the_same_unit_at_another_connector(new_service, new_modem):
-    """In normal mode it tells no serial: its IMEI says who it is, and what is known of it, its policy too, is where it is."""
+def known_by_both(new_service, new_modem):
+    """A modem, in EDL by now, whose IMEI and chip serial were told; the service, its process and its path."""
     service = new_service().start(config="[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n")
     modem = new_modem(service, "initial=working")
     path = find_modem(service)
     wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
     assert service.wait_job(service.call(path, MODEM, "EnterEdl", options())) == "done"
     assert service.wait_job(service.call(path, MODEM, "Identify", options())) == "done"
+    return service, modem, path
+
+
+def test_the_same_unit_at_another_connector(new_service, new_modem):
+    """In normal mode it tells no serial: its IMEI says who it is, and what is known of it, its policy too, is where it is."""
+    service, modem, path = known_by_both(new_service, new_modem)
     assert service.get(path, MODEM, "ChipSerial") == "49cbd7ef" and service.get(path, MODEM, "HardwareId")
     service.call(path, MODEM, "SetPolicy", "off", dbus.ObjectPath("/"), options())
     before = service.all(path, MODEM)
@@ -117,12 +123,7 @@ def test_the_same_unit_at_another_connector(new_service, new_modem):
 
 
 def test_another_imei_is_another_unit_there(new_service, new_modem):
-    service = new_service().start(config="[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n")
-    modem = new_modem(service, "initial=working")
-    path = find_modem(service)
-    wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
-    assert service.wait_job(service.call(path, MODEM, "EnterEdl", options())) == "done"
-    assert service.wait_job(service.call(path, MODEM, "Identify", options())) == "done"
+    service, modem, path = known_by_both(new_service, new_modem)
     modem.terminate()
     wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
     new_modem(service, *OTHER, "initial=working", name="other")
