@@ -120,9 +120,10 @@ def test_the_module_is_swapped_in_the_middle(service, new_modem, make_package, t
 
 @pytest.mark.parametrize("when", ["in a window", "between two"])
 def test_the_service_is_killed(service, new_modem, make_package, tmp_path, when):
-    package = make_package("--small", "--image", "tz.mbn=600K")
+    # Work for many windows, with a pause between two of them that nobody who looks can miss.
+    package = make_package("--small", "--image", "tz.mbn=800K")
     firmware = import_package(service, package)
-    new_modem(service, *HARD)
+    new_modem(service, *HARD, "program_us=20000", "gap_ms=1200")
     find_modem(service)
     flash_py(tmp_path, "--snapshot", tmp_path / "before")
     arm(service, "rescue", firmware)
