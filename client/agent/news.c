@@ -143,7 +143,7 @@ bool news_of_job(json_object *before, json_object *now, const char *modem, struc
     while (writer < WRITER_COUNT && !is_text(now, "Kind", writers[writer].kind))
         writer++;
     bool failed_alone = is_text(now, "Result", "failed") && dict_u64(now, "OwnerUid") == NO_OWNER;
-    if (is_finished(now) && before && !is_finished(before) && (writer < WRITER_COUNT || failed_alone)) {
+    if (is_finished(now) && !is_finished(before) && (writer < WRITER_COUNT || failed_alone)) {
         tell_end(now, writer, modem, out);
         return true;
     }

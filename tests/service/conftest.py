@@ -133,9 +133,11 @@ class Service:
     def errors(self):
         return (self.directory / "qdld.stderr").read_text(errors="replace")
 
-    def stop(self, how=signal.SIGTERM, timeout=PATIENCE):
-        """Returns the exit status."""
+    def stop(self, how=signal.SIGTERM, timeout=PATIENCE, modem=None):
+        """Returns the exit status. modem: a stopped one, which goes on as soon as the service was told."""
         self.process.send_signal(how)
+        if modem:
+            go_on(modem)
         status = self.process.wait(timeout)
         self.process = None
         return status
@@ -257,8 +259,28 @@ def new_modem(tmp_path):
     yield make
     for p in started:
         if p.poll() is None:
-            p.terminate()
-        p.wait(PATIENCE)
+            pull(p)
+
+
+# A modem with fault=stop@... stops at that very point, for as long as the test likes: what is to happen to the host "in the middle"
+# happens there, however busy the machine is.
+
+def wait_stopped(modem):
+    def state():
+        with open(f"/proc/{modem.pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0]
+    wait_until(lambda: state() == "T", what="the point at which the modem stops")
+
+
+def go_on(modem):
+    modem.send_signal(signal.SIGCONT)
+
+
+def pull(modem):
+    """Plugs a modem out, stopped or not, for ever."""
+    modem.terminate()
+    go_on(modem)
+    modem.wait(PATIENCE)
 
 
 class Plug:

@@ -11,7 +11,7 @@ import dbus
 import dbus.bus
 import pytest
 from catching import LOOP, arm, import_package, jobs
-from conftest import BUILD, JOB, MODEM, PATIENCE, TOP, VERSION, wait_until
+from conftest import BUILD, JOB, MODEM, PATIENCE, TOP, VERSION, go_on, wait_stopped, wait_until
 
 NAME, PATH = "org.freedesktop.Notifications", "/org/freedesktop/Notifications"
 MOCK = "org.freedesktop.DBus.Mock"
@@ -86,12 +86,15 @@ def flash(service, modem, firmware):
 def test_a_brick_and_its_flash_are_told(service, desktop, new_modem, make_package):
     firmware = import_package(service, make_package("--small", "--tiny-chip"))
     shown = desktop()
-    new_modem(service, blocks=16)
+    modem = new_modem(service, "fault=stop@program:1", blocks=16)
     bubble = shown.wait_for(BRICK)
     assert "device at 1-1.2: It waits for firmware" in bubble.body and not bubble.urgent and bubble.actions == [] and bubble.replaces == 0
-    assert service.wait_job(flash(service, service.modem(), firmware)) == "done"
-    wait_until(lambda: len(shown.bubbles()) == 3, what="the end")
-    one, begun, done = shown.wait_for(BRICK, FLASHING, FLASHED) and shown.bubbles()
+    job = flash(service, service.modem(), firmware)
+    shown.wait_for(BRICK, FLASHING)
+    wait_stopped(modem)
+    go_on(modem)
+    assert service.wait_job(job) == "done"
+    _, begun, done = shown.wait_for(BRICK, FLASHING, FLASHED) and shown.bubbles()
     # One bubble a modem, which newer news replaces.
     assert begun.replaces == done.replaces == 1
     assert "leave it plugged in" in begun.body and "RM502QGL at 1-1.2: verified, and done." == done.body and not done.urgent
@@ -106,6 +109,19 @@ def test_a_failure_is_urgent_says_what_helps_and_is_no_markup(service, desktop, 
     assert service.wait_job(flash(service, service.modem(), firmware)) == "failed"
     bubble = shown.wait_for_one("flash: failed")
     assert bubble.urgent and 'erase was refused: "&lt;log value&gt;" Take the modem\'s power away' in bubble.body
+
+
+def test_a_failure_that_was_over_before_it_looked_is_told(service, desktop, plug, forge, make_package):
+    """A job that begins and ends while the agent does something else is not lost; one that is over before it starts is no news."""
+    firmware = import_package(service, make_package("--small", "--tiny-chip"))
+    service.restart(worker=forge(FAILING))
+    plug(service)
+    shown = desktop()
+    shown.wait_for(BRICK)
+    shown.agent.send_signal(signal.SIGSTOP)
+    assert service.wait_job(flash(service, service.modem(), firmware)) == "failed"
+    shown.agent.send_signal(signal.SIGCONT)
+    assert shown.wait_for_one("flash: failed").urgent
 
 
 def test_a_modem_that_comes_and_goes_is_told_once(service, desktop, plug):

@@ -10,7 +10,7 @@ import tarfile
 
 import dbus
 import pytest
-from conftest import BACKUP, JOB, MODEM, TOP, wait_until
+from conftest import BACKUP, JOB, MODEM, TOP, go_on, wait_stopped
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 
 sys.path.insert(0, str(TOP / "tests" / "rules"))
@@ -200,7 +200,7 @@ def spoil(path, *pages):
 @pytest.mark.parametrize("victim", ["worker", "service"])
 def test_a_restore_that_was_interrupted_goes_on(service, new_modem, make_package, tmp_path, victim):
     """The same call continues it, and what it saved first is not pushed aside by a state that is half of each."""
-    new_modem(service, "program_us=20000", "force_edl=yes", "initial=working", blocks=192)
+    process = new_modem(service, "fault=stop@program:3", "force_edl=yes", "initial=working", blocks=192)
     assert service.wait_job(service.import_file(make_package())) == "done"
     modem = service.modem()
     job = service.call(modem, MODEM, "Backup", service.no_options())
@@ -211,13 +211,14 @@ def test_a_restore_that_was_interrupted_goes_on(service, new_modem, make_package
     options = dbus.Dictionary({"partitions": dbus.Array(["TZ", "EFS2", "boot", "modem"], signature="s"),
                                "allow": dbus.Array(["WrongFirmware"], signature="s")}, signature="sv")
     job = service.call(modem, MODEM, "Restore", saved, options)
-    wait_until(lambda: service.get(job, JOB, "Phase") == "program")
+    wait_stopped(process)
     if victim == "worker":
         for pid in service.workers():  # one of them may only wait for a window
             os.kill(pid, signal.SIGKILL)
+        go_on(process)
         assert service.wait_job(job) == "failed"
     else:
-        service.stop(signal.SIGKILL)
+        service.stop(signal.SIGKILL, modem=process)
         service.start()
         assert service.get(job, JOB, "Result") == "interrupted"
         service.modem()
@@ -232,15 +233,19 @@ def test_a_restore_that_was_interrupted_goes_on(service, new_modem, make_package
     assert backupfile.Backup(tmp_path / "exported").difference(backupfile.flashfile.Flash(flash)) is None
 
 
+# A backup of 384 blocks has come past its middle.
+HALFWAY = "fault=stop@command:210"
+
+
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_backup_goes_on_over_a_restart_of_the_service(service, new_modem, make_package, tmp_path, how):
     """What was read stays, but for what only the unit has: that is read anew, nobody watched it meanwhile."""
-    new_modem(service, "read_us=60", "force_edl=yes", "initial=working", blocks=384)
+    process = new_modem(service, HALFWAY, "force_edl=yes", "initial=working", blocks=384)
     assert service.wait_job(service.import_file(make_package())) == "done"
     modem = service.modem()
     job = service.call(modem, MODEM, "Backup", service.no_options())
-    wait_until(lambda: service.get(job, JOB, "Progress") > 0.4)
-    service.stop(signal.SIGKILL if how == "killed" else signal.SIGTERM)
+    wait_stopped(process)
+    service.stop(signal.SIGKILL if how == "killed" else signal.SIGTERM, modem=process)
     assert len(list((service.state / "jobs").glob("*.part"))) == 1
     spoil(tmp_path / "modem.flash", 21 * 64, 91 * 64)  # nobody watched: it may have run its firmware
     service.start()
@@ -259,12 +264,12 @@ def test_a_backup_goes_on_over_a_restart_of_the_service(service, new_modem, make
 
 
 def test_another_backup_does_not_go_on(service, new_modem, make_package, tmp_path):
-    new_modem(service, "read_us=60", "force_edl=yes", "initial=working", blocks=384)
+    process = new_modem(service, HALFWAY, "force_edl=yes", "initial=working", blocks=384)
     assert service.wait_job(service.import_file(make_package())) == "done"
     modem = service.modem()
     job = service.call(modem, MODEM, "Backup", service.no_options())
-    wait_until(lambda: service.get(job, JOB, "Progress") > 0.3)
-    service.stop()
+    wait_stopped(process)
+    service.stop(modem=process)
     service.start()
     service.modem()
     other, _ = backup(service, modem, kind="calibration")
@@ -275,12 +280,12 @@ def test_another_backup_does_not_go_on(service, new_modem, make_package, tmp_pat
 
 
 def test_what_rotted_of_an_unfinished_backup_is_read_again(service, new_modem, make_package, tmp_path):
-    new_modem(service, "read_us=60", "force_edl=yes", "initial=working", blocks=384)
+    process = new_modem(service, HALFWAY, "force_edl=yes", "initial=working", blocks=384)
     assert service.wait_job(service.import_file(make_package())) == "done"
     modem = service.modem()
     job = service.call(modem, MODEM, "Backup", service.no_options())
-    wait_until(lambda: service.get(job, JOB, "Progress") > 0.5)
-    service.stop()
+    wait_stopped(process)
+    service.stop(modem=process)
     part, = (service.state / "jobs").glob("*.part")
     with open(part, "r+b") as f:
         size = f.seek(0, 2)

@@ -8,7 +8,7 @@ import tarfile
 import dbus
 import pytest
 from catching import find_modem, options, trace
-from conftest import BACKUP, BUILD, INVALID_ARGS, JOB, MODEM, Refused, wait_until
+from conftest import BACKUP, BUILD, INVALID_ARGS, JOB, MODEM, Refused, pull, wait_until
 
 CRASHED = ("start=crash-dump", "initial=working")
 
@@ -118,14 +118,14 @@ def test_one_that_goes_away_meanwhile(service, new_modem, tmp_path, fault):
     job = collect(service, path)
     if fault == "hang":
         wait_until(lambda: " hang" in trace(tmp_path), what="a modem that hangs")
-        modem.terminate()
+        pull(modem)
     assert service.wait_job(job) == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job))
     report, backup = service.get(job, JOB, "Report"), service.get(job, JOB, "Object")
     assert service.get(backup, BACKUP, "State") == "damaged" and "went away" in report["regions"] and " of " in report["regions"]
     assert service.get(job, JOB, "RecoveryHint") == "retry" and "collect it again" in report["afterwards"]
     files = [name for name in members(service, backup, tmp_path) if name.startswith("crash-dump/memory/")]
     assert len(files) == int(report["regions"].split()[0]) > 0
-    modem.terminate()
+    pull(modem)
     wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
     again = collect(service, crashed(service, new_modem))
     assert service.wait_job(again) == "done", service.log(again)

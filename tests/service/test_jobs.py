@@ -10,7 +10,7 @@ import time
 
 import dbus
 import pytest
-from conftest import FIRMWARE, JOB, MODEM, TOP, VERSION, WELL_BEFORE, Refused, error, wait_until
+from conftest import FIRMWARE, JOB, MODEM, TOP, VERSION, WELL_BEFORE, Refused, error, go_on, pull, wait_stopped, wait_until
 
 
 def word(**options):
@@ -182,6 +182,10 @@ def test_flash_with_busctl_alone(service, new_modem, make_package, bus_address):
     assert busctl(job, JOB, "Wait", "a{sv}", "0", ) == ["s", '"done"']
 
 
+# In the middle of what is written: SBL is erased, and not all of the rest is there.
+WRITING = "fault=stop@program:2"
+
+
 def in_phase(service, job, phase):
     return lambda: service.get(job, JOB, "Phase") == phase or service.get(job, JOB, "State") == "finished"
 
@@ -190,17 +194,19 @@ def in_phase(service, job, phase):
 def test_killed_while_writing_and_continued(service, new_modem, make_package, tmp_path, victim):
     package = make_package("--small")
     firmware = import_package(service, package)
-    new_modem(service, "program_us=20000")
+    process = new_modem(service, WRITING)
     modem = service.modem()
     remember_flash(tmp_path)
     job = flash(service, firmware)
+    wait_stopped(process)
     wait_until(in_phase(service, job, "program"))
     if victim == "worker":
         os.kill(service.workers()[0], signal.SIGKILL)
+        go_on(process)
         assert service.wait_job(job) == "failed"
     else:
         # The modem is a client of the service's socket: it comes back as a new appearance.
-        service.stop(signal.SIGKILL)
+        service.stop(signal.SIGKILL, modem=process)
         service.start()
         assert service.get(job, JOB, "Result") == "interrupted"
         service.modem()
@@ -216,11 +222,12 @@ def test_killed_behind_the_reset_and_continued(service, new_modem, make_package,
     """Everything is written and the modem on its way to normal mode: it is not waited for in 9008, where it never comes again."""
     package = make_package("--small")
     firmware = import_package(service, package)
-    new_modem(service, "reboot_ms=8000")
+    process = new_modem(service, "reboot_ms=3000")
     modem = service.modem()
     remember_flash(tmp_path)
     job = flash(service, firmware)
     wait_until(in_phase(service, job, "wait-normal"))
+    process.send_signal(signal.SIGSTOP)  # it does not come back before the test has looked
     if victim == "worker":
         os.kill(service.workers()[0], signal.SIGKILL)
         assert service.wait_job(job) == "failed"
@@ -228,8 +235,10 @@ def test_killed_behind_the_reset_and_continued(service, new_modem, make_package,
         service.stop(signal.SIGKILL)
         service.start()
         assert service.get(job, JOB, "Result") == "interrupted"
-    assert service.get(modem, MODEM, "Mode") == "absent" and service.get(modem, MODEM, "Interrupted") == job
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "absent", what="the modem's end in 9008")
+    assert service.get(modem, MODEM, "Interrupted") == job
     again = service.call(modem, MODEM, "Flash", dbus.ObjectPath(firmware), word(modem_version=VERSION))
+    go_on(process)
     assert service.wait_job(again) == "done", service.log(again)
     assert service.get(again, JOB, "Resumes") == job and service.get(modem, MODEM, "Interrupted") == "/"
     report = service.get(again, JOB, "Report")
@@ -261,12 +270,12 @@ def test_killed_behind_the_reset_and_back_in_9008(service, new_modem, make_packa
 def test_stop_while_writing_is_an_interruption(service, new_modem, make_package, tmp_path):
     package = make_package("--small")
     firmware = import_package(service, package)
-    new_modem(service, "program_us=20000")
+    process = new_modem(service, WRITING)
     modem = service.modem()
     remember_flash(tmp_path)
     job = flash(service, firmware)
-    wait_until(in_phase(service, job, "program"))
-    assert service.stop() == 0
+    wait_stopped(process)
+    assert service.stop(modem=process) == 0
     service.start()
     assert service.get(job, JOB, "Result") == "interrupted"
     service.modem()
@@ -317,8 +326,7 @@ def test_errors_of_a_flash_before_anything_is_sent(service, new_modem, make_pack
 # ---- a modem that boots in the middle ----
 
 def take_away(service, process):
-    process.terminate()
-    process.wait(10)
+    pull(process)
     wait_until(lambda: service.get(service.paths(MODEM)[0], MODEM, "Mode") == "absent")
 
 
@@ -328,10 +336,10 @@ def boot(service, plug):
 
 def flash_in_its_middle(service, new_modem, make_package):
     firmware = import_package(service, make_package("--small"))
-    process = new_modem(service, "program_us=20000")
+    process = new_modem(service, WRITING)
     modem = service.modem()
     job = flash(service, firmware)
-    wait_until(in_phase(service, job, "program"))
+    wait_stopped(process)
     return process, modem, job
 
 

@@ -9,7 +9,7 @@ import time
 
 import dbus
 import pytest
-from conftest import BUILD, JOB, MANAGER, MODEM, PATIENCE, ROOT, TOP, VERSION, WELL_BEFORE, wait_until
+from conftest import BUILD, JOB, MANAGER, MODEM, PATIENCE, ROOT, TOP, VERSION, WELL_BEFORE, wait_stopped, wait_until
 
 RESTART = 75
 
@@ -378,12 +378,12 @@ def test_a_second_sigterm_cuts_nothing_off(new_service, new_modem, make_package,
     job = service.import_file(make_package("--small"))
     assert service.wait_job(job) == "done"
     firmware = service.get(job, JOB, "Object")
-    new_modem(service, "program_us=20000")
+    process = new_modem(service, "fault=stop@program:2")
     modem = service.modem()
     job = service.call(modem, MODEM, "Flash", dbus.ObjectPath(firmware), dbus.Dictionary({"modem-version": VERSION}, signature="sv"))
-    wait_until(lambda: service.get(job, JOB, "Phase") == "program")
+    wait_stopped(process)
     service.process.send_signal(signal.SIGTERM)
-    assert service.stop() == 0
+    assert service.stop(modem=process) == 0
     service.start()
     assert service.get(job, JOB, "Result") == "interrupted"
     assert "signal" not in service.get(job, JOB, "ErrorMessage")

@@ -23,7 +23,7 @@ LABEL_SAYS = "--modem-version=" + VERSION
 ESCAPE = "\033"
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to act as a second user")
 
-# Imports; other jobs stay, doing as told by the file `steer` beside the worker: its lines are said as they come.
+# Imports; other jobs stay, or say what comes THEN, each when there is a file for it.
 STEERED = """
 order = begin()
 say("READY=1")
@@ -34,19 +34,17 @@ if order.kind == "plan":
                              "ACTION=erase\\nPARTITION=sbl\\nFIRST_BLOCK=0\\nBLOCKS=8\\n")])
     finish()
 say(*FIRST)
-for lines in THEN:
-    time.sleep(0.5)  # well more than the service lets pass between two signals of the numbers: none is skipped
-    say(*lines)
-if THEN:
-    time.sleep(0.5)
-    finish()
+for i, lines in enumerate([*THEN, None] if THEN else []):
+    while not os.path.exists(f"{GO}{i}"):
+        time.sleep(0.01)
+    say(*lines) if lines else finish()
 message, _ = hear()
 say("RESULT=" + ("cancelled" if message[0][0] == "CANCEL" else "interrupted"), "ERROR=Cancelled", "MESSAGE=as asked")
 """
 
 
-def steered(first=("PHASE=program", "DETAIL=modem", "UNSAFE=1"), then=(), name=VERSION):
-    return f"NAME = {name!r}\nFIRST = {list(first)!r}\nTHEN = {[list(t) for t in then]!r}\n" + STEERED
+def steered(first=("PHASE=program", "DETAIL=modem", "UNSAFE=1"), then=(), name=VERSION, go=""):
+    return f"NAME = {name!r}\nFIRST = {list(first)!r}\nTHEN = {[list(t) for t in then]!r}\nGO = {str(go)!r}\n" + STEERED
 
 
 class Result:
@@ -516,27 +514,48 @@ def test_a_modem_that_is_lost_on_the_way(service, new_modem, make_package, bus_a
 
 # ---- following ----
 
-STEPS = [[f"PROGRESS={p}", "PHASE=program", "DETAIL=modem", f"BYTES_DONE={p}", "BYTES_TOTAL=1000000"] for p in (120000, 130000, 480000)]
+PERCENT = (12, 13, 48)
+STEPS = [[f"PROGRESS={p}0000", "PHASE=program", "DETAIL=modem", f"BYTES_DONE={p}0000", "BYTES_TOTAL=1000000"] for p in PERCENT]
 
 
 @pytest.fixture
-def stepping(new_service, forge, plug, archive):
-    service = new_service().start(worker=forge(steered(["PHASE=erase", "DETAIL=sbl", "UNSAFE=1"], STEPS)))
+def stepping(new_service, forge, plug, archive, tmp_path):
+    """stepping(until): lets the flash go from step to step, each once until(" 12 %") has seen the one before on the screen."""
+    service = new_service().start(worker=forge(steered(["PHASE=erase", "DETAIL=sbl", "UNSAFE=1"], STEPS, go=tmp_path / "go")))
     plug(service)
     service.modem()
     assert service.wait_job(service.import_file(archive)) == "done"
-    return service
+
+    def steps(until):
+        for i, percent in enumerate((0, *PERCENT)):
+            if percent != 13:  # which plain lines do not show
+                until(f"{percent:3d} %  ")
+            (tmp_path / f"go{i}").touch()
+            if percent == 12:
+                time.sleep(0.5)  # well more than the service lets pass between two signals of the numbers: 13 % is one of its own
+    return steps
 
 
-def test_plain_lines_at_each_phase_and_each_five_percent(stepping, qdlctl):
-    said = qdlctl("flash", VERSION)
-    assert [line for line in said.out.splitlines() if "%" in line and "starting" not in line] == \
+def test_plain_lines_at_each_phase_and_each_five_percent(stepping, bus_address):
+    process = subprocess.Popen([BUILD / "qdlctl", "flash", VERSION], env=settings(bus_address), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = []
+
+    def until(words):
+        # The first thing that is said may be that it starts.
+        lines.extend(iter_until(process.stdout, words if words != "  0 %  " else "erasing"))
+    stepping(until)
+    rest, err = process.communicate(timeout=PATIENCE)
+    lines += rest.splitlines(True)
+    assert process.returncode == OK and err == ""
+    assert [line.rstrip("\n") for line in lines if "%" in line and "starting" not in line] == \
         ["  0 %  erasing sbl", " 12 %  writing modem", " 48 %  writing modem"]
-    assert said.out.splitlines()[-1].startswith("Job 2 (flash) is done") and said.err == ""
+    assert lines[-1].startswith("Job 2 (flash) is done") or "Job 2 (flash) is done" in rest, lines
 
 
 def test_the_bar(stepping, terminal):
     t = terminal("flash", VERSION, "--yes")
+    stepping(lambda words: t.until(words if words != "  0 %  " else "erasing sbl"))
     assert t.end() == OK
     assert re.search(r"\r\[\.{24}\] +0 %  erasing sbl", t.text) and re.search(r"\r\[##\.{22}\] +12 %  writing modem", t.text)
     assert re.search(r"\[#{11}\.{13}\] +48 %  writing modem.*\033\[1mdo not unplug\033\[0m", t.text)
@@ -547,6 +566,7 @@ def test_the_bar(stepping, terminal):
 @pytest.mark.parametrize("variables, bar", [({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, False), ({"TERM": ""}, False)])
 def test_no_escape_codes(stepping, terminal, variables, bar):
     t = terminal("flash", VERSION, "--yes", **variables)
+    stepping(t.until)
     assert t.end() == OK and ESCAPE not in t.text
     assert ("[####" in t.text or "[##" in t.text) == bar and "writing modem" in t.text
 
@@ -554,6 +574,7 @@ def test_no_escape_codes(stepping, terminal, variables, bar):
 @pytest.mark.parametrize("columns", [60, 40, 24])
 def test_the_bar_fits_and_keeps_its_warning(stepping, terminal, columns):
     t = terminal("flash", VERSION, "--yes", columns=columns, NO_COLOR="1")
+    stepping(t.until)
     assert t.end() == OK
     bars = [line for line in re.split(r"[\r\n]+", t.text) if re.search(r"\d %  ", line)]
     assert bars and max(len(line) for line in bars) < columns

@@ -9,7 +9,7 @@ import dbus
 import pytest
 from catching import (LOOP, OTHER, OTHER_PORT, OWN, PORT, arm, count, find_modem, import_package, jobs, nothing_was_written, options,
                       set_policy, trace, turns, wait_held)
-from conftest import BACKUP, JOB, MODEM, TOP, VERSION, Refused, wait_until
+from conftest import BACKUP, JOB, MODEM, TOP, VERSION, Refused, wait_stopped, wait_until
 
 FAST = "[Rescue]\nAttempts=2\nBackoffSec=1\n"
 
@@ -136,13 +136,13 @@ def test_the_service_ends_in_the_middle(service, new_modem, make_package, tmp_pa
     """Killed or stopped while it writes: the next one goes on by itself, from the journal."""
     package = make_package("--small")
     firmware = import_package(service, package)
-    new_modem(service, *LOOP, "program_us=1500")
+    modem = new_modem(service, *LOOP, "fault=stop@program:2")
     find_modem(service)
     flash_py(tmp_path, "--snapshot", tmp_path / "before")
     arm(service, "rescue", firmware)
-    job = wait_until(lambda: jobs(service, "flash"), what="the flash")[0]
-    wait_until(lambda: service.get(job, JOB, "Phase") == "program", what="program")
-    service.stop(how)
+    wait_stopped(modem)
+    [job] = jobs(service, "flash")
+    service.stop(how, modem=modem)
     service.start()
     assert service.get(job, JOB, "Result") == "interrupted"
     [_, again] = wait_finished(service, "flash", 2)

@@ -8,7 +8,7 @@ import subprocess
 import dbus
 import pytest
 from catching import LOOP, PORT, arm, find_modem, import_package, jobs, options, set_policy, turns, wait_held
-from conftest import JOB, MODEM, TOP, Refused, wait_until
+from conftest import JOB, MODEM, TOP, Refused, wait_stopped, wait_until
 
 FALLS_BACK = ("boots=never-lasts", "normal_ms=1000")
 HALF_AN_HOUR = 1800 * 1000000
@@ -213,13 +213,13 @@ def test_a_flash_of_somebody_s_own_is_kept_for_him(service, new_modem, make_pack
     firmware = import_package(service, make_package("--small"))
     arm(service, "rescue", firmware, modem_version="RM502QGLAAR05A03M4G")
     arm(service)
-    new_modem(service, *LOOP, "program_us=1500")
+    modem = new_modem(service, *LOOP, "fault=stop@program:2")
     path = find_modem(service)
     wait_held(service, path)
     job = flash(service, path, firmware, reset=False)
-    wait_until(lambda: service.get(job, JOB, "Phase") == "program", what="program")
+    wait_stopped(modem)
     arm(service, "rescue", firmware)
-    service.stop(signal.SIGKILL)
+    service.stop(signal.SIGKILL, modem=modem)
     service.start()
     wait_held(service, path)
     assert f"is kept for flash {service.get(job, JOB, 'Id')}" in note(service, path, "same call continues it")
