@@ -124,8 +124,10 @@ MODEM_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/modem/*.c))
 $(BUILD)/virtual-modem: $(MODEM_OBJECTS)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
-$(BUILD)/bare-writer: $(BUILD)/tests/bench/bare-writer.o $(BUILD)/tests/bench/bare-link.o
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+# Not $^: an old build directory may have a bare-writer.d that names what it was once compiled from.
+BARE_WRITER_OBJECTS := $(BUILD)/tests/bench/bare-writer.o $(BUILD)/tests/bench/bare-link.o
+$(BUILD)/bare-writer: $(BARE_WRITER_OBJECTS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(BARE_WRITER_OBJECTS)
 
 $(BUILD)/bare-diag: tests/bench/bare-diag.c
 	@mkdir -p $(@D)

@@ -315,10 +315,12 @@ class Bench:
         return self
 
     def stop(self):
-        self.release()
-        if self.modem:
-            self.modem.close()
-            self.modem = None
+        try:
+            self.release()
+        finally:
+            modem, self.modem = self.modem, None
+            if modem:
+                modem.close()
 
     # ---- jobs ----
     def job(self, kind, options=None, fds=(), **more):

@@ -11,6 +11,7 @@ import time
 import traceback
 
 PATIENCE = 300  # seconds without a word of any process: far more than one case takes
+END = 30  # seconds for what a process does at its end
 
 
 class Report:
@@ -24,6 +25,20 @@ class Report:
         self.queue.put((self.case, what, None))
 
 
+def end(processes, early):
+    """With all that they started: a modem may be stopped in the middle of a case, and a worker hang."""
+    for p in processes:
+        if early and p.pid:
+            p.terminate()
+    for p in processes:
+        if p.pid:
+            p.join(END)
+            try:
+                os.killpg(p.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
 def run_pool(title, work, jobs, again, good=lambda came_to: True):
     """work(number, jobs, report) in each process. again: the words that repeat one case, before its name. The exit status."""
     jobs = jobs or os.cpu_count() + 1
@@ -31,7 +46,8 @@ def run_pool(title, work, jobs, again, good=lambda came_to: True):
     queue, begun = context.Queue(), time.monotonic()
 
     def child(number):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it started ends with it
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         report = Report(queue)
         try:
             work(number, jobs, report)
@@ -40,21 +56,21 @@ def run_pool(title, work, jobs, again, good=lambda came_to: True):
             queue.put((report.case, None, traceback.format_exc()))
 
     running = [context.Process(target=child, args=(i,)) for i in range(jobs)]
-    for p in running:
-        p.start()
     came_to, failed, left = collections.Counter(), None, jobs
-    while left and not failed:
-        case, what, error = queue.get(timeout=PATIENCE)
-        if error:
-            failed = case, error
-        elif what is None:
-            left -= 1
-        else:
-            came_to[what] += 1
-    for p in running:
-        if failed:
-            p.terminate()
-        p.join()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        for p in running:
+            p.start()
+        while left and not failed:
+            case, what, error = queue.get(timeout=PATIENCE)
+            if error:
+                failed = case, error
+            elif what is None:
+                left -= 1
+            else:
+                came_to[what] += 1
+    finally:
+        end(running, bool(left))
     if failed:
         print("FAIL %s %s (%s %s)\n%s" % (title, failed[0], again, failed[0], failed[1]))
         return 1
