@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Flash rule 8 where bad blocks are told and not shown."""
+import re
+
 import pytest
 
 import conftest
@@ -69,8 +71,12 @@ def test_nobody_tells_and_an_erase_may_run_on(bench, tmp_path, monkeypatch, kind
     bench.start(*(["bad=" + ",".join(map(str, bad))] if bad else []), "erase_kind=" + kind)
     # From a bad block of its own to the next one, which is erased anyway; never out of the partition.
     bench.may_violate = ["erase spills into block=%d," % b for b in SEC]
-    trace = bench.assert_done(bench.flash(p))
+    job = bench.flash(p)
+    trace = bench.assert_done(job)
     assert all(len(c.blocks) == 1 for c in trace.erases), trace.erases
     spoiled = {b for b in bad if all(x in bad for x in range(b, SEC[-1] + 1))}
     assert not [c for c in trace.erases if c.blocks[0] in spoiled], trace.erases
     assert {b for c in trace.erases for b in c.blocks if b in SEC} == set(SEC) - spoiled
+    # What was found out is told, by its number.
+    told = [re.search(r"block (\d+) of sec reads as block (\d+), which is not its own: it is bad", line) for line in job.log]
+    assert [(int(t[1]), int(t[2])) for t in told if t] == [(b, SEC[-1] + 1) for b in sorted(spoiled)], job.log
