@@ -485,10 +485,14 @@ static int write_sbl(struct flash *f, size_t i, struct error *e)
     uint64_t n = blocks_of(f, s);
     usec_t needed = window_cost(w, WINDOW_WORK(WINDOW_PROGRAM) | verifying(f), n) +
                     window_cost(w, WINDOW_WORK(WINDOW_LOOK), 2 * s->n_blocks);
+    window_whole(window(f), flash_step_name(s));
     if (!window_has_room(w, needed, now_usec()))
         return NO_ROOM;
     window_begun(window(f), 1);
+    usec_t start = now_usec();
     int r = steps_write(f, i, e);
+    if (r == -ENODEV)
+        window_cut_off(window(f), WINDOW_PROGRAM, n, now_usec() - start);
     if (r == 0 && verify >= 0)
         r = steps_verify(f, (size_t)verify, e);
     return r;

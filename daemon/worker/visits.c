@@ -66,11 +66,16 @@ static int lost_too_often(unsigned times, struct error *e)
 
 static int too_short(const struct window *w, unsigned in_vain, struct error *e)
 {
-    int r =
-        error_set(e, ERROR_MODEM_GONE,
-                  "the modem goes away by itself after %.2f s, which is too short to do anything: not one "
-                  "piece was finished in %u windows",
-                  (double)window_length(w) / USEC_PER_SEC, in_vain);
+    double length = (double)window_length(w) / USEC_PER_SEC;
+    int r = w->whole
+                ? error_set(e, ERROR_MODEM_GONE,
+                            "the modem goes away by itself after %.2f s, which is too short for %s: it is "
+                            "written and checked within one window. All that comes before it is done",
+                            length, w->whole)
+                : error_set(e, ERROR_MODEM_GONE,
+                            "the modem goes away by itself after %.2f s, which is too short to do anything: "
+                            "not one piece was finished in %u windows",
+                            length, in_vain);
     error_hint(e, HINT_BRIDGE_USB_BOOT);
     return r;
 }

@@ -185,10 +185,27 @@ void window_begun(struct window *w, uint64_t blocks)
     w->tried = MAX_OF(w->tried, blocks);
 }
 
-void window_accepted(struct window *w)
+void window_whole(struct window *w, const char *what)
+{
+    w->whole = what;
+}
+
+void window_cut_off(struct window *w, enum window_work work, uint64_t blocks, usec_t took)
+{
+    if (blocks > 0 && took / blocks > w->cost[work])
+        window_took(w, work, blocks, took);
+}
+
+static void count_anew(struct window *w)
 {
     w->tried = 0;
     w->vain = 0;
+}
+
+void window_accepted(struct window *w)
+{
+    count_anew(w);
+    w->whole = NULL;
 }
 
 enum window_verdict window_in_vain(struct window *w)
@@ -200,6 +217,6 @@ enum window_verdict window_in_vain(struct window *w)
     if (w->tried < 2)
         return WINDOW_TOO_SHORT;
     w->piece = w->tried / 2;
-    window_accepted(w);
+    count_anew(w);
     return WINDOW_SMALLER;
 }

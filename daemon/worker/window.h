@@ -55,6 +55,9 @@ struct window {
     uint64_t piece; /* the most blocks of one command; 0: no limit but time */
     uint64_t tried; /* the largest piece that was begun since one was accepted */
     unsigned vain;  /* windows since then */
+
+    const char
+        *whole; /* what was to be done in one window since one was accepted, and was not; NULL: nothing */
 };
 
 /* What the service measured: 0: nothing (options window-usec, loop-period-usec). */
@@ -96,8 +99,12 @@ bool window_has_room(const struct window *w, usec_t needed, usec_t now);
 
 /* `blocks` of one kind took so long. A slower one counts at once, a faster one by half. */
 void window_took(struct window *w, enum window_work work, uint64_t blocks, usec_t took);
+/* This (borrowed) has to be done in one window: for whoever tells that it is too short. */
+void window_whole(struct window *w, const char *what);
 /* A piece of so many blocks is sent now. */
 void window_begun(struct window *w, uint64_t blocks);
+/* It was cut off when it had taken so long: it takes longer. */
+void window_cut_off(struct window *w, enum window_work work, uint64_t blocks, usec_t took);
 /* One was accepted. */
 void window_accepted(struct window *w);
 

@@ -4,6 +4,7 @@
 Time stands still while worker and modem compute, as in test_window.py. Judged is what the modem received when, and its flash.
 """
 import os
+import re
 
 import pytest
 
@@ -144,6 +145,16 @@ def test_impossible_window(bench, full):
     job = restore(bench, full, 1500, "programmer_start_ms=700", "open_ms=600")
     bench.assert_refused(job, "ModemGone", "too short", "1.5", hint="bridge-usb-boot")
     assert len(windows(bench)) < 20
+
+
+def test_sbl_larger_than_the_window(bench, full):
+    """It comes back block by block: its first one, without which no loader starts it, last of all."""
+    job = restore(bench, full, 2600)
+    assert job.result == "done", job.words
+    assert_restored(bench, full)
+    written = [int(re.search(r'start_sector="(\d+)"', what)[1]) // PAGES for events in windows(bench) for _, what in events
+               if re.match(r"command \d+ program ", what)]
+    assert written[-1] == 0 and set(written[-3:]) == {0, 1, 2} and len(changes_of(bench, "SBL")) > 2, written
 
 
 @pytest.mark.parametrize("gap_ms,again", [(4000, False), (90000, True)])

@@ -151,6 +151,19 @@ def test_impossible_once_it_was_begun(bench):
     bench.assert_done(loop(bench, 6000))
 
 
+def test_sbl_larger_than_the_window(bench):
+    """It is not cut into pieces: that is said, with what helps; where the modem stays it is all that is left."""
+    big = ("--image", "sbl1.mbn=1500K")
+    job = loop(bench, 3000, "program_us=12000", package=big)
+    bench.assert_error(job, "ModemGone", "too short for SBL", "All that comes before it is done", hint="bridge-usb-boot")
+    assert job.result == "interrupted"
+    bench.stop()
+    assert bench.boots() == "edl"
+    bench.start()
+    trace = bench.assert_done(bench.flash(big))
+    assert {c.partition for c in trace.programs} == {"SBL"}
+
+
 def test_never_there_long_enough_to_be_asked(bench):
     job = loop(bench, 30, "gap_ms=200", "read_data_us=20000", "programmer_start_ms=50")
     bench.assert_refused(job, "ModemGone", hint="bridge-usb-boot")
