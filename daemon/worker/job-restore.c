@@ -212,11 +212,16 @@ static int save_first(struct restore *x, struct error *e)
     return r < 0 ? r : begin_journal(x, e);
 }
 
-/* After something was changed only the very same unit may be changed further. */
-static int check_again(const struct restore *x, struct error *e)
+/* After something was changed only the very same unit may be changed further. *ret: it is. */
+static int check_again(struct restore *x, bool *ret, struct error *e)
 {
-    if (!x->destructive || x->visits.session->recognized || x->allow & ALLOW_WRONG_UNIT)
+    *ret = x->visits.session->recognized;
+    if (!x->destructive || *ret)
         return 0;
+    int r = restore_is_known_again(x, e);
+    *ret = r > 0;
+    if (r != 0 || x->allow & ALLOW_WRONG_UNIT)
+        return MIN_OF(r, 0);
     return error_set(
         e, ERROR_WRONG_UNIT,
         "the modem that came back does not tell whether it is the one that went away; nothing was written "
@@ -227,9 +232,10 @@ static int use_modem(struct restore *x, struct error *e)
 {
     const struct session *s = x->visits.session;
     uint64_t wrong = 0;
-    int r = check_again(x, e);
+    bool same;
+    int r = check_again(x, &same, e);
     /* Out of our hands it may have been changed (flash rule 9). */
-    if (r == 0 && !(x->begun && s->recognized && !s->ran_firmware && !window_was_long_absent(&s->window)))
+    if (r == 0 && !(x->begun && same && !s->ran_firmware && !window_was_long_absent(&s->window)))
         restore_forget(x);
     x->begun = true;
     if (r == 0)
@@ -249,7 +255,9 @@ static int use_modem(struct restore *x, struct error *e)
         x->complete = true;
         return 0;
     }
-    if (!x->destructive && !x->continues)
+    if (!x->destructive)
+        r = restore_remember(x, e);
+    if (r == 0 && !x->destructive && !x->continues)
         r = save_first(x, e);
     return r < 0 ? r : restore_write(x, e);
 }

@@ -3,20 +3,33 @@
 
 /*
  * A restore's state, shared by its parts: job-restore.c (the story), restore-choose.c (what of the backup),
- * restore-judge.c (everything that refuses before anything is erased), restore-target.c (which block shall
- * hold what), restore-write.c (how it gets there), restore-window.c (when).
+ * restore-judge.c (everything that refuses before anything is erased), restore-again.c (is what came back in
+ * the middle the same unit), restore-target.c (which block shall hold what), restore-write.c (how it gets
+ * there), restore-window.c (when).
  */
 
 #include "worker/journal.h"
 #include "worker/protect.h"
 #include "worker/visits.h"
 
-enum { RESTORE_NEW_BAD_MAX = 3 /* as in a flash: more in one job, and the flash is dying */ };
+enum {
+    RESTORE_NEW_BAD_MAX = 3, /* as in a flash: more in one job, and the flash is dying */
+    RESTORE_PLACES_EACH = 4, /* of a partition, from its first block to its last; a window may be short */
+    RESTORE_PLACES_MAX = 12,
+    RESTORE_PLACE_PAGES = 8,
+};
 
 #define RESTORE_ERASED UINT64_MAX
 
 /* What is known of a block, in all appearances of the unit since it last ran its firmware. */
 enum restore_seen { RESTORE_UNSEEN, RESTORE_RIGHT, RESTORE_WRONG };
+
+/* The beginning of a block of unit data, as it was before anything was changed. */
+struct restore_place {
+    uint64_t block;
+    bool holds; /* something that was written */
+    uint8_t sha256[SHA256_SIZE];
+};
 
 /* A partition of the backup on its way back. */
 struct restore_part {
@@ -56,6 +69,8 @@ struct restore {
     struct journal journal; /* that the present state was saved, and that something was changed */
     bool begun;             /* an earlier appearance was looked at */
     bool continues;         /* the present state was saved by the job that this one continues */
+    struct restore_place places[RESTORE_PLACES_MAX]; /* of a unit without a serial */
+    size_t n_places;
     bool destructive, complete;
     bool sbl_erased;
     uint64_t sbl_next;            /* until then: the first of its blocks that was not looked at */
@@ -77,6 +92,14 @@ int restore_choose(struct restore *x, struct error *e);
 int restore_judge(struct restore *x, struct error *e);
 /* In every appearance, also after something was changed: Unsupported, GeometryDiffers. */
 int restore_judge_again(const struct restore *x, struct error *e);
+
+/* ---- restore-again.c ---- */
+
+/* Before anything is changed: by what a unit that tells no serial will be known again. */
+int restore_remember(struct restore *x, struct error *e);
+/* In a later appearance, before what was seen is forgotten: 1: it is that unit; 0: another one, or one that
+ * nothing tells apart from others. */
+int restore_is_known_again(struct restore *x, struct error *e);
 
 /* ---- restore-target.c ---- */
 

@@ -9,7 +9,7 @@ import random
 import pytest
 
 import backupfile
-from conftest import PAGE, PAGES, UNIT_DATA, VERSION, blocks_of, driver, file_job, flashfile
+from conftest import PAGE, PAGES, UNIT_DATA, VERSION, Bench, Trace, blocks_of, driver, file_job, flashfile
 
 CASES = int(os.environ.get("RESTORE_CASES", "4"))
 FIRST_CASE = int(os.environ.get("RESTORE_FIRST", "0"))
@@ -360,6 +360,76 @@ def test_unplugged_in_the_middle(bench, taken):
     with bench.flashed() as f:
         b = backupfile.Backup(taken)
         assert expected_difference(b, f, b.parts) is None
+
+
+# ---- a unit without a serial ----
+
+NAMELESS = ("force_edl=yes", "serial=0")
+
+
+@pytest.fixture
+def nameless(bench):
+    """The backup of a unit without a serial, of which the service knows that it is this one, and another EFS2 and boot in it."""
+    bench.make_flash("initial=working", blocks=BLOCKS)
+    bench.unit_data_may_change = True
+    bench.start(*NAMELESS)
+    assert bench.backup(kind="nand").result == "done"
+    path = bench.saved
+    bench.stop()
+    for block in (20, 21, 97, 98):
+        bench.poke(block * PAGES + 1, b"another" * 20)
+    bench.before = flashfile.Snapshot.load(bench.flash_path)
+    return path
+
+
+def change_of(bench, path, index):
+    """The number of this change of a clean restore; the flash is as before."""
+    contents = open(bench.flash_path, "rb").read()
+    bench.start(*NAMELESS)
+    assert bench.restore(path, bound=1).result == "done"
+    number = bench.trace().changes[index].number
+    bench.stop()
+    open(bench.flash_path, "wb").write(contents)
+    return number
+
+
+@pytest.mark.parametrize("index", [0, 3, -1])
+def test_nameless_unit_comes_back_in_the_middle(bench, nameless, index):
+    """It is known again by what lies in its calibration, also where that is what is being put back."""
+    number = change_of(bench, nameless, index)
+    bench.start(*NAMELESS, "fault=unplug@done:%d" % number)
+    job = bench.restore(nameless, bound=1)
+    assert job.result == "done" and job.backups == 1 and job.log_has("the modem went away"), job.words
+    bench.stop()
+    with bench.flashed() as f:
+        b = backupfile.Backup(nameless)
+        assert expected_difference(b, f, b.parts) is None
+
+
+@pytest.mark.parametrize("other", ["another calibration", "no calibration"])
+def test_another_nameless_unit_comes_back_in_the_middle(bench, nameless, other, tmp_path):
+    """All that two of one batch differ in."""
+    number = change_of(bench, nameless, 3)
+    bench.start(*NAMELESS, "fault=unplug@done:%d" % number, "replug_ms=-1")
+    strange = Bench(str(tmp_path), bench.packages)
+    strange.make_flash("initial=working", "serial=12345678", *(["calibration=erased"] if other == "no calibration" else []), blocks=BLOCKS)
+    if other == "no calibration":
+        strange.wipe(*[b for name in UNIT_DATA for b in blocks_of(name) if b < BLOCKS])
+    before = flashfile.Snapshot.load(strange.flash_path)
+
+    def swap(job):
+        if bench.modem.connection is None and job.values.get("DESTRUCTIVE") and not strange.modem:
+            strange.start(*NAMELESS)
+            bench.modem.close()
+            bench.modem = job.modem = strange.modem
+    job = bench.restore(nameless, bound=1, on_message=swap)
+    assert strange.modem, job.words
+    bench.assert_error(job, "WrongUnit", "nothing was written")
+    bench.stop()
+    assert Trace(strange.traces[-1]).changes == []
+    with flashfile.Flash(strange.flash_path) as f:
+        verdict = flashfile.compare_unchanged(f, before)
+    assert verdict, str(verdict)
 
 
 def test_another_unit_comes_back_in_the_middle(bench, taken):
