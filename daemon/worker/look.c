@@ -90,11 +90,26 @@ static int settle_if_asked(struct look *l, const struct look_piece *p, uint64_t 
 
 /* ---- one page, one block ---- */
 
+struct taking {
+    struct look *look;
+    uint8_t *data;
+};
+
+static int take(void *userdata, uint64_t offset, const void *data, size_t size, struct error *e _unused_)
+{
+    struct taking *t = userdata;
+    memcpy(t->data + offset, data, size);
+    if (t->look->meanwhile)
+        t->look->meanwhile(t->look->userdata, offset + size);
+    return 0;
+}
+
 /* One read command; refused, it is sent once more: some refusals have nothing to do with the page. */
 static int read_twice(struct look *l, const struct firehose_range *range, uint8_t *data, struct error *e)
 {
     struct error first = {0};
-    int r = firehose_read_pages(l->session->firehose, range, is_physical(l), data, &first);
+    struct taking t = {l, data};
+    int r = firehose_read(l->session->firehose, range, is_physical(l), take, &t, &first);
     if (r == 0)
         return 0;
     if (!firehose_is_refusal(&first)) {
@@ -102,7 +117,7 @@ static int read_twice(struct look *l, const struct firehose_range *range, uint8_
         return r;
     }
     firehose_clear_errors(l->session->firehose);
-    return firehose_read_pages(l->session->firehose, range, is_physical(l), data, e);
+    return firehose_read(l->session->firehose, range, is_physical(l), take, &t, e);
 }
 
 /* One page again. *ret_refused (may be NULL): the programmer did not give it. */

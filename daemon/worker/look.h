@@ -31,6 +31,11 @@ struct look {
     bool hides;            /* a page that was shown as erased was not */
     unsigned second_looks; /* at pages that could not be read */
     unsigned refused;      /* blocks that count as bad because they were */
+
+    /* Called again and again while data come, with how many bytes of a read have: there is time for a little
+       work that is not the wire's, as the transport has transfers posted. NULL: nothing to do. */
+    void (*meanwhile)(void *userdata, uint64_t bytes);
+    void *userdata;
 };
 
 /* A run of blocks: room for their pages is the caller's, n is what was read. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Reading, piece by piece (look.h), into the writer. */
+/* Reading, piece by piece (look.h), into the writer: each while the next one comes. */
 
 #include "worker/save.h"
 
@@ -13,7 +13,7 @@
 enum {
     MIB = 1024 * 1024,
     ROOM_BESIDES = 4 * MIB,    /* manifest, XML, sums */
-    PIECE_BYTES = 1024 * 1024, /* of one read command; the modem waits while it is judged and written */
+    PIECE_BYTES = 1024 * 1024, /* of one read command; the modem waits while it is judged */
     PPM = 1000000,
 };
 
@@ -150,25 +150,67 @@ void save_smaller_pieces(struct save *s)
 
 /* ---- all of it ---- */
 
-static int write_piece(struct save *s, const struct look_piece *p, struct error *e)
+/* What was read and judged is hashed and written while the next piece comes: the modem does not wait for it.
+ */
+struct belt {
+    struct save *s;
+    struct look_piece coming, going;
+    uint64_t gone; /* blocks of `going` that are in the file */
+    int r;         /* of writing, and why */
+    struct error e;
+};
+
+static void put_block(struct belt *b)
 {
-    uint32_t pages = geometry(s)->pages_per_block;
-    int r = 0;
-    for (uint64_t k = 0; r == 0 && k < p->n; k++) {
-        uint64_t at = backup_writer_offset(s->writer);
-        r = backup_writer_block(s->writer, p->states + k * pages, p->data + k * nand_block_size(geometry(s)),
-                                e);
-        if (r == 0)
-            save_cache_note(&s->cache, p->first + k, at, p->data + k * nand_block_size(geometry(s)),
-                            p->states + k * pages);
+    struct save *s = b->s;
+    const uint8_t *data = b->going.data + b->gone * nand_block_size(geometry(s)),
+                  *states = b->going.states + b->gone * geometry(s)->pages_per_block;
+    uint64_t at = backup_writer_offset(s->writer);
+    b->r = backup_writer_block(s->writer, states, data, &b->e);
+    if (b->r == 0)
+        save_cache_note(&s->cache, b->going.first + b->gone, at, data, states);
+    b->gone++;
+}
+
+/* As much of the last piece as has come of the next. */
+static void put_meanwhile(void *userdata, uint64_t bytes)
+{
+    struct belt *b = userdata;
+    while (b->r == 0 && b->gone < b->going.n && b->gone * nand_block_size(geometry(b->s)) < bytes)
+        put_block(b);
+}
+
+static int put_rest(struct belt *b, struct error *e)
+{
+    struct save *s = b->s;
+    while (b->r == 0 && b->gone < b->going.n)
+        put_block(b);
+    if (b->r < 0) {
+        *e = b->e;
+        return b->r;
     }
-    s->block += p->n;
-    s->blocks_done += p->n;
+    if (b->going.n == 0)
+        return 0;
+    s->blocks_done += b->going.n;
+    b->going.n = b->gone = 0;
     if (s->tell_progress)
         worker_progress(s->session->worker, s->blocks_done * PPM / s->blocks_total,
                         s->blocks_done * nand_block_size(geometry(s)),
                         s->blocks_total * nand_block_size(geometry(s)));
-    return r;
+    return 0;
+}
+
+/* What has come goes; its place is free for the next. */
+static int turn(struct belt *b, struct error *e)
+{
+    int r = put_rest(b, e);
+    if (r < 0)
+        return r;
+    struct look_piece came = b->coming;
+    b->coming = b->going;
+    b->going = came;
+    b->s->block += came.n;
+    return 0;
 }
 
 /* How many blocks from the next one on are read with one command; 0: it is one that is told to be bad. */
@@ -184,8 +226,10 @@ static uint64_t next_run(const struct save *s, const struct save_range *range)
     return n;
 }
 
-static int save_some(struct save *s, struct look_piece *p, struct error *e)
+static int save_some(struct belt *belt, struct error *e)
 {
+    struct save *s = belt->s;
+    struct look_piece *p = &belt->coming;
     const struct save_range *range = &s->ranges[s->range];
     struct window *w = &s->session->window;
     bool unit_data = mibib_is_unit_data(range->name);
@@ -197,8 +241,10 @@ static int save_some(struct save *s, struct look_piece *p, struct error *e)
         p->n = 1;
     } else if (p->n > 0) {
         uint64_t n = window_fit(w, WINDOW_WORK(WINDOW_READ), p->n, now_usec());
-        if (n == 0)
-            return session_let_pass(s->session, e);
+        if (n == 0) {
+            r = put_rest(belt, e);
+            return r < 0 ? r : session_let_pass(s->session, e);
+        }
         p->n = n;
         window_begun(w, n);
         usec_t start = now_usec();
@@ -209,7 +255,7 @@ static int save_some(struct save *s, struct look_piece *p, struct error *e)
         p->n = 1;
         memset(p->states, NAND_PAGE_BAD, geometry(s)->pages_per_block);
     }
-    return r < 0 ? r : write_piece(s, p, e);
+    return r < 0 ? r : turn(belt, e);
 }
 
 /* No command is in hand: whoever wants an end may have it, but for a flash that was begun. */
@@ -223,8 +269,9 @@ static int safe_point(struct save *s, struct error *e)
     return r;
 }
 
-static int save_range(struct save *s, struct look_piece *p, struct error *e)
+static int save_range(struct belt *belt, struct error *e)
 {
+    struct save *s = belt->s;
     const struct save_range *range = &s->ranges[s->range];
     int r = 0;
     worker_phase(s->session->worker, "backup", range->name);
@@ -236,7 +283,14 @@ static int save_range(struct save *s, struct look_piece *p, struct error *e)
     while (r == 0 && s->block < range->first_block + range->n_blocks) {
         r = safe_point(s, e);
         if (r == 0)
-            r = save_some(s, p, e);
+            r = save_some(belt, e);
+    }
+    /* Also when the modem is gone: what was read and ACKed stays. */
+    struct error own = {0};
+    int written = put_rest(belt, &own);
+    if (written < 0) {
+        *e = own;
+        return written;
     }
     if (r == 0)
         r = backup_writer_end(s->writer, e);
@@ -249,17 +303,23 @@ static int save_range(struct save *s, struct look_piece *p, struct error *e)
 
 static int run(struct save *s, struct error *e)
 {
-    size_t block_size = nand_block_size(geometry(s)), room = MAX_OF((size_t)PIECE_BYTES, block_size);
-    _cleanup_free_ uint8_t *data = malloc(room), *states = malloc(room / geometry(s)->page_size);
-    struct look_piece p = {.data = data, .states = states};
+    size_t block_size = nand_block_size(geometry(s)), room = MAX_OF((size_t)PIECE_BYTES, block_size),
+           pages = room / geometry(s)->page_size;
+    _cleanup_free_ uint8_t *data = malloc(2 * room), *states = malloc(2 * pages);
     if (!data || !states)
         return error_set(e, ERROR_FAILED, "out of memory");
-    while (s->range < s->n_ranges) {
-        int r = save_range(s, &p, e);
-        if (r < 0)
-            return r;
-    }
-    return s->made ? 0 : backup_writer_finish(s->writer, &s->made, e);
+    struct belt belt = {.s = s,
+                        .coming = {.data = data, .states = states},
+                        .going = {.data = data + room, .states = states + pages}};
+    int r = 0;
+    s->look.meanwhile = put_meanwhile;
+    s->look.userdata = &belt;
+    while (r == 0 && s->range < s->n_ranges)
+        r = save_range(&belt, e);
+    s->look.meanwhile = NULL;
+    if (r == 0 && !s->made)
+        r = backup_writer_finish(s->writer, &s->made, e);
+    return r;
 }
 
 int save_run(struct save *s, struct error *e)

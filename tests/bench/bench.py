@@ -122,16 +122,16 @@ def rates_and_waits(directory, package, store, firmware):
     report_waits(rounds)
 
 
-def backups(directory, package, store, firmware):
-    """One partition of 110 MiB, as the flash before left it: a backup against somebody who reads it and drops it."""
+def backups(directory, library, package, store, firmware):
+    """One partition of 110 MiB, as the flash before left it: a backup onto a disk against somebody who reads it and drops it."""
     rates, bares = [], []
     for _ in range(ROUNDS):
         bares.append(waits.read_rate(bare(directory, package, "read", first=READ_FIRST, pages=READ_PAGES, new=(), flash="flash")))
         modem = driver.Modem(directory, os.path.join(directory, "flash"), ["force_edl=yes"], new=False)
         modem.accept()
-        fds = [("store", os.open(os.path.join(directory, "backup"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)),
+        fds = [("store", os.open(os.path.join(library, "backup"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)),
                ("package", os.open(store, os.O_RDONLY)),
-               ("journal", os.open(os.path.join(directory, "backup-journal"), os.O_RDWR | os.O_CREAT | os.O_TRUNC))]
+               ("journal", os.open(os.path.join(library, "backup-journal"), os.O_RDWR | os.O_CREAT | os.O_TRUNC))]
         job = driver.Job(modem, "backup", {"kind": "nand", "partitions": "modem", "firmware": firmware, "known-version": VERSION,
                                            "known-confirmed": 1, "created": 1, "wait-device-usec": 5000000}, fds).run()
         for _, fd in fds:
@@ -305,7 +305,7 @@ def main():
         package, archive = make_package(os.path.join(directory, "package")), make_package(os.path.join(directory, "package.tar"))
         store, firmware = driver.import_package(library, archive)
         rates_and_waits(directory, package, store, firmware)
-        backups(directory, package, store, firmware)
+        backups(directory, library, package, store, firmware)
         catches(directory, archive, package)
         with_the_service(directory, archive)
         os.unlink(archive)
