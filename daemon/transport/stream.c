@@ -225,8 +225,8 @@ int stream_open(int fd, struct transport **ret, struct error *e)
             "the virtual modem's socket should be AF_UNIX SOCK_SEQPACKET, but has family %d and type %d",
             domain, type);
 
-    /* What lies in the socket stands for transfers in flight. On USB all but one are when one has ended and its
-     * sender wakes up; of an AF_UNIX socket the kernel wakes it only when a quarter is left. */
+    /* What lies in the socket stands for transfers in flight. On USB all but one are when one has ended and
+     * its sender wakes up; of an AF_UNIX socket the kernel wakes it only when a quarter is left. */
     int buffer = 4 * TRANSPORT_QUEUE_DEPTH * TRANSPORT_CHUNK_MAX;
     if (setsockopt(owned, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer)) < 0)
         return error_set(e, ERROR_FAILED, "the virtual modem's socket has no send buffer: %s",

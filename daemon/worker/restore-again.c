@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A unit that tells no serial number goes away in the middle of its restore. It is known again by what only it
- * has: some places of its unit data hold what they held before anything was changed, or, where this job wrote
- * them, what the backup has there. One place at least must hold something: two erased units are alike.
+ * A unit that tells no serial number goes away in the middle of its restore. It is known again by what only
+ * it has: some places of its unit data hold what they held before anything was changed, or, where this job
+ * wrote them, what the backup has there. One place at least must hold something: two erased units are alike.
  */
 
 #include <errno.h>
@@ -45,8 +45,8 @@ static int remember_block(struct restore *x, uint64_t block, uint8_t *pages, str
         return r;
     *place = (struct restore_place){.block = block};
     for (uint32_t i = 0; i < RESTORE_PLACE_PAGES; i++)
-        place->holds |= nand_page_state(pages + (size_t)i * g->page_size, g->page_size, LOOK_ERASED_EE) ==
-                        NAND_PAGE_DATA;
+        place->holds |=
+            nand_page_state(pages + (size_t)i * g->page_size, g->page_size, LOOK_ERASED_EE) == NAND_PAGE_DATA;
     if (digest_sha256(pages, (size_t)RESTORE_PLACE_PAGES * g->page_size, place->sha256) < 0)
         return error_set(e, ERROR_FAILED, "out of memory");
     x->n_places++;
@@ -75,8 +75,9 @@ int restore_remember(struct restore *x, struct error *e)
             r = remember_block(x, p->first_block + (n > 1 ? k * (there - 1) / (n - 1) : 0), pages, e);
     }
     if (r == 0)
-        worker_log(x->worker, "the modem tells no serial number: should it go away in the middle, it is known "
-                              "again by what lies at %zu places of its calibration",
+        worker_log(x->worker,
+                   "the modem tells no serial number: should it go away in the middle, it is known "
+                   "again by what lies at %zu places of its calibration",
                    x->n_places);
     return r;
 }
