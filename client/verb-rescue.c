@@ -23,6 +23,7 @@ struct work {
     const char *modem; /* as given; NULL: any */
     char *firmware;    /* object path, malloc'ed; NULL: catch, or that of the policy */
     bool rescue;
+    bool bridged; /* it was asked for the bridge: what shows itself next hangs on it, if all went well */
 };
 
 /* ---- one job ---- */
@@ -133,13 +134,13 @@ static int await_absence(const struct work *w, struct listen *l)
 }
 
 /* 1: once more. */
-static int one_round(const struct work *w, struct listen *l, int *ret_code)
+static int one_round(struct work *w, struct listen *l, int *ret_code)
 {
     json_object *modem = NULL, *job = NULL;
     char *path = NULL;
     int code = await_modem(w, l, &modem);
     if (code == EXIT_OK) {
-        words_seen(modem);
+        words_seen(modem, w->bridged);
         code = begin(w, dict_string(modem, "path"), &path);
     }
     if (code == EXIT_OK)
@@ -147,6 +148,8 @@ static int one_round(const struct work *w, struct listen *l, int *ret_code)
     bool again = false;
     if (job && code != EXIT_OK && code != EXIT_DETACHED)
         again = words_again(job);
+    if (again)
+        w->bridged = words_want_bridge(job);
     if (job && !again)
         words_end(job);
     json_object_put(job);
@@ -156,7 +159,7 @@ static int one_round(const struct work *w, struct listen *l, int *ret_code)
     return again;
 }
 
-static int wait_and_work(const struct work *w)
+static int wait_and_work(struct work *w)
 {
     struct listen l;
     int code = listen_begin(w->bus, &l);

@@ -80,6 +80,22 @@ static void print_way_out(sd_bus *bus, json_object *m)
     json_object_put(list);
 }
 
+/* "The same command" is nobody's where a policy has given up. */
+static void print_help(json_object *m)
+{
+    char text[256];
+    bool rescue = strcmp(dict_string(m, "Policy"), "rescue") == 0;
+    const char *port = *dict_string(m, "KernelName") ? dict_string(m, "KernelName") : dict_string(m, "Port");
+    if (strncmp(dict_string(m, "Note"), "is left to a human", strlen("is left to a human")) != 0 ||
+        strcmp(dict_string(m, "RecoveryHint"), "retry") != 0) {
+        print_field("What helps", report_help(m));
+        return;
+    }
+    snprintf(text, sizeof(text), "qdlctl %s %s does it once more; what failed is not counted any more then",
+             rescue ? "rescue" : "catch", port);
+    print_field("What helps", text);
+}
+
 static void print_modem(sd_bus *bus, json_object *m)
 {
     const char *mode = dict_string(m, "Mode"), *model = dict_string(m, "Model");
@@ -123,7 +139,7 @@ static void print_modem(sd_bus *bus, json_object *m)
         print_field("Unasked", note);
     }
     print_field("Last error", dict_string(m, "LastError"));
-    print_field("What helps", report_help(m));
+    print_help(m);
 }
 
 int verb_status(sd_bus *bus, int argc, char **argv)

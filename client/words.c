@@ -32,7 +32,7 @@ void words_wait(const char *where)
         "  3. Apply power, and hold the wire until this says \"seen\".");
 }
 
-void words_seen(json_object *modem)
+void words_seen(json_object *modem, bool bridged)
 {
     char loop[LOOP_TEXT_SIZE];
     if (options.json != JSON_OFF || options.quiet)
@@ -41,7 +41,8 @@ void words_seen(json_object *modem)
            *dict_string(modem, "Model") ? dict_string(modem, "Model") : "a modem",
            dict_string(modem, "Port"));
     loop_text(modem, loop);
-    if (*loop)
+    /* What was measured before the bridge says nothing about the modem that stands behind it. */
+    if (*loop && !bridged)
         printf("It loops (%s): its windows are used one after the other, there is nothing to do.\n", loop);
     fflush(stdout);
 }
@@ -56,6 +57,11 @@ static const struct {
     {"power-cycle", "Take the power away from the modem for a few seconds, and apply it again."},
     {"retry", "It is tried again as soon as the modem shows itself."},
 };
+
+bool words_want_bridge(json_object *job)
+{
+    return strcmp(dict_string(job, "RecoveryHint"), "bridge-usb-boot") == 0;
+}
 
 bool words_again(json_object *job)
 {

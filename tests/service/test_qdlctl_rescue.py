@@ -86,6 +86,9 @@ def test_rescue_wait_says_what_helps_and_begins_again(service, client, new_modem
     new_modem(service, "force_edl=yes")
     assert c.end() == 0, c.text
     assert "It is held" in c.text and service.get(find_modem(service), MODEM, "Held")
+    # The loop was that of the modem before it was bridged.
+    before, _, after = c.text.partition("windows are too short")
+    assert "It loops" not in after and "Seen: " in after, c.text
 
 
 def test_rescue_by_the_policy_and_one_that_runs_already(service, client, new_modem, make_package):
