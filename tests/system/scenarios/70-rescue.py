@@ -4,14 +4,31 @@
 import json
 import re
 import signal
+import subprocess
 import time
 
+from qdlpackage import package_for_qdl
 from ring import FIRMWARE, PROBED, VERSION, Background, Modem, as_user, jobs, library, run, scenario, wait
 
 PACKAGE = FIRMWARE / "tiny" / (VERSION + ".zip")
 STRANGER = ("hwid=009600e100000000", "pkhash=" + "5a" * 32, "serial=0badcafe", "product_edl=QUSB_BULK_CID:0402_SN:0BADCAFE")
 # Of the commands of a rescue one in the middle of what it saves: the catch has 27, the flash erases with its 42nd.
 SAVING = "fault=stop@command:57"
+# Any program that looks at what appears: it takes the kernel's driver away, claims the interface, reads what the modem says first, and dies.
+THIEF = """
+import ctypes, fcntl, os, struct, sys
+CLAIMINTERFACE, BULK, IOCTL, DISCONNECT = 0x8004550f, 0xc0185502, 0xc0105512, 0x5516
+fd = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.ioctl(fd, IOCTL, struct.pack("iiP", 0, DISCONNECT, 0))
+except OSError:
+    pass  # there was none
+fcntl.ioctl(fd, CLAIMINTERFACE, struct.pack("I", 0))
+room = ctypes.create_string_buffer(512)
+n = fcntl.ioctl(fd, BULK, struct.pack("IIIP", int(sys.argv[2], 16), len(room), 10000, ctypes.addressof(room)))
+assert room.raw[:4] == b"\\1\\0\\0\\0" and n == 48, (n, room.raw[:n])
+os.kill(os.getpid(), 9)
+"""
 KILL = ["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "qdld"]
 
 
@@ -136,6 +153,36 @@ def rescue_outlives_the_service():
     *others, last = flashes(modem)
     assert [j["Result"] for j in others] == ["interrupted"] * 2, others
     assert last["Resumes"] == others[-1]["path"], (last, others)
+
+
+@scenario
+def stolen_hello_is_recovered():
+    """a program opens the node, takes the HELLO and dies: held all the same; Debian's qdl killed in its upload: rescued by policy all the same"""
+    forget()
+    robbed = Modem(plug=False)
+    policy(robbed, "off")
+    robbed.plug()
+    endpoint, = (p.name.removeprefix("ep_") for p in robbed.device.glob("*:1.0/ep_8*"))
+    run("python3", "-c", THIEF, robbed.node(), endpoint, code=-signal.SIGKILL)
+    assert "sahara in HELLO" in robbed.trace() and "sahara out" not in robbed.trace(), robbed.trace()
+    policy(robbed, "hold")
+    says(robbed, r"Held: yes")
+    path = robbed.known()["path"]
+    job = [j for j in jobs() if j["Kind"] == "catch" and j["Modem"] == path][-1]
+    assert "after some persuasion" in run("qdlctl", "log", job["path"].rpartition("/")[2]).out
+    robbed.expect_unchanged()
+    robbed.unplug()  # qdl takes the first one that it sees
+    cut = Modem("sahara_zlp=ignore", plug=False)
+    policy(cut, "off")
+    programmer, xml = package_for_qdl("tiny")
+    with subprocess.Popen(["qdl", "--storage", "nand", "--include", programmer.parent, programmer, xml], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as qdl:
+        cut.plug()
+        cut.wait_trace(r"sahara in READ_DATA")
+        qdl.kill()
+    cut.expect_no_programmer()
+    policy(cut, "rescue", PACKAGE)
+    cut.expect_flashed(may=PROBED)
 
 
 @scenario
