@@ -182,11 +182,13 @@ static int no_answer(const struct ladder *l)
 }
 
 static int go(struct transport *t, const struct rung *rungs, bool may_be_programmer, usec_t listen,
-              struct detect_result *ret, struct error *e)
+              detect_silence on_silence, void *userdata, struct detect_result *ret, struct error *e)
 {
     struct ladder l = {
         .t = t, .e = e, .end = deadline_in(LADDER_TIMEOUT), .may_be_programmer = may_be_programmer};
     int r = ladder_listen(&l, deadline_in(listen));
+    if (r == NOTHING && on_silence)
+        on_silence(userdata);
     for (size_t i = 0; r == NOTHING && i < RUNGS; i++) {
         if (rungs[i].sahara && l.programmer)
             continue;
@@ -202,12 +204,14 @@ static int go(struct transport *t, const struct rung *rungs, bool may_be_program
     return 0;
 }
 
-int detect_modem(struct transport *t, bool fresh, struct detect_result *ret, struct error *e)
+int detect_modem(struct transport *t, bool fresh, detect_silence on_silence, void *userdata,
+                 struct detect_result *ret, struct error *e)
 {
-    return go(t, fresh ? fresh_rungs : known_rungs, !fresh, fresh ? LISTEN_FRESH : LISTEN_KNOWN, ret, e);
+    return go(t, fresh ? fresh_rungs : known_rungs, !fresh, fresh ? LISTEN_FRESH : LISTEN_KNOWN, on_silence,
+              userdata, ret, e);
 }
 
 int detect_return_to_hello(struct transport *t, struct detect_result *ret, struct error *e)
 {
-    return go(t, sahara_rungs, false, 0, ret, e);
+    return go(t, sahara_rungs, false, 0, NULL, NULL, ret, e);
 }

@@ -23,12 +23,15 @@ struct detect_result {
         rungs; /* how many rungs of the ladder it took; 0: it said hello by itself. For the log and tests. */
 };
 
+/* It does not say hello by itself: the ladder begins, which takes its time. */
+typedef void (*detect_silence)(void *userdata);
+
 /*
- * fresh: the modem has just enumerated and nobody talked to it. Only then the hello is worth waiting a second
- * for, and a silent modem is asked in Sahara first. Otherwise it is most likely a programmer that is held,
- * and <nop/> is asked first; should it wait in the middle of a program command of a host that was killed, it
- * is given 0xFF until that command ends (the pages so written belong to a step that is not journaled as
- * done).
+ * on_silence may be NULL. fresh: the modem has just enumerated and nobody talked to it. Only then the hello
+ * is worth waiting a second for, and a silent modem is asked in Sahara first. Otherwise it is most likely a
+ * programmer that is held, and <nop/> is asked first; should it wait in the middle of a program command of a
+ * host that was killed, it is given 0xFF until that command ends (the pages so written belong to a step that
+ * is not journaled as done).
  *
  * Each rung is bounded; the whole ladder takes about 10 s for a modem that neither says nor takes anything,
  * up to 20 s more for one that is not fresh and swallows whatever it is given. Then: Timeout with the hint
@@ -36,7 +39,8 @@ struct detect_result {
  * rung: the USB reset may well end so, and the modem comes back as a fresh one. The waker's error (Cancelled,
  * Interrupted) likewise.
  */
-int detect_modem(struct transport *t, bool fresh, struct detect_result *ret, struct error *e);
+int detect_modem(struct transport *t, bool fresh, detect_silence on_silence, void *userdata,
+                 struct detect_result *ret, struct error *e);
 
 /* The same for a modem that spoke Sahara a moment ago, lost its way (command mode refused) and is not
  * expected to speak up. */

@@ -197,9 +197,39 @@ static void leave_bus(struct manager *m)
         on_leave_time(NULL, 0, m);
 }
 
+/* A modem is about to be handed to its worker: that comes first, unless its node hangs while it is opened. */
+static bool hands_over(const struct manager *m)
+{
+    for (const struct modem *i = m->modems; i; i = i->next)
+        if (i->opener && i->job)
+            return true;
+    return false;
+}
+
+static int on_overdue(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
+{
+    struct manager *m = userdata;
+    m->overdue = true;
+    manager_update(m);
+    return 0;
+}
+
+/* True: somebody calls it again soon. */
+static bool update_later(struct manager *m)
+{
+    if (!m->overdue && hands_over(m))
+        return m->update_timer || sd_event_add_time_relative(m->event, &m->update_timer, CLOCK_MONOTONIC,
+                                                             MANAGER_PATIENCE_USEC, 0, on_overdue, m) >= 0;
+    m->update_timer = sd_event_source_disable_unref(m->update_timer);
+    m->overdue = false;
+    return false;
+}
+
 static int on_update(sd_event_source *source _unused_, void *userdata)
 {
     struct manager *m = userdata;
+    if (update_later(m))
+        return 0;
     if (!m->stopping)
         job_start_waiting(m);
     modem_free_unneeded(m);
@@ -319,6 +349,7 @@ struct manager *manager_free(struct manager *m)
     notify_free(m->notify);
     sd_event_source_disable_unref(m->stop_timer);
     sd_event_source_disable_unref(m->update_source);
+    sd_event_source_disable_unref(m->update_timer);
     sd_bus_slot_unref(m->release_slot);
     object_done(&m->object);
     sd_bus_slot_unref(m->object_manager);

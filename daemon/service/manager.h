@@ -66,7 +66,8 @@ struct manager {
     int exit_status;
     sd_event_source *stop_timer;
     sd_bus_slot *release_slot; /* the name is being given back: the last thing of all */
-    sd_event_source *update_source;
+    sd_event_source *update_source, *update_timer;
+    bool overdue;
 };
 
 struct manager_options {
@@ -98,6 +99,8 @@ struct manager *manager_free(struct manager *m);
 DEFINE_CLEANUP(struct manager *, manager_free)
 
 enum {
+    MANAGER_PATIENCE_USEC =
+        100 * 1000, /* of what is to be done about all, with a worker that is being given its modem */
     MANAGER_LEAVE_USEC = 2 * 1000000, /* for a bus that does not answer any more */
     MANAGER_EXIT_RESTART = 75,        /* RestartForceExitStatus= of the unit */
 };

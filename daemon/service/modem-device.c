@@ -126,6 +126,7 @@ static bool is_stranger(struct manager *manager, const struct appearance *a)
 static void leave(struct modem *m)
 {
     struct job *j = m->job;
+    modem_announce(m);
     modem_loop_went(m);
     rescue_went(m);
     if (j && j->job_state == JOB_STANDBY) {
@@ -163,6 +164,18 @@ static void log_appearance(const struct modem *m)
     } else {
         log_about_modem(m, LOG_MODEM_APPEARED, LOG_NOTICE, line);
     }
+}
+
+void modem_announce(struct modem *m)
+{
+    if (!m->unannounced)
+        return;
+    m->unannounced = false;
+    if (!m->object.slot)
+        object_add(&m->object);
+    object_flush(&m->object);
+    log_appearance(m);
+    manager_update(m->manager);
 }
 
 /* ModemManager names devices so; a modem that comes up at another place is another device to it. */
@@ -205,13 +218,10 @@ static void on_appeared(void *userdata, const struct appearance *a)
     rescue_came(m);
     modem_void_journals(m);
     probe_look(m);
+    m->unannounced = true;
     modem_serve(manager); /* its worker first, then the world */
-
-    if (!m->object.slot)
-        object_add(&m->object);
-    object_flush(&m->object);
-    log_appearance(m);
-    manager_update(manager);
+    if (!m->opener)
+        modem_announce(m);
 }
 
 static struct modem *find_appearance(struct manager *manager, const struct appearance *a)

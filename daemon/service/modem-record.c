@@ -165,12 +165,12 @@ static void limit_shelf(const struct manager *manager)
 
 void modem_shelve(struct modem *m)
 {
-    if (m->remembered && m->chip_serial && *m->chip_serial) {
+    if ((m->remembered || m->save_pending) && m->chip_serial && *m->chip_serial) {
         modem_save(m);
         move_files(m, m->chip_serial, true);
         limit_shelf(m->manager);
     }
-    m->remembered = false;
+    m->remembered = m->save_pending = false;
     clear_memory(m);
 }
 

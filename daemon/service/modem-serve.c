@@ -40,8 +40,6 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
             object_set_u32(&j->object, "Window", &j->window, j->window + 1);
     }
     process_send(j->process, &message);
-    if (j->job_state == JOB_STANDBY)
-        job_publish(j); /* it has the modem; now there is time for the world */
 }
 
 /*
@@ -95,6 +93,10 @@ static void take_opened(struct modem *m, int fd)
         cannot_open(j, m, fd);
     else
         hand_over(j, m, fd);
+    /* It has the modem, or not; now there is time for the world. */
+    modem_announce(m);
+    if (m->job == j && j && j->job_state == JOB_STANDBY && j->given == m->number)
+        job_publish(j);
     if (j)
         job_flush(j);
 }

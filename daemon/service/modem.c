@@ -196,13 +196,20 @@ static bool is_hex(const char *value, size_t digits)
     return strlen(value) == digits && strspn(value, "0123456789abcdef") == digits;
 }
 
+/* Not now: the modem waits for its worker, and its worker for us. */
+static void save_soon(struct modem *m)
+{
+    m->save_pending = true;
+    manager_update(m->manager);
+}
+
 /* The same value again changes nothing on disk. */
 static int learn_string(struct modem *m, const char *name, char **field, const char *value)
 {
     if (strcmp(text_known(*field), value) == 0)
         return 0;
     object_set_string(&m->object, name, field, value);
-    modem_save(m);
+    save_soon(m);
     return 0;
 }
 
@@ -227,7 +234,7 @@ int modem_learn(struct modem *m, const char *key, const char *value)
         bool news = strcmp(text_known(m->chip_serial), value) != 0;
         modem_set_serial(m, value);
         if (news || !m->remembered) /* from the modem's own mouth: worth remembering */
-            modem_save(m);
+            save_soon(m);
         return 0;
     }
     if (strcmp(key, KEY_MODE) == 0)

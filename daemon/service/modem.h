@@ -84,6 +84,7 @@ struct modem {
     usec_t appeared_at;    /* when it came, CLOCK_MONOTONIC; 0: it was there when we started looking */
     uint64_t claimed;      /* the number with which a job was told of it */
     struct opener *opener; /* its node is being opened for its job */
+    bool unannounced;      /* it appeared, and whoever looks was not told yet: its node is being opened */
     bool was_normal;       /* kind of the last appearance that went */
     usec_t gone_at;
     struct job *job;         /* the one that has it, published or not; NULL */
@@ -164,6 +165,8 @@ void modem_forget(struct modem *m);
 
 /* ---- modem-device.c ---- */
 extern const struct watch_handler modem_watch_handler; /* userdata: the manager */
+/* Its worker has its node, or does not get it: now the world is told that it appeared. Nothing if it was. */
+void modem_announce(struct modem *m);
 /*
  * Runs its firmware, and no job has it: what a journal says of its flash may not be true any more (flash rule
  * 9). Asked when it appears, and when the job that had it meanwhile has ended.

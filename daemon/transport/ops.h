@@ -60,6 +60,7 @@ struct transport {
     void *waker_userdata;
 };
 
+void usb_prepare(void);
 /* Each takes ownership of fd, also on failure. */
 int usb_open(int fd, enum transport_use use, struct transport **ret, struct error *e);
 int stream_open(int fd, struct transport **ret, struct error *e);

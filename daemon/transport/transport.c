@@ -13,6 +13,11 @@
  */
 #define SALVAGE_AFTER (20 * USEC_PER_MSEC)
 
+void transport_prepare(void)
+{
+    usb_prepare();
+}
+
 int transport_open(int fd, enum transport_use use, struct transport **ret, struct error *e)
 {
     _cleanup_close_ int owned = fd;

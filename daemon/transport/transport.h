@@ -60,6 +60,8 @@ struct transport;
  */
 typedef int (*transport_waker)(void *userdata);
 
+/* While there is time: all of the next transport_open() that needs no device. Harmless to repeat. */
+void transport_prepare(void);
 /*
  * Takes ownership of fd, also on failure. A character device is opened as usbfs (kernel driver detached, the
  * interface with one bulk IN and one bulk OUT endpoint claimed; BUSY is retried up to 1 s), a socket as a

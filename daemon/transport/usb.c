@@ -467,28 +467,13 @@ static int claim_interface(struct usb *u, struct error *e)
     }
 }
 
-static int prepare_transfers(struct usb *u)
+static void prepare_in(struct usb *u)
 {
     /* Whole packets, or the last one of a full transfer would not fit and be lost. */
     int in_size = (int)(IN_SIZE - IN_SIZE % u->interface.in_max_packet);
-    for (unsigned i = 0; i < IN_TRANSFERS; i++) {
-        struct in_slot *slot = &u->in[i];
-        slot->usb = u;
-        slot->transfer = libusb_alloc_transfer(0);
-        if (!slot->transfer)
-            return -ENOMEM;
-        libusb_fill_bulk_transfer(slot->transfer, u->handle, u->interface.in, slot->buffer, in_size, on_in,
-                                  slot, 0);
-    }
-    for (unsigned i = 0; i < TRANSPORT_QUEUE_DEPTH; i++) {
-        u->out[i].usb = u;
-        u->out[i].data = libusb_alloc_transfer(0);
-        u->out[i].zlp = libusb_alloc_transfer(0);
-        if (!u->out[i].data || !u->out[i].zlp)
-            return -ENOMEM;
-    }
-    u->idle = 1;
-    return 0;
+    for (unsigned i = 0; i < IN_TRANSFERS; i++)
+        libusb_fill_bulk_transfer(u->in[i].transfer, u->handle, u->interface.in, u->in[i].buffer, in_size,
+                                  on_in, &u->in[i], 0);
 }
 
 /* They do not change before the device goes, and then they are not asked any more. */
@@ -519,24 +504,62 @@ static const struct transport_ops usb_ops = {
     .free = usb_free,
 };
 
-int usb_open(int fd, enum transport_use use, struct transport **ret, struct error *e)
+/* ---- before there is a device ---- */
+
+static int allocate_transfers(struct usb *u)
 {
-    _cleanup_close_ int owned = fd;
+    for (unsigned i = 0; i < IN_TRANSFERS; i++) {
+        u->in[i].usb = u;
+        u->in[i].transfer = libusb_alloc_transfer(0);
+        if (!u->in[i].transfer)
+            return -ENOMEM;
+        explicit_bzero(u->in[i].buffer, IN_SIZE); /* its pages are there before a modem is */
+    }
+    for (unsigned i = 0; i < TRANSPORT_QUEUE_DEPTH; i++) {
+        u->out[i].usb = u;
+        u->out[i].data = libusb_alloc_transfer(0);
+        u->out[i].zlp = libusb_alloc_transfer(0);
+        if (!u->out[i].data || !u->out[i].zlp)
+            return -ENOMEM;
+    }
+    u->idle = 1;
+    return 0;
+}
+
+/* All that needs no device. NULL: no memory, or no libusb. */
+static struct usb *usb_new(void)
+{
     _cleanup_(usb_releasep) struct usb *u = calloc(1, sizeof(*u));
     if (!u)
-        return error_set(e, ERROR_FAILED, "no memory for the modem's transfers");
-    u->fd = steal_fd(&owned);
-    u->use = use;
+        return NULL;
+    u->fd = -1;
     u->base.ops = &usb_ops;
     u->base.waker_fd = -1;
-
     /* libusb must not look for devices itself: the sandbox shows it none, and a scan would wake up all of
      * them. */
     libusb_set_option(NULL, LIBUSB_OPTION_NO_DEVICE_DISCOVERY);
-    int r = libusb_init(&u->context);
-    if (r < 0)
-        return fail_open(u, r, "libusb", e);
-    r = libusb_wrap_sys_device(u->context, (intptr_t)u->fd, &u->handle);
+    if (libusb_init(&u->context) < 0 || allocate_transfers(u) < 0)
+        return NULL;
+    return steal_ptr(u);
+}
+
+static struct usb *prepared;
+
+void usb_prepare(void)
+{
+    if (!prepared)
+        prepared = usb_new();
+}
+
+int usb_open(int fd, enum transport_use use, struct transport **ret, struct error *e)
+{
+    _cleanup_close_ int owned = fd;
+    _cleanup_(usb_releasep) struct usb *u = prepared ? steal_ptr(prepared) : usb_new();
+    if (!u)
+        return error_set(e, ERROR_FAILED, "no memory for the modem's transfers, or libusb cannot be used");
+    u->fd = steal_fd(&owned);
+    u->use = use;
+    int r = libusb_wrap_sys_device(u->context, (intptr_t)u->fd, &u->handle);
     if (r < 0)
         return fail_open(u, r, "usbfs descriptor", e);
     r = choose_interface(u, e);
@@ -546,9 +569,8 @@ int usb_open(int fd, enum transport_use use, struct transport **ret, struct erro
     r = claim_interface(u, e);
     if (r < 0)
         return r;
-    r = prepare_transfers(u);
-    if (r == 0)
-        r = take_poll_fds(u);
+    prepare_in(u);
+    r = take_poll_fds(u); /* the node is among them now */
     if (r < 0)
         return error_set(e, ERROR_FAILED, "cannot prepare the modem's transfers: %s", strerror(-r));
 

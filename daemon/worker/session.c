@@ -105,6 +105,7 @@ static int wait_for_device(struct session *s, usec_t deadline, struct error *e)
     if (w->fd_device >= 0)
         return 0;
     worker_phase(w, "wait-device", NULL);
+    transport_prepare();
     w->appeared[0] = '\0';
     worker_tell(w, KEY_WAIT_DEVICE, "edl");
     if (hears)
@@ -184,13 +185,18 @@ static void note_departure(struct session *s, const struct sahara_identity *told
     worker_log(s->worker, "the modem restarts when it is asked who it is: it is not asked again");
 }
 
-static int look(struct session *s, bool fresh, bool identify, struct detect_result *ret, struct error *e)
+static void on_silence(void *userdata)
+{
+    worker_listen_first(userdata, false);
+}
+
+static int find_out(struct session *s, bool fresh, bool identify, struct detect_result *ret, struct error *e)
 {
     struct sahara_identity now = {0};
     struct detect_result found = {0};
 
     worker_phase(s->worker, "sahara", NULL);
-    int r = detect_modem(s->transport, fresh, &found, e);
+    int r = detect_modem(s->transport, fresh, on_silence, s->worker, &found, e);
     if (r < 0)
         return explain(r, "finding out what the modem speaks", e);
     tell_mode(s, &found);
@@ -211,6 +217,15 @@ static int look(struct session *s, bool fresh, bool identify, struct detect_resu
         return r;
     *ret = found;
     return 0;
+}
+
+/* The modem has the word: what is told of it goes out when it was asked, or lets us wait. */
+static int look(struct session *s, bool fresh, bool identify, struct detect_result *ret, struct error *e)
+{
+    worker_listen_first(s->worker, true);
+    int r = find_out(s, fresh, identify, ret, e);
+    worker_listen_first(s->worker, false);
+    return r;
 }
 
 static int gone_too_soon(struct error *e)

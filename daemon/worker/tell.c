@@ -19,13 +19,25 @@ enum {
 
 static const usec_t progress_interval = USEC_PER_SEC / 5;
 
-static void flush(struct worker *w)
+static void send_out(struct worker *w)
 {
     if (w->out.n_fields == 0 && w->out.n_fds == 0)
         return;
     int r = link_send(w->closed ? w->fd_send : w->link, &w->out);
     if (r == -EPIPE)
         w->stop = true;
+}
+
+static void flush(struct worker *w)
+{
+    if (!w->listens_first)
+        send_out(w);
+}
+
+void worker_listen_first(struct worker *w, bool first)
+{
+    w->listens_first = first;
+    flush(w);
 }
 
 /* The longest start of text, at most max bytes, that does not cut a UTF-8 sequence. */
@@ -46,7 +58,7 @@ static void put(struct worker *w, const char *key, const char *value)
     int r = link_add(&w->out, key, value);
     if (r != -EMSGSIZE && r != -E2BIG)
         return;
-    flush(w);
+    send_out(w);
     if (link_add(&w->out, key, value) != -EMSGSIZE)
         return;
     _cleanup_free_ char *shorter = strndup(value, cut(value, strlen(value), VALUE_MAX));

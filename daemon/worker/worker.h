@@ -40,8 +40,9 @@ struct worker {
     int fd_device;    /* a device that waits to be opened; -1 */
     bool device_gone; /* DEVICE_GONE since the last DEVICE */
     bool cancel, stop, release;
-    bool critical;     /* between two safe points: CANCEL and STOP wait (see worker_check) */
-    char appeared[16]; /* the last APPEARED, "" */
+    bool listens_first; /* see worker_listen_first() */
+    bool critical;      /* between two safe points: CANCEL and STOP wait (see worker_check) */
+    char appeared[16];  /* the last APPEARED, "" */
     char vid[5], pid[5], product[128];
     uint64_t since;    /* of the last device, us of CLOCK_MONOTONIC; 0: not told */
     bool backup_asked; /* BACKUP=1 was told */
@@ -110,6 +111,9 @@ int worker_wait_news(struct worker *w, usec_t deadline, struct error *e);
 
 /* Telling; failures of the link show at the next worker_check(). */
 void worker_phase(struct worker *w, const char *phase, const char *detail);
+/* first: what is told from here on is gathered, and goes out together when that ends; so nothing stands
+ * between a modem's hello and its answer. What fills a datagram goes out at once. */
+void worker_listen_first(struct worker *w, bool first);
 /* Throttled to 5 a second; the last one of a phase always goes out. ppm never goes backwards. */
 void worker_progress(struct worker *w, uint64_t ppm, uint64_t bytes_done, uint64_t bytes_total);
 void worker_log(struct worker *w, const char *format, ...) _printf_(2, 3);

@@ -130,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     switch (data[0] & 7) {
     case 0:
     case 1:
-        r = detect_modem(&t, data[0] & 1, &found, &e);
+        r = detect_modem(&t, data[0] & 1, NULL, NULL, &found, &e);
         assert(r < 0 || found.state == DETECT_FIREHOSE || found.state == DETECT_STREAMING ||
                found.hello.version != 0);
         assert(r < 0 || found.state <= DETECT_STREAMING);

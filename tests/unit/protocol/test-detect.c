@@ -43,11 +43,20 @@ struct outcome {
     size_t rest; /* bytes that are still in the queue: none */
 };
 
+static void on_silence(void *userdata)
+{
+    ++*(unsigned *)userdata;
+}
+
 static void host_detect(struct peer_case *c, struct transport *t)
 {
     const struct expectation *x = c->arg;
     struct outcome o = {.result = {.rungs = 4711}};
-    c->r = detect_modem(t, !x->known, &o.result, &c->e);
+    unsigned silences = 0;
+    c->r = detect_modem(t, !x->known, on_silence, &silences, &o.result, &c->e);
+    /* Told before the first rung, and only if there is one. */
+    if (c->r == 0 && silences != (o.result.rungs > 0))
+        c->r = -EBADE;
     uint8_t rest[64];
     while (c->r == 0 && transport_read(t, rest, sizeof(rest), deadline_in(REST), &o.rest, NULL) == 0)
         if (o.rest > 0)
