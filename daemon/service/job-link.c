@@ -133,6 +133,7 @@ static int take_identity(struct job *j, const char *key, const char *value)
     /* Each may be written to disk and signalled: a worker that goes on telling is no honest one. */
     if (++j->facts_told > JOB_FACTS_MAX)
         return -EBADMSG;
+    j->missed = j->modem->rescue.port.missed = 0; /* it had its say */
     int r = modem_learn(j->modem, key, value);
     j->hash_told |= strcmp(key, KEY_PKHASH) == 0;
     if (r < 0 || strcmp(key, KEY_SERIAL) != 0)

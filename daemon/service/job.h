@@ -105,6 +105,7 @@ struct job {
     uint64_t since;                /* appearances with a higher number are news to it */
     uint64_t refused;              /* the appearance whose node could not be opened, until it asks again */
     struct error device_error;     /* why not; kept until the next one is handed out */
+    unsigned missed;           /* appearances in a row that were over before it had a word with the modem */
     bool preempted;                /* one of the service's own that made way for a user's */
     bool hash_told;                /* PKHASH= came in this job */
     usec_t timeout;                /* catch: how long it waits; 0: for ever */

@@ -129,6 +129,7 @@ static void leave(struct modem *m)
     modem_announce(m);
     modem_loop_went(m);
     rescue_went(m);
+    modem_missed(m);
     if (j && j->job_state == JOB_STANDBY) {
         rescue_withdraw(m);
         j = NULL;

@@ -204,6 +204,7 @@ void modem_forget(struct modem *m)
         store_remove(fd, name);
     }
     remove_shelved(fd, text_known(m->chip_serial));
+    rescue_port_forget(m);
     m->remembered = false;
     clear_memory(m);
 }

@@ -83,6 +83,36 @@ static bool is_served(const struct job *j)
     return j->modem && j->modem->job == j && j->process && j->stage == STAGE_RUNNING;
 }
 
+/* ---- gone before it had it ---- */
+
+void modem_explain_missed(const struct modem *m, struct error *e)
+{
+    error_set(
+        e, ERROR_MODEM_GONE,
+        "%s appeared %d times in a row and was gone each time before it could be opened: its windows are "
+        "too short for anything",
+        modem_title(m), MISSED_MAX);
+    error_hint(e, HINT_BRIDGE_USB_BOOT);
+}
+
+void modem_missed(struct modem *m)
+{
+    struct job *j = m->job;
+    /* One that cannot be opened says why (cannot_open()), and goes on waiting. */
+    if (!j || !is_served(j) || !(j->wants & WANTS_EDL) || j->given == m->number ||
+        j->device_error.kind != ERROR_NONE || serve_there(modem_kind(m)) == THERE_NORMAL)
+        return;
+    if (j->job_state == JOB_STANDBY) {
+        rescue_missed(m);
+        return;
+    }
+    if (++j->missed < MISSED_MAX || j->own_error.kind != ERROR_NONE)
+        return;
+    modem_explain_missed(m, &j->own_error);
+    job_log(j, j->own_error.message);
+    process_stop(j->process);
+}
+
 static void take_opened(struct modem *m, int fd)
 {
     struct job *j = m->job;

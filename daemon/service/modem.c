@@ -75,6 +75,7 @@ int modem_get(struct manager *manager, const char *port, const char *kernel_name
         modem_free(m);
         return r;
     }
+    rescue_port_load(m);
     policy_publish(m);
     *ret = m;
     return 0;

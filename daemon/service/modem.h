@@ -185,6 +185,11 @@ void modem_loop_went(struct modem *m);
 void modem_loop_look(struct modem *m);
 
 /* ---- modem-serve.c ---- */
+enum { MISSED_MAX = 10 }; /* as many as a worker endures that was given each of them (worker/session.c) */
+/* It is going, and its job had no part of this appearance. */
+void modem_missed(struct modem *m);
+/* ModemGone, for people, with what helps. */
+void modem_explain_missed(const struct modem *m, struct error *e);
 /* Its holder, if there is one, is told to let go; modem_serve() and guard_serve() are called when it has. */
 void modem_release_holder(struct modem *m);
 /* Something changed that a job may wait for: every one gets what is its due now (service/serve.h). */

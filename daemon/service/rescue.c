@@ -33,7 +33,8 @@ static enum catch_verdict judge(const struct modem *m, bool now, const char **re
         .off = policy_is(m, "off"),
         .armed = policy_is_armed(m),
         .quectel = *text_known(m->quectel) != '\0',
-        .asked = *text_known(m->hardware_id) || m->rescue.asked >= ASKED_MAX,
+        .asked = *text_known(m->hardware_id) || m->rescue.asked >= ASKED_MAX ||
+                 m->rescue.port.asked >= RESCUE_PORT_TIMES * ASKED_MAX,
         .chip = *text_known(m->hardware_id) && *text_known(m->chip),
         .pk_hash = candidates_know_hash(m),
         .looping = m->looping != 0,
@@ -57,6 +58,13 @@ static bool firmware_is_ready(const struct modem *m)
     return f && strcmp(f->state, "ready") == 0;
 }
 
+/* Once it is held; what only its own flash tells may yet stop it. */
+static bool will_be_flashed(const struct modem *m)
+{
+    return policy_is(m, "rescue") && firmware_is_ready(m) && !*text_known(m->rescue.stopped) &&
+           !is_reserved(m);
+}
+
 static enum rescue_action decide(const struct modem *m, bool now, const char **ret_why)
 {
     struct firmware *candidates[CANDIDATES_MAX];
@@ -68,7 +76,7 @@ static enum rescue_action decide(const struct modem *m, bool now, const char **r
         .off = policy_is(m, "off"),
         .rescue = policy_is(m, "rescue"),
         .firmware = firmware_is_ready(m),
-        .gave_up = *text_known(m->rescue.gave_up) != '\0',
+        .gave_up = *text_known(m->rescue.gave_up) || *text_known(m->rescue.port.gave_up),
         .stopped = *text_known(m->rescue.stopped) != '\0',
         .waiting = now_usec() < m->rescue.not_before,
         .unsaved = m->rescue.unsaved,
@@ -117,7 +125,9 @@ static void print_note(const struct modem *m, enum rescue_action action, const c
     out[0] = '\0';
     if (there && !m->job && !policy_is(m, "off"))
         print_reason(m, out);
-    if (*text_known(m->rescue.gave_up))
+    if (*text_known(m->rescue.port.gave_up))
+        snprintf(out, WHY_SIZE, "is left to a human: %s", m->rescue.port.gave_up);
+    else if (*text_known(m->rescue.gave_up))
         snprintf(out, WHY_SIZE, "is left to a human: %s", m->rescue.gave_up);
     else if (m->rescue.failures > 0 && now_usec() < m->rescue.not_before)
         snprintf(out, WHY_SIZE, "waits before attempt %u of %u", m->rescue.failures + 1,
@@ -125,7 +135,7 @@ static void print_note(const struct modem *m, enum rescue_action action, const c
     else if (m->job || m->holder || *out)
         return;
     else if (action == RESCUE_STANDBY)
-        snprintf(out, WHY_SIZE, "is caught when it appears in 9008");
+        snprintf(out, WHY_SIZE, "is %s when it appears in 9008", will_be_flashed(m) ? "rescued" : "caught");
     else if (action == RESCUE_ASK)
         snprintf(out, WHY_SIZE, "is asked who it is when it appears again: it loops, and nobody knows it");
     else if (judge(m, false, &why) == CATCH_HOLD && candidates_find(m, false, candidates) == 0)
@@ -149,15 +159,41 @@ static void publish_note(struct modem *m, const char *note)
 /* ---- failures ---- */
 
 /* The hint stays that of the job that failed, if there was one. */
-static void give_up(struct modem *m, const char *why, enum error_hint hint)
+static void say_gave_up(struct modem *m, const char *why, enum error_hint hint)
 {
     char line[LOG_TEXT_MAX];
-    free(m->rescue.gave_up);
-    m->rescue.gave_up = strdup(why);
     modem_set_error(m, why, hint != HINT_NONE ? hint : hint_from_name(text_known(m->recovery_hint)));
     snprintf(line, sizeof(line), "%s is left to a human: %s", modem_title(m), why);
     log_about_modem(m, LOG_RESCUE_GAVE_UP, LOG_ERR, line);
+}
+
+static void give_up(struct modem *m, const char *why, enum error_hint hint)
+{
+    text_replace(&m->rescue.gave_up, why);
+    say_gave_up(m, why, hint);
     modem_save(m);
+}
+
+/* Whoever is there: a port has an end, too. True: this is it. */
+static bool port_is_spent(struct modem *m)
+{
+    const char *spent = rescue_port_is_spent(m);
+    char text[WHY_SIZE];
+    if (!spent)
+        return false;
+    snprintf(text, sizeof(text),
+             "there were %s at this port, of whatever units: look at its power supply, its host and what is "
+             "plugged in; its policy set anew begins anew",
+             spent);
+    rescue_port_give_up(m, text);
+    say_gave_up(m, text, HINT_RETRY);
+    return true;
+}
+
+static void count_at_port(struct modem *m)
+{
+    rescue_port_failed(m);
+    port_is_spent(m);
 }
 
 static int on_pause_over(sd_event_source *source _unused_, uint64_t usec _unused_, void *userdata)
@@ -168,7 +204,7 @@ static int on_pause_over(sd_event_source *source _unused_, uint64_t usec _unused
     return 0;
 }
 
-static void fail(struct modem *m, const char *why)
+static void count_failure(struct modem *m, const char *why)
 {
     const struct config *c = &m->manager->config;
     char text[WHY_SIZE];
@@ -187,6 +223,12 @@ static void fail(struct modem *m, const char *why)
                 m->rescue.failures, c->rescue_attempts, (unsigned long long)(pause / USEC_PER_SEC), why);
 }
 
+static void fail(struct modem *m, const char *why)
+{
+    count_failure(m, why);
+    count_at_port(m);
+}
+
 /* What failed is over, and what was wished; how often it was flashed today stays. */
 static void begin_anew(struct modem *m)
 {
@@ -200,12 +242,14 @@ static void begin_anew(struct modem *m)
 void rescue_reset(struct modem *m)
 {
     m->rescue.day = (struct rescue_day){0};
+    rescue_port_forget(m);
     begin_anew(m);
 }
 
 void rescue_begun(struct modem *m)
 {
     rescue_day_add(&m->rescue.day, realtime_usec() / USEC_PER_SEC);
+    rescue_port_begun(m);
     remember(m);
 }
 
@@ -214,14 +258,17 @@ static bool had_its_share(struct modem *m)
 {
     unsigned n = rescue_day_count(&m->rescue.day, realtime_usec() / USEC_PER_SEC);
     char text[WHY_SIZE];
-    if (n < m->manager->config.rescue_per_day || m->interrupted)
+    if (m->interrupted)
         return false;
+    if (n < m->manager->config.rescue_per_day)
+        return port_is_spent(m);
     snprintf(
         text, sizeof(text),
-        "it was flashed %u times within a day and is in 9008 again: another flash does not mend it; look "
-        "at its power supply, its host and the package",
+        "it was flashed %u times within a day ([Rescue] FlashesPerDay=) and is in 9008 again: look at its "
+        "power supply, its host and the package; a rescue or flash that somebody asks for is done at any "
+        "time",
         n);
-    give_up(m, text, HINT_CONTACT_VENDOR);
+    give_up(m, text, HINT_RETRY);
     return true;
 }
 
@@ -261,8 +308,12 @@ static void note_failure(struct modem *m, const struct job *j)
     enum rescue_failure failure = rescue_judge_failure(j->verdict, j->error.kind);
     const char *why = j->error.message;
     struct firmware *left[CANDIDATES_MAX];
-    if (failure == FAILURE_OTHER || is_another_now(m, j) || j->preempted || m->manager->stopping)
+    if (failure == FAILURE_OTHER || j->preempted || m->manager->stopping)
         return;
+    if (is_another_now(m, j)) {
+        count_at_port(m);
+        return;
+    }
     if (j->job_kind == JOB_CATCH && candidates_find(m, false, left) == 0)
         return; /* nothing is tried before there is something new to try */
     if (j->job_kind == JOB_CATCH && failure == FAILURE_FINAL)
@@ -271,10 +322,12 @@ static void note_failure(struct modem *m, const struct job *j)
         failure = FAILURE_FINAL;
     if (j->job_kind == JOB_FLASH && j->error.kind == ERROR_VERSION_UNKNOWN)
         m->rescue.unsaved = true;
-    if (failure == FAILURE_FINAL)
-        give_up(m, why, HINT_NONE);
-    else
+    if (failure == FAILURE_AGAIN) {
         fail(m, why);
+        return;
+    }
+    give_up(m, why, HINT_NONE);
+    count_at_port(m);
 }
 
 void rescue_finished(struct modem *m, const struct job *j)
@@ -284,14 +337,16 @@ void rescue_finished(struct modem *m, const struct job *j)
         return;
     }
     bool done = strcmp(j->verdict, "done") == 0;
-    if (j->job_kind == JOB_IDENTIFY)
+    if (j->job_kind == JOB_IDENTIFY) {
         m->rescue.asked += !j->preempted;
-    else if (j->job_kind == JOB_BACKUP)
+        m->rescue.port.asked += !j->preempted;
+    } else if (j->job_kind == JOB_BACKUP) {
         m->rescue.unsaved = false; /* once, whatever came of it: the flash has given up already */
-    else if (!done)
+    } else if (!done) {
         note_failure(m, j);
-    else if (j->job_kind == JOB_FLASH)
+    } else if (j->job_kind == JOB_FLASH) {
         m->rescue.flashed_at = now_usec();
+    }
 }
 
 /* ---- appearances ---- */
@@ -318,14 +373,15 @@ void rescue_went(struct modem *m)
     if (is_kind(m, "normal") && stayed >= LOOP_APART_USEC) {
         bool told = *text_known(r->gave_up) || r->failures > 0;
         begin_anew(m);
+        rescue_port_ran(m);
         if (told)
             log_message(LOG_INFO, "%s ran its firmware for minutes: what failed before is over.",
                         modem_title(m));
     }
     if (!m->holder || m->job || strcmp(m->mode, "firehose") != 0)
         return;
-    r->lost = stayed < LOOP_SHORT_USEC ? r->lost + 1 : 0;
-    if (r->lost >= LOST_MAX) {
+    r->port.lost = stayed < LOOP_SHORT_USEC ? r->port.lost + 1 : 0;
+    if (r->port.lost >= LOST_MAX) {
         modem_set_error(m, text_known(m->last_error), HINT_BRIDGE_USB_BOOT);
         fail(m, "it goes away even with a programmer running, so that it cannot be held; a flash uses one "
                 "window after "
@@ -393,6 +449,17 @@ void rescue_withdraw(struct modem *m)
         return; /* it is on its way out, and whoever waits for that is served by its end */
     m->rescue.standby = m->job;
     m->job = NULL;
+}
+
+void rescue_missed(struct modem *m)
+{
+    struct error e = {0};
+    if (++m->rescue.port.missed < MISSED_MAX)
+        return;
+    m->rescue.port.missed = 0;
+    modem_explain_missed(m, &e);
+    modem_set_error(m, e.message, e.hint);
+    fail(m, e.message);
 }
 
 /* ---- flash and backup ---- */
@@ -479,7 +546,7 @@ void rescue_recall(struct modem *m, const struct record *r)
 {
     struct rescue *s = &m->rescue;
     s->timer = sd_event_source_disable_unref(s->timer);
-    s->asked = s->lost = 0;
+    s->asked = 0;
     s->not_before = s->flashed_at = 0;
     s->unsaved = false;
     text_replace(&s->gave_up, r ? record_get(r, "GAVE_UP") : "");
@@ -495,6 +562,7 @@ void rescue_free(struct modem *m)
     free(m->rescue.basis);
     free(m->rescue.gave_up);
     free(m->rescue.stopped);
+    rescue_port_free(m);
     policy_done(&m->unit_policy);
     policy_done(&m->port_policy);
 }

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 #include "base/clock.h"
+#include "service/rescue-port.h"
 #include "service/rescue-rule.h"
 
 struct job;
@@ -29,7 +30,6 @@ struct rescue {
     char *basis;         /* what it was told: another order needs another worker */
     unsigned failures;   /* in a row */
     unsigned asked;      /* times that a stranger was identified in vain */
-    unsigned lost;       /* times in a row that a held modem went away at once */
     usec_t not_before;   /* the pause after a failure */
     sd_event_source *timer;
     char *gave_up; /* why; NULL or "" */
@@ -37,8 +37,9 @@ struct rescue {
     bool wanted;   /* a user brought it to 9008 */
     char *stopped; /* the title of the job of a user's that he cancelled; NULL or "" */
     struct rescue_day day;
-    usec_t flashed_at;  /* by us, with success; 0 */
-    usec_t appeared_at; /* what is there */
+    usec_t flashed_at;       /* by us, with success; 0 */
+    usec_t appeared_at;      /* what is there */
+    struct rescue_port port; /* whatever unit is there */
 };
 
 /* Brings about what has to be done; harmless to repeat. From manager_update()'s turn of the loop only. */
@@ -47,6 +48,8 @@ void rescue_look(struct modem *m);
 void rescue_offer(struct modem *m);
 /* It could not be given to the standby, which waits on, unless it makes way for a user's job. */
 void rescue_withdraw(struct modem *m);
+/* It went before its standby had it: its windows may be too short for anything. */
+void rescue_missed(struct modem *m);
 /* Behind an appearance, before its end. */
 void rescue_came(struct modem *m);
 void rescue_went(struct modem *m);

@@ -247,6 +247,36 @@ def test_a_window_that_is_too_short_says_so(library, new_modem, make_package):
     assert "attempt 2 of 5" in wait_until(lambda: library.get(path, MODEM, "Note"), what="a note")
 
 
+def blink(service, plug, path, until):
+    """Appearances that are over before anybody can open them."""
+    def once():
+        plug(service).unplug()
+        wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+        return until()
+    wait_until(once, what="an end of it")
+
+
+def test_windows_that_nobody_can_open_end_in_the_bridge(service, plug):
+    """A job that waits does not wait for its time to be over, and does not ask for another power cycle."""
+    plug(service).unplug()
+    path = find_modem(service)
+    job = service.call(path, MODEM, "Identify", options())
+    blink(service, plug, path, lambda: service.get(job, JOB, "State") == "finished")
+    f = service.all(job, JOB)
+    assert f["ErrorName"].endswith("ModemGone") and f["RecoveryHint"] == "bridge-usb-boot", f
+    assert "too short" in f["ErrorMessage"] and f["Result"] == "failed"
+
+
+def test_a_standby_whose_windows_nobody_can_open_is_given_up(new_service, plug, make_package):
+    service = new_service().start(config="[Rescue]\nAttempts=2\nBackoffSec=1\n")
+    import_package(service, make_package("--small"))
+    arm(service)
+    path = find_modem(service)
+    wait_until(lambda: len(service.workers()) == 1, what="the standby")
+    blink(service, plug, path, lambda: "left to a human" in service.get(path, MODEM, "Note"))
+    assert "too short" in service.get(path, MODEM, "LastError") and service.get(path, MODEM, "RecoveryHint") == "bridge-usb-boot"
+
+
 def test_one_that_cannot_be_held_is_given_up(new_service, new_modem, make_package):
     service = new_service().start(config="[Rescue]\nAttempts=2\nBackoffSec=1\n")
     import_package(service, make_package("--small"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How often a modem is rescued unattended, what of that is remembered, and whose word ends it."""
 
+import os
 import signal
 import struct
 import subprocess
@@ -8,7 +9,7 @@ import subprocess
 import dbus
 import pytest
 from catching import LOOP, PORT, arm, find_modem, import_package, jobs, options, set_policy, turns, wait_held
-from conftest import JOB, MODEM, TOP, Refused, wait_stopped, wait_until
+from conftest import BUILD, JOB, MODEM, TOP, Refused, wait_stopped, wait_until
 
 FALLS_BACK = ("boots=never-lasts", "normal_ms=1000")
 HALF_AN_HOUR = 1800 * 1000000
@@ -21,6 +22,13 @@ def note(service, path, text):
 
 def mode(service, path, *modes):
     wait_until(lambda: service.get(path, MODEM, "Mode") in modes, timeout=120, what=" or ".join(modes))
+
+
+def qdlctl(service, *arguments):
+    result = subprocess.run([BUILD / "qdlctl", *arguments], capture_output=True, text=True,
+                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=service.address))
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def flash(service, path, firmware, **values):
@@ -71,14 +79,18 @@ def test_one_that_falls_back_again_and_again_is_left_to_a_human(new_service, new
     text = note(service, path, "left to a human")
     assert "flashed 2 times within a day" in text and "flashed 2 times" in service.get(path, MODEM, "LastError")
     flashed(service, 2)
-    assert service.get(path, MODEM, "RecoveryHint") == "contact-vendor"
+    # Its flash is not damaged: what helps is to find out why, and then to ask for another one.
+    assert service.get(path, MODEM, "RecoveryHint") == "retry" and "FlashesPerDay=" in text and "asks for" in text
+    said = qdlctl(service, "status")
+    assert "qdlctl rescue 1-1.2 does it once more" in said and "contact the vendor" not in said, said
     assert service.get(path, MODEM, "Held") and "flashed 2 times within a day" in service.errors()
     # Neither a restart nor time in which it works gives it a share that it has had.
     service.restart(config=config)
     assert "flashed 2 times within a day" in note(service, path, "left to a human")
     # A human's word does.
-    set_policy(service, path, "rescue", firmware)
-    wait_until(lambda: len(jobs(service, "flash")) > 2, what="another flash")
+    job = service.call(path, MODEM, "Rescue", options())
+    assert service.wait_job(job) == "done", service.log(job)
+    wait_until(lambda: len(jobs(service, "flash")) > 3, what="another flash")
 
 
 def test_minutes_in_normal_mode_are_no_new_day(new_service, new_modem, make_package, later):
@@ -180,7 +192,7 @@ def test_what_a_user_brought_to_9008_stays_his_over_a_restart(service, new_modem
     job = service.call(path, MODEM, "Reset", options())
     assert service.wait_job(job) == "done", service.log(job)
     mode(service, path, "normal")
-    assert "caught when it appears" in note(service, path, "caught")
+    assert "is rescued when it appears" in note(service, path, "when it appears")
 
 
 # ---- a user's word ----
@@ -226,3 +238,89 @@ def test_a_flash_of_somebody_s_own_is_kept_for_him(service, new_modem, make_pack
     assert len(jobs(service, "flash")) == 1
     again = flash(service, path, firmware, reset=False)
     assert service.wait_job(again) == "done" and service.get(again, JOB, "Resumes") == job
+
+
+# ---- a port has an end, too ----
+
+SERIALS = [f"5eed{n:04x}" for n in range(1, 40)]
+
+
+def test_a_port_where_another_serial_is_told_each_time_is_left_to_a_human(new_service, forge, plug, make_package):
+    """Each would have attempts of its own, for ever."""
+    config = "[Rescue]\nAttempts=1\nBackoffSec=1\n"
+    service = new_service().start(worker=forge(FAILS), config=config)
+    firmware = import_package(service, make_package("--small"))
+    arm(service)
+    path = find_modem(service)
+
+    def come_and_go(serial):
+        n = len(jobs(service, "catch"))
+        p = other_unit(service, plug, path, serial)
+        wait_until(lambda: len(jobs(service, "catch")) > n and service.get(jobs(service, "catch")[-1], JOB, "State") == "finished",
+                   what="its catch")
+        p.unplug()
+        mode(service, path, "absent")
+    for serial in SERIALS[:4]:
+        come_and_go(serial)
+    text = note(service, path, "at this port")
+    assert "left to a human: there were 4 failures in a row at this port" in text and service.get(path, MODEM, "LastError") in text
+    assert service.get(path, MODEM, "RecoveryHint") == "retry"
+    # Neither the next one nor a restart has another try.
+    other_unit(service, plug, path, SERIALS[5]).unplug()
+    service.restart(worker=forge(FAILS), config=config)
+    assert "4 failures in a row" in note(service, path, "at this port")
+    other_unit(service, plug, path, SERIALS[6]).unplug()
+    mode(service, path, "absent")
+    assert len(jobs(service, "catch")) == 4 and not service.workers()
+    # A human's word begins anew.
+    arm(service, "rescue", firmware)
+    wait_until(lambda: "left to a human" not in service.get(path, MODEM, "Note"), what="another note")
+    come_and_go(SERIALS[7])
+
+
+HELD = FAILS.replace('''    say("RESULT=failed", "ERROR=FirehoseFailed", "MESSAGE=it answers nonsense")
+    sys.exit(0)''', '''    say("MODE=firehose", "RESULT=done", "HOLDING=1")
+    hear()
+    sys.exit(0)''')
+
+
+def test_units_that_are_lost_each_time_are_one_story(new_service, forge, plug, make_package):
+    """Caught with success, gone at once, another serial each time."""
+    service = new_service().start(worker=forge(HELD), config="[Rescue]\nAttempts=1\nBackoffSec=1\n")
+    import_package(service, make_package("--small"))
+    arm(service)
+    path = find_modem(service)
+    for serial in SERIALS:
+        if "at this port" in service.get(path, MODEM, "Note"):
+            break
+        p = other_unit(service, plug, path, serial)
+        wait_until(lambda: service.get(path, MODEM, "Held") or "left to a human" in service.get(path, MODEM, "Note"), what="Held")
+        p.unplug()
+        mode(service, path, "absent")
+        wait_until(lambda: not service.get(path, MODEM, "Held"), what="the holder's end")
+    assert "failures in a row at this port" in note(service, path, "left to a human")
+    assert len(jobs(service, "catch")) < len(SERIALS)
+
+
+def test_flashes_of_a_port_have_a_day_of_their_own(new_service, forge, plug, make_package):
+    """Each is a success, on a unit that nobody has seen before."""
+    service = new_service().start(worker=forge(HELD.replace('if order.kind == "enter-edl"', '''if order.kind == "flash":
+    say("DESTRUCTIVE=1", "PHASE=reset")
+    hear_until("DEVICE_GONE")
+    finish()
+if order.kind == "enter-edl"''')), config="[Rescue]\nAttempts=100\nFlashesPerDay=1\n")
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware)
+    path = find_modem(service)
+    for n, serial in enumerate(SERIALS[:4], 1):
+        wait_until(lambda: len(service.workers()) == 1, what="the standby")
+        p = other_unit(service, plug, path, serial)
+        wait_until(lambda: len(jobs(service, "flash")) == n and service.get(jobs(service, "flash")[-1], JOB, "Phase") == "reset",
+                   what=f"flash {n}")
+        p.unplug()
+        flashed(service, n)
+        mode(service, path, "absent")
+    wait_until(lambda: len(service.workers()) == 1, what="the standby")
+    other_unit(service, plug, path, SERIALS[4])
+    assert "4 flashes within a day at this port" in note(service, path, "left to a human")
+    assert len(jobs(service, "flash")) == 4 and service.get(path, MODEM, "Held")
