@@ -55,6 +55,8 @@
 #define KEY_PRODUCT "PRODUCT" /* product string of the USB device */
 #define KEY_SINCE                                                                                            \
     "SINCE" /* with DEVICE: when the device appeared, us of CLOCK_MONOTONIC; absent: not known */
+#define KEY_ELSEWHERE                                                                                        \
+    "ELSEWHERE" /* 1, with DEVICE in normal mode: at another connector, where it may be another modem */
 #define KEY_CANCEL         "CANCEL"
 #define KEY_STOP           "STOP"
 #define KEY_RELEASE        "RELEASE"
@@ -75,13 +77,13 @@
  * (if absent) | backup; verify only: content (of a stored package) flash, backup, restore: window-usec (how
  * long this modem stays in 9008 before it goes away by itself, as the service measured it; 0 or absent: it
  * does not, as far as is known), loop-period-usec (from one such appearance to the next) flash
- * running-programmer (id of the package whose programmer was uploaded in this appearance; if not known or the
- * unit is not confirmed, absent) catch    candidate-0 and on (id and chip, a space between), timeout-usec
- * (absent: for ever) identify hold 0|1 (default 1: the modem stays with its worker) backup kind
- * nand|calibration, partitions (comma list, "" all), firmware, known-version, known-confirmed,
- * serial/hwid/pkhash, created (us since 1970), wait-device-usec, came-from-normal restore backup (id),
- * partitions, allow, and those of a backup; a flash takes created, too. Kind xqcn: nv-first, nv-end, rfnv-end
- * (fewer numbers than all; nobody but a test gives them)
+ * unit-imei (hash of the unit's IMEI, if it is confirmed), running-programmer (id of the package whose
+ * programmer was uploaded in this appearance; if not known or the unit is not confirmed, absent) catch
+ * candidate-0 and on (id and chip, a space between), timeout-usec (absent: for ever) identify hold 0|1
+ * (default 1: the modem stays with its worker) backup kind nand|calibration, partitions (comma list, "" all),
+ * firmware, known-version, known-confirmed, serial/hwid/pkhash, created (us since 1970), wait-device-usec,
+ * came-from-normal restore backup (id), partitions, allow, and those of a backup; a flash takes created, too.
+ * Kind xqcn: nv-first, nv-end, rfnv-end (fewer numbers than all; nobody but a test gives them)
  */
 
 /* worker -> service */
@@ -117,8 +119,9 @@
 #define KEY_PROGRAMMER                                                                                       \
     "PROGRAMMER" /* accepted | refused | silent, a space, id of the package: what came of its programmer */
 #define KEY_DESTRUCTIVE                                                                                      \
-    "DESTRUCTIVE"             /* 1: from now on the flash is being changed (job record, journal void rules) */
-#define KEY_PROBLEM "PROBLEM" /* one finding of import, verify or restore, many allowed */
+    "DESTRUCTIVE" /* 1: from now on the flash is being changed (job record, journal void rules) */
+#define KEY_COMPLETE "COMPLETE" /* 1: all is written and verified; the modem is reset next */
+#define KEY_PROBLEM  "PROBLEM"  /* one finding of import, verify or restore, many allowed */
 #define KEY_FIRMWARE                                                                                         \
     "FIRMWARE." /* id name model prefix baseline release memory edition chip geometry programmer             \
                    factory size sha256 */

@@ -52,6 +52,7 @@ static const struct {
     {KEY_TABLE, R, MODEM},
     {KEY_PROGRAMMER, R, MODEM},
     {KEY_DESTRUCTIVE, R, WRITING},
+    {KEY_COMPLETE, R, 1 << JOB_FLASH},
     {KEY_PROBLEM, P | R, PACKAGE | 1 << JOB_RESTORE},
     {KEY_FIRMWARE, P | R, IMPORT},
     {KEY_PLAN, P | R, 1 << JOB_PLAN | 1 << JOB_IDENTITY},

@@ -31,9 +31,10 @@ void job_broken(struct job *j, const char *format, ...)
 void job_fail(struct job *j, const struct error *e)
 {
     j->error = *e;
-    const char *verdict = e->kind == ERROR_INTERRUPTED ? "interrupted"
-                          : e->kind == ERROR_CANCELLED ? "cancelled"
-                                                       : "failed";
+    bool begun = e->kind == ERROR_MODEM_GONE && j->destructive; /* as its worker says it (job-flash.c) */
+    const char *verdict = e->kind == ERROR_INTERRUPTED || begun ? "interrupted"
+                          : e->kind == ERROR_CANCELLED          ? "cancelled"
+                                                                : "failed";
     snprintf(j->verdict, sizeof(j->verdict), "%s", verdict);
 }
 
@@ -133,6 +134,9 @@ static void apply_result(struct job *j)
             (verdict_is(j, "done") || verdict_is(j, "not-returned") || verdict_is(j, "no-calibration")))
             modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
                           j->allow && strstr(j->allow, "WrongFirmware"));
+        /* Where it boots by a forced flash, too, it is of the family that it was of. */
+        if (j->modem && j->elsewhere && j->allow && strstr(j->allow, "WrongFirmware"))
+            text_replace(&j->elsewhere->family_version, text_known(j->modem->family_version));
         if (j->modem && verdict_is(j, "done")) {
             loop_forget(&j->modem->loop);
             modem_loop_look(j->modem);
@@ -206,6 +210,7 @@ void job_finish(struct job *j)
         modem_set_error(m, j->error_message, hint_from_name(text_known(j->recovery_hint)));
     if (m)
         rescue_finished(m, j);
+    modem_lose_elsewhere(j);
     j->modem = NULL;
     if (m) {
         modem_update_interrupted(m);

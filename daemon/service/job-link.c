@@ -115,10 +115,14 @@ static bool is_same_flash(const struct job *a, const struct job *b)
 /* From now on the flash is being changed: it is on record before anything else is read from this worker. */
 static void take_destructive(struct job *j)
 {
-    if (j->destructive)
+    if (j->destructive && !j->complete)
         return;
+    bool known = j->destructive;
     j->destructive = true;
+    j->complete = false;
     job_save(j);
+    if (known)
+        return;
     for (struct job *i = j->manager->jobs; i; i = i->next)
         if (i != j && job_resumable(i) && is_same_flash(i, j))
             job_void_journal(i);
@@ -128,13 +132,20 @@ static void take_destructive(struct job *j)
         rescue_begun(j->modem);
 }
 
+/* What a modem tells of itself is of the object where it is. */
+static struct modem *told_of(const struct job *j)
+{
+    const struct modem *e = j->elsewhere;
+    return e && e->number == j->given ? j->elsewhere : j->modem;
+}
+
 static int take_identity(struct job *j, const char *key, const char *value)
 {
     /* Each may be written to disk and signalled: a worker that goes on telling is no honest one. */
     if (++j->facts_told > JOB_FACTS_MAX)
         return -EBADMSG;
     j->missed = j->modem->rescue.port.missed = 0; /* it had its say */
-    int r = modem_learn(j->modem, key, value);
+    int r = modem_learn(told_of(j), key, value);
     j->hash_told |= strcmp(key, KEY_PKHASH) == 0;
     if (r < 0 || strcmp(key, KEY_SERIAL) != 0)
         return r;
@@ -248,6 +259,8 @@ static int take_key(struct job *j, struct link_message *m, const struct link_fie
         take_destructive(j);
         return strcmp(value, "1") == 0 ? 0 : -EBADMSG;
     }
+    if (strcmp(key, KEY_COMPLETE) == 0)
+        return job_take_complete(j, value);
     if (strcmp(key, KEY_PROBLEM) == 0)
         return take_problem(j, value);
     if (text_starts_with(key, KEY_FIRMWARE))
@@ -339,6 +352,8 @@ void job_on_message(void *userdata, struct link_message *m)
     }
     if (j->result_said && j->stage != STAGE_ENDED)
         job_result_said(j);
+    if (j->elsewhere)
+        object_flush(&j->elsewhere->object);
     if (j->modem)
         object_flush(&j->modem->object);
     job_flush(j);

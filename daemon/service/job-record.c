@@ -68,6 +68,7 @@ int job_name_journal(struct job *j)
     if (renameat(dirfd, old, dirfd, name) < 0)
         return -errno;
     j->destructive = j->job_kind != JOB_BACKUP;
+    j->complete = j->resumes->complete; /* until it begins to change something itself */
     object_set_string(&j->object, "Resumes", &j->resumes_path, j->resumes->object.path);
     j->resumes = NULL;
     return 0;
@@ -184,6 +185,8 @@ void job_save(const struct job *j)
     record_set_u64(r, "PROGRESS", (uint64_t)(j->progress.fraction * PROGRESS_PPM_MAX));
     record_set_u64(r, "RESET", j->reset);
     record_set_u64(r, "DESTRUCTIVE", j->destructive);
+    record_set_u64(r, "COMPLETE", j->complete);
+    record_set_u64(r, "BOOTED", j->booted);
     record_each(j->report, save_report, r);
     for (size_t i = 0; i < j->n_problems; i++) {
         char key[32];
@@ -287,7 +290,10 @@ static void mark_interrupted(struct job *j)
     /* The worker journals its intent before it tells us: something in there means that it may have begun. */
     if (j->job_kind != JOB_BACKUP && job_has_journal(j) && has_journal(j, &size) && size > 0)
         j->destructive = true;
-    error_set(&e, ERROR_INTERRUPTED, "The service ended in phase %s of this %s.", phase, j->kind);
+    error_set(&e, ERROR_INTERRUPTED, "The service ended in phase %s of this %s%s.", phase, j->kind,
+              j->complete ? ", behind its last step: everything was written and verified, the boot was not "
+                            "waited for"
+                          : "");
     object_set_string(&j->object, "Result", &j->result, "interrupted");
     object_set_string(&j->object, "ErrorName", &j->error_name, errors_bus_name(e.kind));
     object_set_string(&j->object, "ErrorMessage", &j->error_message, e.message);
@@ -326,6 +332,8 @@ static void load_fields(struct job *j, const struct record *r)
     j->progress.fraction = (double)record_get_u64(r, "PROGRESS", 0) / PROGRESS_PPM_MAX;
     j->reset = record_get_u64(r, "RESET", 1);
     j->destructive = record_get_u64(r, "DESTRUCTIVE", 0);
+    j->complete = record_get_u64(r, "COMPLETE", 0);
+    j->booted = record_get_u64(r, "BOOTED", 0);
     record_each(r, load_pair, j);
 }
 

@@ -149,6 +149,8 @@ static void order_flash(struct job *j, struct order *o)
     add_number(o, "wait-device-usec", c->wait_device);
     add_number(o, "boot-usec", c->boot_timeout);
     add_running(j, o);
+    if (is_named(j->modem))
+        add_option(o, "unit-imei", j->modem->imei_hash);
     add_number(o, "created", realtime_usec());
     add_fd(o, "journal", duplicate(j->fd_journal));
     add_fd(o, "backup", duplicate(j->fd_store));

@@ -72,7 +72,8 @@ struct job {
 
     /* what was asked */
     struct modem *modem;
-    char firmware_id[33]; /* "" if it uses none; the object is looked up by it */
+    struct modem *elsewhere; /* where it booted, as far as can be told: another connector; NULL: not there */
+    char firmware_id[33];    /* "" if it uses none; the object is looked up by it */
     char *firmware_name;
     char *allow, *modem_version, *reset_mode, *sha256, *label;
     char backup_id[33];   /* restore, verify: of what; "" if none */
@@ -99,19 +100,21 @@ struct job {
     int fd_store, fd_log, fd_journal;
     uint64_t log_size;
     bool log_full;
-    struct job *resumes;           /* until READY: the interrupted job whose journal it continues */
-    unsigned wants;                /* enum serve_wants */
-    uint64_t given;                /* number of the last appearance that was handed out; 0: none yet */
-    uint64_t since;                /* appearances with a higher number are news to it */
-    uint64_t refused;              /* the appearance whose node could not be opened, until it asks again */
-    struct error device_error;     /* why not; kept until the next one is handed out */
+    struct job *resumes;       /* until READY: the interrupted job whose journal it continues */
+    unsigned wants;            /* enum serve_wants */
+    uint64_t given;            /* number of the last appearance that was handed out; 0: none yet */
+    uint64_t since;            /* appearances with a higher number are news to it */
+    uint64_t refused;          /* the appearance whose node could not be opened, until it asks again */
+    struct error device_error; /* why not; kept until the next one is handed out */
     unsigned missed;           /* appearances in a row that were over before it had a word with the modem */
-    bool preempted;                /* one of the service's own that made way for a user's */
-    bool hash_told;                /* PKHASH= came in this job */
-    usec_t timeout;                /* catch: how long it waits; 0: for ever */
-    unsigned facts_told;           /* since the last one was */
-    bool destructive;              /* the flash is, or was in the job that it resumes, being changed */
-    char *serial;                  /* of the unit, once known */
+    bool preempted;            /* one of the service's own that made way for a user's */
+    bool hash_told;            /* PKHASH= came in this job */
+    usec_t timeout;            /* catch: how long it waits; 0: for ever */
+    unsigned facts_told;       /* since the last one was */
+    bool destructive;          /* the flash is, or was in the job that it resumes, being changed */
+    bool complete;             /* a flash: everything is written and verified, the reset is next */
+    bool booted;               /* such a one, interrupted: its modem was seen in normal mode since */
+    char *serial;              /* of the unit, once known */
     struct record *firmware_facts; /* FIRMWARE.* */
     char *plan;                    /* PLAN, as text */
     size_t plan_size;
@@ -216,6 +219,16 @@ struct job *job_find_resumable(const struct job *j);
 
 /* ---- job-link.c ---- */
 void job_on_message(void *userdata, struct link_message *m);
+
+/* ---- job-booted.c ---- */
+/* COMPLETE=1: on record before the modem is reset. -EBADMSG. */
+int job_take_complete(struct job *j, const char *value);
+/* It was interrupted behind that: nothing is left to write. */
+bool job_waits_for_boot(const struct job *j);
+/* Its modem was seen in normal mode: from 9008 nothing of it is continued any more. */
+void job_note_boot(struct job *j);
+/* The modem has booted and told what it runs: the job that it interrupted behind its last step ends. */
+void job_look_booted(struct modem *m);
 
 /* ---- job-stall.c ---- */
 /*

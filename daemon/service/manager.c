@@ -238,6 +238,7 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
         if (i->save_pending)
             modem_save(i);
         modem_join(i);
+        job_look_booted(i);
         rescue_look(i);
     }
     bool busy = is_busy(m);

@@ -87,8 +87,17 @@ void modem_void_journals(struct modem *m)
 {
     if (!m->job && is_kind(m, "normal"))
         job_void_backups(m->manager, m->object.path);
-    if (m->job || !m->interrupted || !is_kind(m, "normal"))
+    if (m->job || !m->interrupted)
         return;
+    bool normal = is_kind(m, "normal");
+    if (job_waits_for_boot(m->interrupted)) {
+        if (normal)
+            job_note_boot(m->interrupted);
+        if (normal || !m->appearance || !m->interrupted->booted)
+            return;
+    } else if (!normal) {
+        return;
+    }
     job_void_journal(m->interrupted);
     modem_update_interrupted(m);
 }

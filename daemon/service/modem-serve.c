@@ -26,6 +26,8 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
     struct link_message message = {.size = 0};
     link_add(&message, KEY_DEVICE, "1");
     add_ids(m, &message);
+    if (m == j->elsewhere)
+        link_add(&message, KEY_ELSEWHERE, "1");
     if (m->appeared_at > 0)
         link_addf(&message, KEY_SINCE, "%llu", (unsigned long long)m->appeared_at);
     if (link_add_fd(&message, fd) < 0)
@@ -81,6 +83,26 @@ static int check_alive(int fd)
 static bool is_served(const struct job *j)
 {
     return j->modem && j->modem->job == j && j->process && j->stage == STAGE_RUNNING;
+}
+
+void modem_lose_elsewhere(struct job *j)
+{
+    struct modem *m = steal_ptr(j->elsewhere);
+    if (!m || m->job != j)
+        return;
+    m->opener = opener_free(m->opener);
+    modem_set_job(m, NULL);
+}
+
+/* It is taken to be this job's modem: nobody else's meanwhile, and to be asked if the job wants to. */
+static void find(struct job *j, struct modem *m)
+{
+    char line[LOG_TEXT_MAX];
+    snprintf(line, sizeof(line), "the modem booted at another connector: %s", m->id);
+    job_log(j, line);
+    modem_lose_elsewhere(j);
+    j->elsewhere = m;
+    modem_set_job(m, j);
 }
 
 /* ---- gone before it had it ---- */
@@ -244,6 +266,8 @@ static void serve(struct job *j)
     struct modem *m = j->modem, *elsewhere;
     if (!is_served(j))
         return;
+    if (!m->appearance && j->elsewhere)
+        m = j->elsewhere; /* it may reboot there */
     switch (serve_action(j->wants, serve_there(modem_kind(m)))) {
     case SERVE_NOTHING:
         break;
@@ -259,8 +283,10 @@ static void serve(struct job *j)
         break;
     case SERVE_ELSEWHERE:
         elsewhere = find_elsewhere(j);
-        if (elsewhere)
+        if (elsewhere) {
+            find(j, elsewhere);
             tell(j, elsewhere);
+        }
         break;
     }
     job_flush(j);

@@ -169,7 +169,8 @@ extern const struct watch_handler modem_watch_handler; /* userdata: the manager 
 void modem_announce(struct modem *m);
 /*
  * Runs its firmware, and no job has it: what a journal says of its flash may not be true any more (flash rule
- * 9). Asked when it appears, and when the job that had it meanwhile has ended.
+ * 9); one of a flash that was complete is void when the modem is seen in 9008 again. Asked when it appears,
+ * and when the job that had it meanwhile has ended.
  */
 void modem_void_journals(struct modem *m);
 /* A job ended with the modem in EDL: its worker stays, with this appearance. Takes the process. */
@@ -192,6 +193,8 @@ void modem_missed(struct modem *m);
 void modem_explain_missed(const struct modem *m, struct error *e);
 /* Its holder, if there is one, is told to let go; modem_serve() and guard_serve() are called when it has. */
 void modem_release_holder(struct modem *m);
+/* The job is over, or its modem is back where it was: the one that it found elsewhere is free. */
+void modem_lose_elsewhere(struct job *j);
 /* Something changed that a job may wait for: every one gets what is its due now (service/serve.h). */
 void modem_serve(struct manager *manager);
 

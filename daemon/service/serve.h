@@ -21,8 +21,9 @@
  * the one before it is done. tell: APPEARED=normal answers the question, whenever it booted. news: APPEARED=
  * once for each appearance that came after the last one that the job had or was told of; the question stands.
  * elsewhere: it may have booted under another connector (its SuperSpeed side); if one, and only one, came
- * there meanwhile and no other job can mean it, tell. Of several jobs that may mean the same ones, each is
- * told once as many have come as these jobs have lost.
+ * there meanwhile and no other job can mean it, tell; from then on that port is asked wherever the job's own
+ * is empty, so that diag is given there, and no other job begins on it. Of several jobs that may mean the
+ * same ones, each is told once as many have come as these jobs have lost.
  */
 
 /* What a worker waits for. Its requests stand together until one of them is answered: then none stands. */

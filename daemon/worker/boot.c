@@ -120,12 +120,35 @@ static bool same_version(const char *a, const char *b)
     return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
 }
 
+/*
+ * Is what answered this job's modem? One that tells another IMEI than this unit had is not; one at another
+ * connector that runs something else may be one that somebody has plugged in meanwhile.
+ */
+static bool is_another(struct worker *w, const char *imei_before, const char *version, const char *name)
+{
+    bool compared = *imei_before && w->imei_hash[0];
+    if (compared && strcmp(imei_before, w->imei_hash) != 0) {
+        worker_log(w, "WARN: the modem that runs %s tells another IMEI than this unit: it is another one",
+                   version);
+        return true;
+    }
+    if (compared || !w->elsewhere || !name || same_version(name, version))
+        return false;
+    worker_log(w, "WARN: a modem at another connector runs %s: whether it is this one cannot be told",
+               version);
+    return true;
+}
+
 int boot_confirm(struct flash *f, const char **ret_result, struct error *e)
 {
     struct worker *w = f->worker;
     struct running_identity id;
     struct error own = {0};
+    char imei_before[sizeof(w->imei_hash)];
     const char *name = f->package->version_known ? f->package->version.name : NULL;
+    snprintf(imei_before, sizeof(imei_before), "%s",
+             w->imei_hash[0] ? w->imei_hash : worker_option(w, "unit-imei", ""));
+    w->imei_hash[0] = '\0';
     int r = ask(w, &id, &own);
     if (r == -ECANCELED || r == -EINTR)
         return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
@@ -135,6 +158,8 @@ int boot_confirm(struct flash *f, const char **ret_result, struct error *e)
         worker_log(w, "WARN: the modem does not tell what it runs: %s", own.message);
         return 0;
     }
+    if (is_another(w, imei_before, id.version, name))
+        return 0;
     worker_report(w, "version", "%s", id.version);
     if (name && !same_version(name, id.version)) {
         *ret_result = "wrong-version";
@@ -155,10 +180,9 @@ int boot_confirm(struct flash *f, const char **ret_result, struct error *e)
     return r;
 }
 
-bool boot_may_be_under_way(struct flash *f)
+bool boot_was_begun(struct flash *f)
 {
-    usec_t time = worker_option_u64(f->worker, "boot-usec", boot_time) + leave_time;
-    return f->options.reset && journal_was_completed(&f->journal, f->worker->fd_journal, &f->key, time);
+    return f->options.reset && journal_was_completed(&f->journal, f->worker->fd_journal, &f->key);
 }
 
 int boot_untouched(struct flash *f)

@@ -19,9 +19,12 @@ int boot_wait(struct flash *f, const char **ret_result, struct error *e);
  * confirmed and is no failure.
  */
 int boot_confirm(struct flash *f, const char **ret_result, struct error *e);
-/* Was the journal's flash completed so lately that its modem may be booting now? f->journal is that one then.
+/*
+ * Was the journal's flash completed, and its modem told to boot? Then it may be booting now, or have booted
+ * since: the service voids such a journal once the modem is in 9008 again after that. f->journal is that one
+ * then.
  */
-bool boot_may_be_under_way(struct flash *f);
+bool boot_was_begun(struct flash *f);
 
 /* Flash rule 11: nothing was changed, so a modem that was taken from normal mode goes back there. 0 if it was
  * told to. */

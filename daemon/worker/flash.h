@@ -74,7 +74,7 @@ struct flash {
     bool destructive; /* the modem's flash was changed, by this job or by the one it continues */
     bool booted;      /* it was seen in normal mode before everything was verified */
     bool complete;    /* everything written and verified */
-    /* The job that this one continues was at its reset a moment ago. */
+    /* The job that this one continues had come to its reset. */
     bool may_be_booting;
     /* SBL is half-way there or gone: nobody stops before it is known to be right, or to be erased (rule 6).
      */

@@ -135,7 +135,7 @@ static int prepare(struct flash *f, struct error *e)
         r = make_key(f, e);
     if (r < 0)
         return r;
-    f->may_be_booting = boot_may_be_under_way(f);
+    f->may_be_booting = boot_was_begun(f);
     for (size_t i = 0; i < f->plan->n_notes; i++)
         worker_log(w, "note: %s", f->plan->notes[i]);
     if (!f->plan->sbl_last)
@@ -338,9 +338,13 @@ static int attach(struct flash *f, struct detect_result *found, struct error *e)
             return r < 0 ? r : first ? booted_since(f) : booted_meanwhile(f, e);
     }
     /* It may be there only to go again, and boot: seen in 9008 once is not the last word about it. */
-    f->session->hears_of_normal = f->session->normal_will_do = f->destructive;
+    bool begun = !f->destructive && f->may_be_booting;
+    f->session->hears_at_once = begun;
+    f->session->hears_of_normal = f->session->normal_will_do = f->destructive || begun;
     int r = session_attach(f->session, deadline, true, found, e);
-    return r == -EALREADY ? booted_meanwhile(f, e) : r;
+    if (r == -EALREADY)
+        return begun ? booted_since(f) : booted_meanwhile(f, e);
+    return r;
 }
 
 /* All that grows when an appearance was of use. */
@@ -417,7 +421,15 @@ static int finish(struct flash *f, struct job_outcome *o)
     /* Behind the reset it is not seen in 9008 again: who continues from here must know that. */
     if (f->options.reset && f->journal.writable && journal_append(&f->journal, &complete, &ignored) < 0)
         worker_log(f->worker, "WARN: the journal could not be written: %s", ignored.message);
-    int r = f->options.reset ? boot_reset(f, &o->error) : 0;
+    int r = 0;
+    if (f->options.reset)
+        worker_tell(f->worker, KEY_COMPLETE, "1");
+    /* Who does not hear that would take the modem that boots for one that somebody has brought back. */
+    if (f->options.reset && f->worker->stop)
+        r = error_set(&o->error, ERROR_INTERRUPTED,
+                      "the flash is complete and verified; the modem was not reset");
+    if (f->options.reset && r == 0)
+        r = boot_reset(f, &o->error);
     if (r < 0) {
         worker_state(f->worker, false, true);
         hold(f, o);
@@ -529,9 +541,11 @@ int job_flash(struct worker *w, struct job_outcome *o)
     if (r < 0)
         return r;
     worker_ready(w);
-    if (running_comes_first(w))
+    if (running_comes_first(w) && f.may_be_booting)
+        r = booted_since(&f) == -EALREADY ? 0 : -EIO;
+    else if (running_comes_first(w))
         r = running_take(w, on_running, &f, &o->error);
-    if (r == 0)
+    if (r == 0 && !f.booted)
         r = flash_modem(&f, &o->error);
     report_flash(&f);
     if (r < 0)

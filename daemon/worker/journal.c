@@ -267,14 +267,6 @@ void journal_done(struct journal *j)
     j->n_records = 0;
 }
 
-/* The clock may have been set: what lies in the future tells no age. */
-static bool is_younger(const struct stat *st, usec_t max_age)
-{
-    uint64_t now = realtime_usec(),
-             then = (uint64_t)st->st_mtim.tv_sec * USEC_PER_SEC + (uint64_t)st->st_mtim.tv_nsec / 1000;
-    return then <= now && now - then <= max_age;
-}
-
 /* Behind COMPLETE there is nothing but the end that the modem's leaving is. */
 static bool ends_complete(const struct journal *j)
 {
@@ -284,13 +276,13 @@ static bool ends_complete(const struct journal *j)
     return n > 0 && j->records[n - 1].kind == JOURNAL_COMPLETE;
 }
 
-bool journal_was_completed(struct journal *j, int fd, const struct journal_key *key, usec_t max_age)
+bool journal_was_completed(struct journal *j, int fd, const struct journal_key *key)
 {
     struct journal found = {.fd = fd};
     uint8_t want[JOURNAL_HEADER_SIZE];
     struct stat st;
-    if (fstat(fd, &st) < 0 || st.st_size < JOURNAL_HEADER_SIZE || !is_younger(&st, max_age) ||
-        encode_header(key, want) < 0 || io_pread_full(fd, found.header, sizeof(found.header), 0) < 0 ||
+    if (fstat(fd, &st) < 0 || st.st_size < JOURNAL_HEADER_SIZE || encode_header(key, want) < 0 ||
+        io_pread_full(fd, found.header, sizeof(found.header), 0) < 0 ||
         compare_header(want, found.header, !key->unit.have_serial))
         return false;
     uint64_t room = ((uint64_t)st.st_size - JOURNAL_HEADER_SIZE) / JOURNAL_RECORD_SIZE;

@@ -82,11 +82,11 @@ void journal_done(struct journal *j);
 
 /*
  * Without the modem: the file ends with COMPLETE (and perhaps FINISHED, once the modem had left), `key` is
- * its flash (unit aside: a serial in the key must be the journal's), and it was written at most max_age ago.
- * Then the modem may be on its way to normal mode, and never be seen in 9008 again. True: *j holds its
- * records, not to be written; journal_done().
+ * its flash (unit aside: a serial in the key must be the journal's). Then the modem may be on its way to
+ * normal mode, and never be seen in 9008 again. True: *j holds its records, not to be written;
+ * journal_done().
  */
-bool journal_was_completed(struct journal *j, int fd, const struct journal_key *key, usec_t max_age);
+bool journal_was_completed(struct journal *j, int fd, const struct journal_key *key);
 
 /* Empties the file and writes the header, to the disk. NoSpace, Failed. */
 int journal_start(struct journal *j, struct error *e);

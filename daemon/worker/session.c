@@ -100,7 +100,7 @@ static int explain(int r, const char *doing, struct error *e)
 static int wait_for_device(struct session *s, usec_t deadline, struct error *e)
 {
     struct worker *w = s->worker;
-    bool hears = s->hears_of_normal && s->appearances > 0;
+    bool hears = s->hears_of_normal && (s->appearances > 0 || s->hears_at_once);
     s->ran_firmware = false;
     if (w->fd_device >= 0)
         return 0;

@@ -27,6 +27,7 @@ struct session {
     /* Before this appearance, and after the last one, it was seen in normal mode: it may have changed its
      * flash. Only a job that sets `hears_of_normal` is told. */
     bool hears_of_normal, ran_firmware;
+    bool hears_at_once;     /* before it was ever there in 9008, too */
     bool normal_will_do;    /* besides: session_attach() ends with -EALREADY when it is seen there */
     bool leaves_when_asked; /* it refused command mode and was gone on the way back: not asked any more */
     /* Options serial, hwid, pkhash: the unit that the job is for; empty if none was named. */

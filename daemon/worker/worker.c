@@ -133,7 +133,7 @@ static void take_device(struct worker *w)
     w->fd_device = link_steal_fd(&w->in);
     if (w->fd_device < 0)
         bad_link("DEVICE without a descriptor", "");
-    w->device_gone = false;
+    w->device_gone = w->elsewhere = false;
     w->since = 0;
     w->vid[0] = w->pid[0] = w->product[0] = '\0';
 }
@@ -213,6 +213,8 @@ static void take_field(struct worker *w, const struct link_field *f, bool job)
         take_usb_id(w->pid, f->value);
     } else if (strcmp(f->key, KEY_SINCE) == 0) {
         take_since(w, f->value);
+    } else if (strcmp(f->key, KEY_ELSEWHERE) == 0) {
+        take_flag(&w->elsewhere, f->key, f->value);
     } else if (strcmp(f->key, KEY_PRODUCT) == 0) {
         snprintf(w->product, sizeof(w->product), "%s", f->value);
     } else if (strcmp(f->key, KEY_BACKUP_STORED) == 0 || strcmp(f->key, KEY_BACKUP_REFUSED) == 0) {

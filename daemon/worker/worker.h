@@ -39,6 +39,7 @@ struct worker {
     /* what the service told since */
     int fd_device;    /* a device that waits to be opened; -1 */
     bool device_gone; /* DEVICE_GONE since the last DEVICE */
+    bool elsewhere;   /* the last DEVICE is at another connector: it may be another modem */
     bool cancel, stop, release;
     bool listens_first; /* see worker_listen_first() */
     bool critical;      /* between two safe points: CANCEL and STOP wait (see worker_check) */

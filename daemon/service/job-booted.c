@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A flash whose service ended behind its last step: everything was written and verified, and the modem was
+ * being reset (COMPLETE=1). Such a job is "interrupted" like any other, but there is nothing left to write.
+ * Once its modem runs its firmware and has told what that is, the job ends as it would have, by itself; where
+ * nobody asks modems ([Identify] OnAppear=no) the same call made again asks. A modem that is in 9008 after it
+ * has booted is another story: then the journal is void as always (flash rule 9).
+ */
+
+#include "service/job.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "service/errors.h"
+#include "service/log-about.h"
+#include "service/modem.h"
+
+int job_take_complete(struct job *j, const char *value)
+{
+    if (strcmp(value, "1") != 0 || !j->destructive)
+        return -EBADMSG;
+    j->complete = true;
+    job_save(j);
+    /* Whatever comes of the boot. */
+    modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
+                  j->allow && strstr(j->allow, "WrongFirmware"));
+    return 0;
+}
+
+bool job_waits_for_boot(const struct job *j)
+{
+    return j->complete && job_finished(j) && j->result && strcmp(j->result, "interrupted") == 0;
+}
+
+void job_note_boot(struct job *j)
+{
+    if (j->booted)
+        return;
+    j->booted = true;
+    job_save(j);
+}
+
+/* Up to the sub-edition (flash rule 10). */
+static bool same_version(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "_");
+    return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
+}
+
+static const char *judge(const struct modem *m, const char *name, struct error *e)
+{
+    const char *runs = m->firmware_version;
+    if (*name && !same_version(name, runs)) {
+        error_set(e, ERROR_WRONG_FIRMWARE,
+                  "The flash is complete and verified, but the modem runs %s and not %s.", runs, name);
+        error_hint(e, HINT_WRONG_FIRMWARE);
+        return "wrong-version";
+    }
+    if (m->factory_test_mode) {
+        error_set(e, ERROR_CALIBRATION_AT_RISK,
+                  "The flash is complete and verified and the modem runs %s, but in factory test mode: its "
+                  "calibration is missing.",
+                  runs);
+        error_hint(e, HINT_RESTORE_BACKUP);
+        return "no-calibration";
+    }
+    return "done";
+}
+
+static void end(struct job *j, struct modem *m)
+{
+    j->error = (struct error){0};
+    snprintf(j->verdict, sizeof(j->verdict), "%s", judge(m, text_known(j->firmware_name), &j->error));
+    bool done = j->error.kind == ERROR_NONE;
+    record_set(j->report, "verified", "everything, before the service ended");
+    record_set(j->report, "version", m->firmware_version);
+    object_changed(&j->object, "Report");
+    object_set_string(&j->object, "Result", &j->result, j->verdict);
+    object_set_string(&j->object, "ErrorName", &j->error_name, errors_bus_name(j->error.kind));
+    object_set_string(&j->object, "ErrorMessage", &j->error_message, j->error.message);
+    object_set_string(&j->object, "RecoveryHint", &j->recovery_hint, hint_name(j->error.hint));
+    object_set_u64(&j->object, "EndTime", &j->end_time, realtime_usec());
+    if (done)
+        j->progress.fraction = 1;
+    object_changed(&j->object, "Progress");
+    job_void_journal(j);
+    job_save(j);
+    object_flush(&j->object);
+    j->modem = m;
+    log_about_job(j, done ? LOG_JOB_DONE : LOG_JOB_FAILED, done ? LOG_INFO : LOG_WARNING,
+                  done ? "is done: its modem has booted and runs what was flashed before the service ended."
+                       : j->error.message);
+    j->modem = NULL;
+}
+
+void job_look_booted(struct modem *m)
+{
+    struct job *j = m->interrupted;
+    if (!j || !job_waits_for_boot(j) || m->job || m->probe || strcmp(modem_kind(m), "normal") != 0 ||
+        !m->facts_watched || !*text_known(m->firmware_version))
+        return;
+    /* What runs here may be another unit in its place: one whose IMEI is new took the serial away. */
+    if (*text_known(j->serial) && strcmp(j->serial, text_known(m->chip_serial)) != 0)
+        return;
+    end(j, m);
+    modem_set_error(m, j->error_message, j->error.hint);
+    rescue_finished(m, j);
+    modem_update_interrupted(m);
+    object_flush(&m->object);
+}

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The end of a flash: where the modem boots, whether that is it, and what becomes of a job whose service ends behind its last step."""
+
+import re
+import signal
+
+import dbus
+import pytest
+from catching import find_modem, import_package, jobs, options, trace
+from conftest import JOB, MODEM, VERSION, wait_until
+
+ASKED = "[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n"
+SUPERSPEED = ("port_normal=virtual-usb-0:9", "kernel_normal=2-9")
+
+
+def flash(service, path, firmware, **values):
+    return service.call(path, MODEM, "Flash", dbus.ObjectPath(firmware), options(**values))
+
+
+def mode(service, path, *wanted):
+    wait_until(lambda: service.get(path, MODEM, "Mode") in wanted, what=" or ".join(wanted))
+
+
+def phase(service, job, wanted):
+    wait_until(lambda: service.get(job, JOB, "Phase") == wanted, timeout=120, what=wanted)
+
+
+def written(tmp_path):
+    return len(re.findall(r" command \d+ (?:erase|program) ", trace(tmp_path)))
+
+
+def is_version(text):
+    return str(text).split("_")[0] == VERSION.split("_")[0] and "not confirmed" not in text
+
+
+# ---- elsewhere ----
+
+def test_a_modem_that_boots_at_another_connector_is_asked_there(service, new_modem, make_package):
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service, *SUPERSPEED)
+    path = find_modem(service)
+    job = flash(service, path, firmware)
+    assert service.wait_job(job) == "done", service.log(job)
+    assert is_version(service.get(job, JOB, "Report")["version"]), service.get(job, JOB, "Report")
+    assert "booted at another connector: virtual-usb-0:9" in service.log(job)
+    # What it told is of the object where it is, which is free again.
+    there = find_modem(service, "virtual-usb-0:9")
+    assert is_version(service.get(there, MODEM, "FirmwareVersion")) and service.get(there, MODEM, "Job") == "/"
+    assert service.wait_job(service.call(there, MODEM, "Identify", options())) == "done"
+
+
+@pytest.mark.parametrize("other, why", [("boots=other-version", "cannot be told"), ("boots=yes", "another IMEI")], ids=["version", "IMEI"])
+def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_modem, make_package, other, why):
+    """Somebody plugs one in while ours is on its way."""
+    firmware = import_package(service, make_package("--small"))
+    known = "IMEI" in why
+    new_modem(service, "reboot_ms=6000", *(("initial=working",) if known else ()))
+    path = find_modem(service)
+    if known:
+        mode(service, path, "normal")
+    job = flash(service, path, firmware)
+    phase(service, job, "wait-normal")
+    new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", other, name="other")
+    assert service.wait_job(job) == "done", service.log(job)
+    assert "not confirmed" in service.get(job, JOB, "Report")["version"] and why in service.log(job), service.log(job)
+    assert service.get(find_modem(service, "virtual-usb-0:9"), MODEM, "Job") == "/"
+    mode(service, path, "normal")
+
+
+# ---- behind the last step ----
+
+@pytest.fixture
+def ended(new_service, new_modem, make_package, tmp_path):
+    """ended(config, how, at, ...): a service whose flash was complete when it ended, started anew: itself, modem, job, firmware."""
+    def make(*settings, config="", how=signal.SIGKILL, at="wait-normal"):
+        service = new_service().start()
+        firmware = import_package(service, make_package("--small"))
+        new_modem(service, "reboot_ms=2500", *settings)
+        path = find_modem(service)
+        job = flash(service, path, firmware)
+        phase(service, job, at)
+        service.stop(how)
+        make.written = written(tmp_path)
+        service.start(config=config)
+        assert service.get(job, JOB, "Result") == "interrupted" and " and verified" in service.get(job, JOB, "ErrorMessage")
+        return service, path, job, firmware
+    return make
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_by_itself_once_the_modem_has_told_what_it_runs(ended, tmp_path, how):
+    service, path, job, _ = ended(config=ASKED, how=how)
+    wait_until(lambda: service.get(job, JOB, "Result") != "interrupted", what="its end")
+    f = service.all(job, JOB)
+    assert f["Result"] == "done" and f["ErrorName"] == f["ErrorMessage"] == f["RecoveryHint"] == "", f
+    assert is_version(f["Report"]["version"]) and "everything" in f["Report"]["verified"]
+    assert service.get(path, MODEM, "Interrupted") == "/" and service.get(path, MODEM, "LastError") == ""
+    assert written(tmp_path) == ended.written and trace(tmp_path).count("boot normal") == 1
+    service.restart(config=ASKED)
+    assert service.get(job, JOB, "Result") == "done" and len(jobs(service, "flash")) == 1
+
+
+def test_it_ends_at_its_reset_just_so(ended, tmp_path):
+    """Killed between the command and the modem's leaving."""
+    service, _, job, _ = ended("power_delay=honour", config=ASKED, at="reset")
+    wait_until(lambda: service.get(job, JOB, "Result") == "done", what="its end")
+    assert written(tmp_path) == ended.written
+
+
+def test_a_wrong_version_is_said(ended):
+    service, path, job, _ = ended("boots=other-version", config=ASKED)
+    wait_until(lambda: service.get(job, JOB, "Result") == "wrong-version", what="its end")
+    assert service.get(job, JOB, "ErrorName").endswith("WrongFirmware") and "R99A99" in service.get(job, JOB, "ErrorMessage")
+    assert service.get(path, MODEM, "RecoveryHint") == "wrong-firmware"
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["booted", "booting"])
+def test_the_same_call_ends_it_without_writing(ended, tmp_path, wait):
+    """Nobody asks the modem by himself: the same call does, and writes nothing."""
+    service, path, job, firmware = ended()
+    if wait:
+        mode(service, path, "normal")
+        assert service.get(path, MODEM, "Interrupted") == job
+    again = flash(service, path, firmware)
+    assert service.wait_job(again) == "done", service.log(again)
+    assert service.get(again, JOB, "Resumes") == job and is_version(service.get(again, JOB, "Report")["version"])
+    assert written(tmp_path) == ended.written and trace(tmp_path).count("boot normal") == 1
+    # Once more is a flash of its own.
+    assert service.get(path, MODEM, "Interrupted") == "/"
+    third = flash(service, path, firmware)
+    assert service.wait_job(third) == "done", service.log(third)
+    assert written(tmp_path) > ended.written
+
+
+def test_one_that_booted_and_is_in_9008_again_is_flashed_from_its_beginning(ended, tmp_path):
+    service, path, job, firmware = ended("boots=never-lasts", "normal_ms=1500")
+    mode(service, path, "normal")
+    mode(service, path, "sahara", "firehose")
+    assert service.get(path, MODEM, "Interrupted") == "/"
+    again = flash(service, path, firmware)
+    phase(service, again, "program")
+    assert service.get(again, JOB, "Resumes") == "/" and written(tmp_path) > ended.written
