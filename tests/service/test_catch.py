@@ -247,11 +247,14 @@ def test_a_window_that_is_too_short_says_so(library, new_modem, make_package):
     assert "attempt 2 of 5" in wait_until(lambda: library.get(path, MODEM, "Note"), what="a note")
 
 
-def blink(service, plug, path, until):
-    """Appearances that are over before anybody can open them."""
+def blink(service, plug, until):
+    """Appearances that are over before anybody can open them: the service hears of an end together with its beginning."""
     def once():
+        seen = service.errors().count(" appeared")
+        service.process.send_signal(signal.SIGSTOP)
         plug(service).unplug()
-        wait_until(lambda: service.get(path, MODEM, "Mode") == "absent", what="its end")
+        service.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: service.errors().count(" appeared") > seen, what="an appearance")
         return until()
     wait_until(once, what="an end of it")
 
@@ -261,7 +264,7 @@ def test_windows_that_nobody_can_open_end_in_the_bridge(service, plug):
     plug(service).unplug()
     path = find_modem(service)
     job = service.call(path, MODEM, "Identify", options())
-    blink(service, plug, path, lambda: service.get(job, JOB, "State") == "finished")
+    blink(service, plug, lambda: service.get(job, JOB, "State") == "finished")
     f = service.all(job, JOB)
     assert f["ErrorName"].endswith("ModemGone") and f["RecoveryHint"] == "bridge-usb-boot", f
     assert "too short" in f["ErrorMessage"] and f["Result"] == "failed"
@@ -273,7 +276,7 @@ def test_a_standby_whose_windows_nobody_can_open_is_given_up(new_service, plug, 
     arm(service)
     path = find_modem(service)
     wait_until(lambda: len(service.workers()) == 1, what="the standby")
-    blink(service, plug, path, lambda: "left to a human" in service.get(path, MODEM, "Note"))
+    blink(service, plug, lambda: "left to a human" in service.get(path, MODEM, "Note"))
     assert "too short" in service.get(path, MODEM, "LastError") and service.get(path, MODEM, "RecoveryHint") == "bridge-usb-boot"
 
 
