@@ -32,7 +32,7 @@ def mode(service, path, mode):
 def test_a_rescue_from_the_first_sign_to_the_end(service, new_modem, make_package):
     firmware = import_package(service, make_package("--small"))
     arm(service, "rescue", firmware)
-    new_modem(service, "loop=soft", "window_ms=3000", "gap_ms=300")
+    new_modem(service, "loop=soft", "window_ms=14000", "gap_ms=300")
     path = find_modem(service)
     mode(service, path, "normal")
     wait_until(lambda: [j for j in jobs(service, "flash") if service.get(j, JOB, "State") == "finished"], what="the end of the flash")

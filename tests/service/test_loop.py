@@ -11,7 +11,7 @@ import dbus
 import pytest
 from conftest import BUILD, MODEM, wait_until
 
-WINDOW, GAP = 0.4, 0.3 # the windows of a real one are 3 to 14 s: the ratio is what counts
+WINDOW, GAP = 0.8, 0.6 # the windows of a real one are 3 to 14 s: the ratio is what counts
 
 
 def the_modem(service):

@@ -235,7 +235,7 @@ def test_one_that_is_another_each_time_is_given_up(new_service, forge, plug, mak
     plug(service)
     path = find_modem(service)
     for n in (1, 2):
-        wait_until(lambda: len([j for j in jobs(service, "flash") if service.get(j, JOB, "State") == "finished"]) == n, what=f"flash {n}")
+        wait_until(lambda: len([j for j in jobs(service, "flash") if service.get(j, JOB, "State") == "finished"]) >= n, what=f"flash {n}")
         if n == 1:
             plug(service)
     text = note(service, path, "left to a human")

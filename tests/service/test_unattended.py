@@ -142,7 +142,7 @@ def test_another_unit_has_attempts_of_its_own(new_service, forge, plug, make_pac
     path = find_modem(service)
     for n in (1, 2):
         p = other_unit(service, plug, path, "49cbd7ef")
-        wait_until(lambda: len(jobs(service, "catch")) == n, what=f"catch {n}")
+        wait_until(lambda: len(jobs(service, "catch")) >= n, what=f"catch {n}")
         p.unplug()
         mode(service, path, "absent")
         if n == 1:
@@ -153,7 +153,7 @@ def test_another_unit_has_attempts_of_its_own(new_service, forge, plug, make_pac
     p.unplug()
     mode(service, path, "absent")
     p = other_unit(service, plug, path, "0badcafe")
-    wait_until(lambda: len(jobs(service, "catch")) == 3, what="the new one's catch")
+    wait_until(lambda: len(jobs(service, "catch")) >= 3, what="the new one's catch")
     wait_until(lambda: "attempt 1 of 2 failed" in service.errors().split("left to a human")[-1], what="its first failure")
     p.unplug()
     mode(service, path, "absent")
