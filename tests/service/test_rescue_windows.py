@@ -10,13 +10,16 @@ Where each scenario lies (the virtual modem plays it, real workers in their sand
     bad blocks in every partition            in the same two
     the window closes at every command       test_catch.py test_whenever_the_window_closes (a catch), faults.py (a flash: each command,
                                              offsets of each transfer), rules/interruptions.py (backup and restore)
-    hello stolen                             test_rescue.py, test_catch.py test_whatever_somebody_left_it_in
+    hello stolen                             test_rescue.py, test_catch.py test_whatever_somebody_left_it_in; by a program, and by qdl
+                                             that is killed: tests/system/scenarios/70-rescue.py
     two that loop and one that is well       here; held only: test_catch.py
     the module swapped between two windows   here; before anything is written test_rescue.py
-    service killed between and in windows    here; test_rescue.py, test_window.py; before the catch test_catch.py
+    service killed between and in windows    here; test_rescue.py, test_window.py; before the catch test_catch.py; behind the reset
+                                             test_booted.py, test_jobs.py
+    windows that nobody can open             test_catch.py test_windows_that_nobody_can_open_end_in_the_bridge
     wrong firmware in the policy             test_rescue.py test_the_wrong_package_writes_nothing, at once test_policy.py
     9008 of a stranger                       test_catch.py test_a_stranger_...
-    falls back again and again               test_unattended.py
+    falls back again and again               test_unattended.py; another serial each time: there
 """
 
 import os

@@ -130,12 +130,18 @@ def latencies(text):
     return [between(text, "plug 05c6:9008", end) for end in ("poll", "out transfer", "sahara out HELLO_RESP", "state programmer")]
 
 
-def appear(modem):
-    """Its trace from a new appearance to a programmer that runs."""
+def appear(modem, udev):
+    """What became of a new appearance until a programmer ran: latencies(), and behind them the part of HELLO_RESP that comes after udevd
+    has told of the device, for which everybody waits."""
     modem.trace_path.unlink(missing_ok=True)
     modem.plug()
     modem.wait_trace("state programmer")
-    return modem.trace()
+    text = modem.trace()
+    plugged = next(when for when, what in events(text) if what.startswith("plug 05c6:9008"))
+    told = [float(t) for t in re.findall(r"UDEV +\[ *([0-9.]+)\] add +\S+/" + re.escape(modem.kernel) + r" \(usb\)", udev.text())]
+    known = next(t for t in told if t > plugged) - plugged
+    found = latencies(text)
+    return [*found, known, found[2] - known]
 
 
 def medians(rounds):
@@ -146,25 +152,28 @@ def catching():
     """A modem that falls into 9008 while somebody waits for it."""
     modem = Modem("sahara_zlp=ignore")
     ours, theirs = [], []
+    udev = Background("root", "udevadm", "monitor", "--udev", "--subsystem-match=usb")
     ring.wait(modem.rows, "the modem in the list")
     for _ in range(ROUNDS):
         # Anew each time: a modem that goes again and again as soon as it is held is left to a human.
         run("qdlctl", "policy", modem.kernel, "hold")
         modem.unplug()
         ring.wait(lambda: len(workers()) == 1 and at_rest(workers()), "a worker that waits")
-        ours.append(latencies(appear(modem)))
+        ours.append(appear(modem, udev))
         ring.wait(lambda: any(m["Held"] for m in modem.rows()), "a modem that is held")
     run("qdlctl", "policy", modem.kernel, "off")
     run("systemctl", "stop", "qdld")
     modem.unplug()
     for _ in range(ROUNDS):
         qdl = Qdl()
-        theirs.append(latencies(appear(modem)))
+        theirs.append(appear(modem, udev))
         qdl.kill()
         modem.unplug()
+    udev.process.terminate()
     say(f"    by round, to the programmer: qdld {' '.join(f'{r[3]:.3f}' for r in ours)}, qdl {' '.join(f'{r[3]:.3f}' for r in theirs)}")
-    names = ("enumeration to the first question", "enumeration to the first byte", "enumeration to HELLO_RESP", "enumeration to a programmer that runs")
-    for name, one, other, limit in zip(names, medians(ours), medians(theirs), (None, None, CATCH_MAX, CATCH_MAX)):
+    names = ("enumeration to the first question", "enumeration to the first byte", "enumeration to HELLO_RESP", "enumeration to a programmer that runs",
+             "enumeration to udevd's word of it", "udevd's word to HELLO_RESP")
+    for name, one, other, limit in zip(names, medians(ours), medians(theirs), (None, None, CATCH_MAX, CATCH_MAX, None, None)):
         row(f"caught: {name}", one, other, "s", "less", limit)
 
 

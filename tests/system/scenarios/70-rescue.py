@@ -25,7 +25,7 @@ except OSError:
     pass  # there was none
 fcntl.ioctl(fd, CLAIMINTERFACE, struct.pack("I", 0))
 room = ctypes.create_string_buffer(512)
-n = fcntl.ioctl(fd, BULK, struct.pack("IIIP", int(sys.argv[2], 16), len(room), 10000, ctypes.addressof(room)))
+n = fcntl.ioctl(fd, BULK, bytearray(struct.pack("IIIP", int(sys.argv[2], 16), len(room), 10000, ctypes.addressof(room))))
 assert room.raw[:4] == b"\\1\\0\\0\\0" and n == 48, (n, room.raw[:n])
 os.kill(os.getpid(), 9)
 """
