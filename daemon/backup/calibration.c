@@ -66,6 +66,46 @@ int calibration_add_nv(struct calibration *c, uint16_t item, uint16_t context, c
     return 0;
 }
 
+bool calibration_is_path(const char *path, size_t size)
+{
+    if (size < 2 || size >= CALIBRATION_PATH_MAX || path[0] != '/' || path[size - 1] == '/')
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        if (path[i] < ' ' || path[i] > '~')
+            return false;
+        bool begins = path[i] == '/';
+        if (begins && (path[i + 1] == '/' || (path[i + 1] == '.' && i + 2 < size && path[i + 2] == '.')))
+            return false;
+    }
+    return true;
+}
+
+bool calibration_is_list(const char *path)
+{
+    return text_starts_with(path, "/nv/item_files/conf/") && text_ends_with(path, ".conf");
+}
+
+static bool ends_line(uint8_t c)
+{
+    return c == '\n' || c == '\r' || c == '\0';
+}
+
+bool calibration_next_listed(const uint8_t *data, size_t size, size_t *at, char path[CALIBRATION_PATH_MAX])
+{
+    while (*at < size) {
+        size_t start = *at, end = start;
+        while (end < size && !ends_line(data[end]))
+            end++;
+        *at = end + 1;
+        if (!calibration_is_path((const char *)data + start, end - start))
+            continue;
+        memcpy(path, data + start, end - start);
+        path[end - start] = '\0';
+        return true;
+    }
+    return false;
+}
+
 enum calibration_section calibration_section_of(const char *path)
 {
     bool rf = text_starts_with(path, RFNV) || text_starts_with(path, RFC);

@@ -78,6 +78,15 @@ DEFINE_CLEANUP(struct calibration *, calibration_free)
 int calibration_add_nv(struct calibration *c, uint16_t item, uint16_t context, const uint8_t *data);
 /* Takes data (malloc'ed, NULL if empty), also on failure. */
 int calibration_add_file(struct calibration *c, const char *path, uint8_t *data, size_t size);
+/* It can be written to a modem and to an XQCN: absolute, printable ASCII, and it goes nowhere but down. */
+bool calibration_is_path(const char *path, size_t size);
+/*
+ * The firmware says itself which item files its parts own, one path a line, in /nv/item_files/conf/NAME.conf;
+ * QPST and QXDM go by these lists, for no directory need show the items. True if `path` is one of them.
+ */
+bool calibration_is_list(const char *path);
+/* The next path that such a file names, from *at on; false at its end. What is no path is passed over. */
+bool calibration_next_listed(const uint8_t *data, size_t size, size_t *at, char path[CALIBRATION_PATH_MAX]);
 /* The section that a path belongs to. */
 enum calibration_section calibration_section_of(const char *path);
 const struct calibration_nv *calibration_find_nv(const struct calibration *c, uint16_t item,

@@ -172,21 +172,6 @@ static int compare_halves(const void *a, const void *b)
     return (int)x->is_data - (int)y->is_data;
 }
 
-/* It is written to a modem: absolute, printable, and it goes nowhere but down. */
-static bool is_path(const uint8_t *path, size_t size)
-{
-    if (size < 2 || size >= CALIBRATION_PATH_MAX || path[0] != '/' || path[size - 1] == '/')
-        return false;
-    for (size_t i = 0; i < size; i++) {
-        if (path[i] < ' ' || path[i] > '~')
-            return false;
-        bool begins = path[i] == '/';
-        if (begins && (path[i + 1] == '/' || (path[i + 1] == '.' && i + 2 < size && path[i + 2] == '.')))
-            return false;
-    }
-    return true;
-}
-
 /* Head or none, NUL or none: every section has been seen with either (diag.md 3). */
 static int read_entry(struct reader *r, const struct half *h, struct calibration_file *f, struct error *e)
 {
@@ -202,7 +187,7 @@ static int read_entry(struct reader *r, const struct half *h, struct calibration
     }
     if (size > at && value[size - 1] == '\0')
         size--;
-    if (!is_path(value + at, size - at))
+    if (!calibration_is_path((const char *)value + at, size - at))
         return broken(e, "file %08x of %s has no path that a modem could have", h->index,
                       section_names[h->section]);
     f->path = strndup((const char *)value + at, size - at);

@@ -81,6 +81,13 @@ static int peek(struct scan *s, uint8_t *ret)
     return 1;
 }
 
+/* One has to be there. */
+static int need(struct scan *s, const char *inside, uint8_t *ret)
+{
+    int r = peek(s, ret);
+    return r == 0 ? malformed(s, "it ends in %s", inside) : MIN_OF(r, 0);
+}
+
 static void take(struct scan *s, uint8_t byte)
 {
     s->at++;
@@ -163,11 +170,9 @@ static int read_text(struct scan *s, uint8_t quote, char *out, size_t size)
     size_t n = 0;
     for (;;) {
         uint8_t c = 0;
-        int r = peek(s, &c);
+        int r = need(s, "an attribute", &c);
         if (r < 0)
             return r;
-        if (r == 0)
-            return malformed(s, "it ends in an attribute");
         if (c == quote)
             break;
         if (c < ' ' || c == '<')
@@ -200,11 +205,9 @@ static int read_value(struct scan *s, uint8_t quote, struct tag *t)
     t->value_at = s->at;
     for (;;) {
         uint8_t c = 0;
-        int r = peek(s, &c);
+        int r = need(s, "a value", &c);
         if (r < 0)
             return r;
-        if (r == 0)
-            return malformed(s, "it ends in a value");
         uint64_t in_value = s->at - t->value_at;
         if (c == quote) {
             if (in_value % HEX_STEP != 2 && in_value != 0)
@@ -244,7 +247,7 @@ static int read_attribute(struct scan *s, struct tag *t)
     *seen = true;
     r = expect(s, '=');
     if (r == 0)
-        r = peek(s, &quote) < 0 ? -EIO : 0;
+        r = need(s, "an attribute", &quote);
     if (r == 0 && quote != '\'' && quote != '"')
         return malformed(s, "a quote is expected");
     if (r < 0)

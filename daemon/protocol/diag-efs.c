@@ -239,19 +239,17 @@ static int read_piece(struct diag *d, uint32_t fd, uint32_t offset, const uint8_
     return 0;
 }
 
-static int read_all(struct diag *d, uint32_t fd, const char *path, size_t max, uint8_t **ret,
+/* To a piece that has less than `least` bytes. */
+static int read_all(struct diag *d, uint32_t fd, const char *path, size_t max, size_t least, uint8_t **ret,
                     size_t *ret_size, struct error *e)
 {
     _cleanup_free_ uint8_t *content = NULL;
-    size_t have = 0, room = 0;
-    for (;;) {
+    size_t have = 0, room = 0, n = least;
+    while (n >= least) {
         const uint8_t *piece;
-        size_t n;
         int r = read_piece(d, fd, (uint32_t)have, &piece, &n, e);
         if (r != 0)
             return r;
-        if (n == 0)
-            break;
         if (n > max - have)
             return error_set(e, ERROR_TOO_LARGE, "%s in the modem is larger than %zu bytes", path, max);
         if (n > room - have) {
@@ -262,7 +260,8 @@ static int read_all(struct diag *d, uint32_t fd, const char *path, size_t max, u
             content = grown;
             room = larger;
         }
-        memcpy(content + have, piece, n);
+        if (n > 0)
+            memcpy(content + have, piece, n);
         have += n;
     }
     *ret = steal_ptr(content);
@@ -270,18 +269,30 @@ static int read_all(struct diag *d, uint32_t fd, const char *path, size_t max, u
     return 0;
 }
 
-int diag_efs_read(struct diag *d, const char *path, size_t max, uint8_t **ret, size_t *ret_size,
-                  struct error *e)
+static int read_file(struct diag *d, const char *path, size_t max, size_t least, uint8_t **ret,
+                     size_t *ret_size, struct error *e)
 {
     uint32_t fd;
     int r = efs_open(d, path, 0, 0, false, &fd, e);
     if (r != 0)
         return r;
-    r = read_all(d, fd, path, max, ret, ret_size, e);
+    r = read_all(d, fd, path, max, least, ret, ret_size, e);
     /* Four or so are all it has; one that cannot be closed is the modem's own loss, and shows at the next. */
     if (r != -ENODEV && r != -ECANCELED && r != -EINTR)
         (void)efs_close(d, fd, NULL);
     return r;
+}
+
+int diag_efs_read(struct diag *d, const char *path, size_t max, uint8_t **ret, size_t *ret_size,
+                  struct error *e)
+{
+    return read_file(d, path, max, 1, ret, ret_size, e);
+}
+
+int diag_efs_read_short(struct diag *d, const char *path, size_t max, uint8_t **ret, size_t *ret_size,
+                        struct error *e)
+{
+    return read_file(d, path, max, DIAG_EFS_CHUNK, ret, ret_size, e);
 }
 
 int diag_efs_md5(struct diag *d, const char *path, uint8_t ret[16], struct error *e)

@@ -181,6 +181,13 @@ int diag_efs_stat(struct diag *d, const char *path, struct diag_efs_stat *ret, s
 int diag_efs_read(struct diag *d, const char *path, size_t max, uint8_t **ret, size_t *ret_size,
                   struct error *e);
 /*
+ * The same with one question less: the first piece that is shorter than was asked for is the last one. A
+ * modem may give less than that in the middle, so what this brings counts only once diag_efs_md5() or
+ * diag_efs_read() has said the same.
+ */
+int diag_efs_read_short(struct diag *d, const char *path, size_t max, uint8_t **ret, size_t *ret_size,
+                        struct error *e);
+/*
  * Calls `take` for every entry but "." and "..", after the directory was closed again (about four handles
  * are all there are). What take returns, if negative, ends it. -EFBIG: more than `max` entries.
  */

@@ -1,49 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "worker/calibrate.h"
+
+/*
+ * A calibration out of a modem that runs its firmware, and its numbered items. It takes some 21000 questions:
+ * 8191 items of SIM 1, 601 that say whether there is a next one (or as many again), 12001 numbers of RF
+ * items, and four or five a file. Which of them have no answer only the modem knows.
+ */
 
 #include <errno.h>
 #include <string.h>
 
 #include "base/text.h"
 #include "firmware/version.h"
+#include "worker/reading.h"
 
 enum {
-    CONTEXTS = 3,         /* subscriptions; a modem with fewer refuses the first items of the next */
-    CONTEXT_LOOK = 600,   /* so many items say whether a subscription is there: 550 is among them */
-    DIRECTORY_MAX = 8192, /* entries of one */
-    DIRECTORIES_MAX = 2048,
-    DEPTH_MAX = 12,
-    TRIES = 3,
-    LOGGED_MAX = 20,
+    CONTEXTS = 3,       /* subscriptions; a modem with fewer refuses the first items of the next */
+    CONTEXT_LOOK = 600, /* so many items say whether a subscription is there: 550 is among them */
     ITEMS_UNREADABLE_MAX = 64,
     PPM = 1000000,
-};
-
-/* What changes by itself and is nobody's calibration. */
-static const char *const left_out[] = {"/err", "/tmp", "/log", "/logs", "/debug", "/cores", "/lost+found"};
-
-/* Opened by path although no directory shows them (diag.md 2.5, 4.2). */
-static const char *const known_paths[] = {
-    "/nv/item_files/mcs/tcxomgr/xo_factory_cal",
-    "/nv/item_files/mcs/tcxomgr/xo_field_cal",
-    "/nv/item_files/mcs/tcxomgr/xo_cal_data",
-    "/nv/item_files/conf/multisim_ftm_mode",
-};
-
-struct reading {
-    struct running *running;
-    struct worker *worker;
-    struct diag *diag;
-    struct calibration *c;
-    struct calibration_facts *facts;
-    struct error *e;
-    uint64_t done, total, bytes;
-    unsigned logged, items_unreadable;
-    uint32_t first_item, end_item, end_rfnv; /* what is asked for by number */
-    bool md5, broken; /* broken: it is in factory test mode, what it holds is saved as it is */
-
-    char **directories; /* still to be looked into */
-    size_t n_directories, next_directory;
 };
 
 static void reading_done(struct reading *x)
@@ -54,13 +28,13 @@ static void reading_done(struct reading *x)
     calibration_free(x->c);
 }
 
-static void progress(struct reading *x, uint64_t n)
+void reading_progress(struct reading *x, uint64_t n)
 {
     x->done = MIN_OF(x->done + n, x->total);
     worker_progress(x->worker, x->done * PPM / x->total, x->bytes, 0);
 }
 
-static int no_memory(struct reading *x)
+int reading_no_memory(struct reading *x)
 {
     return error_set(x->e, ERROR_FAILED, "no memory for the calibration");
 }
@@ -77,7 +51,7 @@ static int note_unreadable_item(struct reading *x, uint16_t item, uint16_t conte
             "more than %d numbered items of the modem cannot be read, item %u of SIM %u the last "
             "of them: %s",
             ITEMS_UNREADABLE_MAX, item, context + 1u, diag_nv_status_name(status));
-    if (x->logged++ < LOGGED_MAX)
+    if (x->logged++ < READING_LOGGED_MAX)
         worker_log(x->worker, "WARN: NV item %u of SIM %u cannot be read: %s", item, context + 1u,
                    diag_nv_status_name(status));
     return 0;
@@ -95,7 +69,7 @@ static int read_item(struct reading *x, uint16_t item, uint16_t context, unsigne
         if (r < 0)
             return r;
         if (*ret_status == DIAG_NV_DONE)
-            return calibration_add_nv(x->c, item, context, data) < 0 ? no_memory(x) : 0;
+            return calibration_add_nv(x->c, item, context, data) < 0 ? reading_no_memory(x) : 0;
         if (diag_nv_is_absent(*ret_status))
             return 0;
     }
@@ -126,7 +100,7 @@ static int read_context(struct reading *x, uint16_t context)
         if (!there && item == CONTEXT_LOOK)
             return 1;
         if (item % 64 == 63)
-            progress(x, 64);
+            reading_progress(x, 64);
     }
     return 0;
 }
@@ -149,215 +123,6 @@ static int read_items(struct reading *x)
         }
     }
     return 0;
-}
-
-/* ---- files ---- */
-
-static void note_unreadable(struct reading *x, const char *path, int number)
-{
-    x->facts->n_unreadable++;
-    if (x->logged++ < LOGGED_MAX)
-        worker_log(x->worker, "WARN: %s cannot be read: %s", path, diag_efs_error_name(number));
-}
-
-/* 0 taken or not readable; 1 not there. */
-static int read_file(struct reading *x, const char *path)
-{
-    uint8_t *data = NULL;
-    size_t size = 0;
-    int r = diag_efs_read(x->diag, path, CALIBRATE_FILE_MAX, &data, &size, x->e);
-    if (r == DIAG_EFS_NO_ENTRY)
-        return 1;
-    if (r > 0) {
-        note_unreadable(x, path, r);
-        return 0;
-    }
-    if (r < 0)
-        return r;
-    x->bytes += size;
-    if (x->bytes > CALIBRATE_ALL_MAX) {
-        free(data);
-        return error_set(x->e, ERROR_TOO_LARGE, "the modem's files have more than %d MiB",
-                         CALIBRATE_ALL_MAX >> 20);
-    }
-    return calibration_add_file(x->c, path, data, size) < 0 ? no_memory(x) : 0;
-}
-
-static bool is_left_out(const char *path)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(left_out); i++) {
-        size_t n = strlen(left_out[i]);
-        if (strncmp(path, left_out[i], n) == 0 && (path[n] == '/' || path[n] == '\0'))
-            return true;
-    }
-    return false;
-}
-
-static int add_directory(struct reading *x, const char *path)
-{
-    unsigned depth = 0;
-    for (const char *c = path; *c; c++)
-        depth += *c == '/';
-    if (x->n_directories == DIRECTORIES_MAX || depth > DEPTH_MAX || is_left_out(path))
-        return 0;
-    if (!x->directories)
-        x->directories = calloc(DIRECTORIES_MAX, sizeof(*x->directories));
-    char *copy = strdup(path);
-    if (!x->directories || !copy) {
-        free(copy);
-        return no_memory(x);
-    }
-    x->directories[x->n_directories++] = copy;
-    return 0;
-}
-
-static int on_entry(void *userdata, const struct diag_efs_entry *entry)
-{
-    struct reading *x = userdata;
-    const char *directory = x->directories[x->next_directory];
-    _cleanup_free_ char *path =
-        text_printf("%s%s%s", directory, strcmp(directory, "/") == 0 ? "" : "/", entry->name);
-    if (!path)
-        return no_memory(x);
-    if (strlen(path) >= CALIBRATION_PATH_MAX || !text_is_clean(path, strlen(path)))
-        return 0;
-    if (entry->type == DIAG_EFS_DIR)
-        return add_directory(x, path);
-    if (entry->type == DIAG_EFS_LINK || is_left_out(path))
-        return 0;
-    int r = read_file(x, path);
-    progress(x, 1);
-    return MIN_OF(r, 0);
-}
-
-static int walk(struct reading *x)
-{
-    int r = add_directory(x, "/");
-    for (; r == 0 && x->next_directory < x->n_directories; x->next_directory++) {
-        const char *path = x->directories[x->next_directory];
-        worker_phase(x->worker, "backup", path);
-        r = diag_efs_list(x->diag, path, DIRECTORY_MAX, on_entry, x, x->e);
-        /* What it does not show is the modem's own matter, what got lost between it and us is not; but of one
-         * that has lost its calibration whatever can be had is all that there is. */
-        bool lost = r == DIAG_EFS_BAD_SEQUENCE || r == DIAG_EFS_DIR_NOT_OPEN;
-        if (r > 0 && (!lost || x->broken)) {
-            note_unreadable(x, path, r);
-            r = 0;
-        }
-        if (r > 0)
-            r = error_set(x->e, ERROR_DIAG_FAILED, "the modem does not show its directory %s: %s", path,
-                          diag_efs_error_name(r));
-    }
-    return r;
-}
-
-/* Below /nv/item_files much is opened by path and shown by no directory. */
-static int probe(struct reading *x)
-{
-    char path[64];
-    int r = 0;
-    worker_phase(x->worker, "backup", "/nv/item_files/rfnv");
-    _cleanup_free_ bool *shown = calloc(CALIBRATE_RFNV_LAST + 1 - CALIBRATE_RFNV_FIRST, sizeof(*shown));
-    if (!shown)
-        return no_memory(x);
-    calibration_sort(x->c);
-    for (unsigned n = CALIBRATE_RFNV_FIRST; n < x->end_rfnv; n++) {
-        snprintf(path, sizeof(path), "/nv/item_files/rfnv/%08u", n);
-        shown[n - CALIBRATE_RFNV_FIRST] = calibration_find_file(x->c, path);
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(known_paths) && r >= 0; i++)
-        if (!calibration_find_file(x->c, known_paths[i]))
-            r = read_file(x, known_paths[i]);
-    for (unsigned n = CALIBRATE_RFNV_FIRST; n < x->end_rfnv && r >= 0; n++) {
-        snprintf(path, sizeof(path), "/nv/item_files/rfnv/%08u", n);
-        if (!shown[n - CALIBRATE_RFNV_FIRST])
-            r = read_file(x, path);
-        if (n % 64 == 63)
-            progress(x, 64);
-    }
-    return MIN_OF(r, 0);
-}
-
-/* ---- twice ---- */
-
-static int check_item(struct reading *x, struct calibration_nv *n)
-{
-    uint8_t data[DIAG_NV_SIZE];
-    unsigned status;
-    for (unsigned i = 0; i < TRIES; i++) {
-        int r = diag_nv_read(x->diag, n->item, n->context, data, &status, x->e);
-        if (r < 0)
-            return r;
-        if (status == DIAG_NV_DONE && memcmp(data, n->data, sizeof(data)) == 0)
-            return 0;
-        if (status == DIAG_NV_DONE)
-            memcpy(n->data, data, sizeof(data));
-    }
-    x->facts->n_unstable++;
-    worker_log(x->worker, "WARN: NV item %u changes while it is read", n->item);
-    return 0;
-}
-
-/* 1: the same. */
-static int compare_file(struct reading *x, const struct calibration_file *f)
-{
-    struct error own = {0};
-    uint8_t told[MD5_SIZE], found[MD5_SIZE];
-    int r = x->md5 ? diag_efs_md5(x->diag, f->path, told, &own) : 1;
-    if (r == -EOPNOTSUPP)
-        x->md5 = false; /* this firmware has no such command: read again then */
-    else if (r < 0) {
-        *x->e = own;
-        return r;
-    }
-    if (r == 0) {
-        _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_MD5);
-        if (!d)
-            return no_memory(x);
-        digest_update(d, f->data ? f->data : (const uint8_t *)"", (size_t)f->size);
-        digest_final(d, found);
-        return memcmp(told, found, MD5_SIZE) == 0;
-    }
-    _cleanup_free_ uint8_t *again = NULL;
-    size_t size = 0;
-    r = diag_efs_read(x->diag, f->path, CALIBRATE_FILE_MAX, &again, &size, x->e);
-    if (r != 0)
-        return MIN_OF(r, 0);
-    return size == f->size && (size == 0 || memcmp(again, f->data, size) == 0);
-}
-
-static int check_file(struct reading *x, struct calibration_file *f)
-{
-    for (unsigned i = 0; i < TRIES; i++) {
-        uint8_t *again = NULL;
-        size_t size = 0;
-        int r = compare_file(x, f);
-        if (r != 0)
-            return MIN_OF(r, 0);
-        r = diag_efs_read(x->diag, f->path, CALIBRATE_FILE_MAX, &again, &size, x->e);
-        if (r < 0)
-            return r;
-        if (r > 0)
-            break;
-        free(f->data);
-        f->data = again;
-        f->size = size;
-    }
-    x->facts->n_unstable++;
-    worker_log(x->worker, "WARN: %s changes while it is read", f->path);
-    return 0;
-}
-
-static int check(struct reading *x)
-{
-    int r = 0;
-    worker_phase(x->worker, "verify", NULL);
-    for (size_t i = 0; i < x->c->n_nv && r == 0; i++)
-        r = check_item(x, &x->c->nv[i]);
-    x->md5 = true;
-    for (size_t i = 0; i < x->c->n_files && r == 0; i++)
-        r = check_file(x, &x->c->files[i]);
-    return r;
 }
 
 /* ---- all of it ---- */
@@ -389,7 +154,8 @@ static int read_rest(struct reading *x, const struct running_identity *id)
     uint8_t before[CALIBRATION_FEATURES_MAX];
     size_t n_before = SIZE_MAX;
     int r = 0;
-    for (unsigned i = 0; i < TRIES && r == 0; i++) { /* as everything else: until two readings are the same */
+    for (unsigned i = 0; i < READING_TRIES && r == 0;
+         i++) { /* as everything else: until two readings are the same */
         r = diag_read_features(x->diag, x->c->features + 2, sizeof(x->c->features) - 2, &x->c->n_features,
                                &ignored);
         if (r == 0 && x->c->n_features == n_before && memcmp(before, x->c->features + 2, n_before) == 0)
@@ -439,12 +205,13 @@ int calibrate_read(struct running *running, const struct running_identity *id, s
                                                 .diag = running->diag,
                                                 .facts = facts,
                                                 .broken = id->factory_test,
+                                                .md5 = true,
                                                 .e = e,
                                                 .c = calibration_new(),
                                                 .total = CONTEXTS * CALIBRATE_ITEMS + CALIBRATE_RFNV_LAST -
                                                          CALIBRATE_RFNV_FIRST + 1000};
     if (!x.c)
-        return no_memory(&x);
+        return reading_no_memory(&x);
     fill_facts(running->worker, id, facts);
     choose_span(&x);
     int r = read_rest(&x, id);
@@ -453,11 +220,11 @@ int calibrate_read(struct running *running, const struct running_identity *id, s
     if (r == 0)
         r = diag_efs_hello(x.diag, e);
     if (r == 0)
-        r = walk(&x);
+        r = reading_walk(&x);
     if (r == 0)
-        r = probe(&x);
+        r = reading_probe(&x);
     if (r == 0)
-        r = check(&x);
+        r = reading_check(&x);
     if (r < 0)
         return explain(r, e);
     calibration_sort(x.c);

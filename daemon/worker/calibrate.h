@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The calibration of a modem that runs its firmware, over DIAG: read (calibrate.c), told and checked in the
- * store (calibrate-file.c), put back (calibrate-restore.c, calibrate-judge.c).
+ * The calibration of a modem that runs its firmware, over DIAG: read (calibrate.c, calibrate-files.c,
+ * calibrate-twice.c), told and checked in the store (calibrate-file.c), put back (calibrate-restore.c,
+ * calibrate-judge.c).
  */
 
 #include "backup/calibration.h"

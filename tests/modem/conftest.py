@@ -6,6 +6,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import diaghost  # noqa: E402
 import modemhost  # noqa: E402
 
 
@@ -23,3 +24,19 @@ def modem(tmp_path):
     for m in started:
         assert m.stop() == 0
         m.listener.close()
+
+
+@pytest.fixture
+def diag(modem):
+    """start("key=value", …) -> the DIAG port of a working modem, diag.modem; the one before it is stopped."""
+    before = []
+
+    def start(*settings, **options):
+        for m in before:
+            m.stop()
+        m = modem(modemhost.WORKING, *settings, **options)
+        before.append(m)
+        d = diaghost.Diag(m.appear())
+        d.modem = m
+        return d
+    return start

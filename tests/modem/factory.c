@@ -47,6 +47,28 @@ static const struct {
     {"/sd/rat_acq_order", 21},
 };
 
+/* Somebody's own, with efs_strange. */
+static const char *const strange[] = {
+    "/data/caf\xc3\xa9",
+    "/data/..hidden",
+    "/data/tab\there",
+    "/data/a/b/c/d/e/f/g/h/i/j/k/l/m/n",
+};
+
+/* The firmware's own lists of what its parts may have, a path a line; most of what they name is not there. */
+static const struct {
+    const char *path, *below;
+    const char *absent;
+} lists[] = {
+    {"/nv/item_files/conf/mmode.conf", "/nv/item_files/modem/mmode/",
+     "/nv/item_files/modem/mmode/voice_domain_pref"},
+    {"/nv/item_files/conf/data_config_info.conf", "/nv/item_files/data/",
+     "/nv/item_files/data/dsd/ds_apn_switching"},
+    {"/nv/item_files/conf/mcs_limitsmgr.conf", "/nv/item_files/mcs/",
+     "/nv/item_files/mcs/lmtsmgr/sar/sar_comp_default"},
+    {"/nv/item_files/conf/ims.conf", "/nv/item_files/ims/", "/nv/item_files/ims/qipcall_config_items"},
+};
+
 static uint32_t noise_of(uint32_t a, uint32_t b)
 {
     uint32_t v = (a ^ 0x9E3779B9u) * 0x85EBCA6Bu + b * 0xC2B2AE35u;
@@ -163,6 +185,18 @@ static void put_file(struct efs *e, const char *path, uint16_t mode, size_t size
     free(bytes);
 }
 
+static void put_list(struct efs *e, size_t list)
+{
+    char text[1024];
+    size_t n = (size_t)snprintf(text, sizeof(text), "%s\n", lists[list].absent);
+
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (strncmp(files[i].path, lists[list].below, strlen(lists[list].below)) == 0)
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "%s\n", files[i].path);
+    efs_create(e, lists[list].path, EFS_FILE | 0644, true);
+    efs_write(e, lists[list].path, 0, text, n);
+}
+
 static void put_files(struct efs *e)
 {
     int64_t left = e->scenario->efs_large_kib * 1024;
@@ -172,10 +206,14 @@ static void put_files(struct efs *e)
         bool item = strncmp(files[i].path, "/nv/item_files/", 15) == 0;
         put_file(e, files[i].path, item ? EFS_ITEM | 0777 : EFS_FILE | 0644, files[i].size);
     }
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+        put_list(e, i);
     for (unsigned i = 0; left > 0; i++, left -= LARGE_FILE) {
         snprintf(path, sizeof(path), "/nv/item_files/mcfg/mbn_sw_%02u", i);
         put_file(e, path, EFS_FILE | 0644, left < LARGE_FILE ? (size_t)left : LARGE_FILE);
     }
+    for (size_t i = 0; e->scenario->efs_strange && i < sizeof(strange) / sizeof(strange[0]); i++)
+        put_file(e, strange[i], EFS_FILE | 0644, 10);
     efs_create(e, "/nv/reserved", EFS_LINK | 0777, true);
     efs_write(e, "/nv/reserved", 0, "/nv/item_files", strlen("/nv/item_files"));
 }

@@ -22,6 +22,8 @@ CMD_READY, SWITCH_MODE, EXECUTE, EXECUTE_RESP, EXECUTE_DATA = range(0x0B, 0x10)
 MEMORY_DEBUG64, MEMORY_READ64, READ_DATA64, RESET_STATE_MACHINE = range(0x10, 0x14)
 
 
+WORKING = "initial=working"  # a modem that runs its firmware
+
 # Longer than anything takes on a machine that is busy with other things; what takes longer has hung.
 PATIENCE = 60.0
 

@@ -92,6 +92,8 @@ static const struct setting settings[] = {
     NUMBER(nv_contexts, "3", "subscriptions with numbered items of their own; 0: the modem has no 4b 30"),
     NUMBER(rfnv_items, "150", "items in /nv/item_files/rfnv of a fresh flash, and that the radio wants"),
     NUMBER(efs_large_kib, "0", "so many KiB of large files in EFS2 of a fresh flash"),
+    SWITCH(efs_strange, "no",
+           "EFS2 of a fresh flash has names that no XQCN can hold, and directories deep in each other"),
     CHOICE(efs_lost, "keep", "keep|format",
            "a file system that is not whole: formatted by the first write, or when the modem boots"),
     NUMBER(efs_activity, "0",

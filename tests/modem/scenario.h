@@ -137,7 +137,7 @@ struct scenario {
     int64_t flip_always, erase_skips_always, program_ff, torn;
 
     /* What its factory left in EFS2. */
-    int64_t calibration, nv_items, nv_contexts, rfnv_items, efs_large_kib, efs_journal, efs_lost,
+    int64_t calibration, nv_items, nv_contexts, rfnv_items, efs_large_kib, efs_strange, efs_journal, efs_lost,
         efs_activity;
     char imei[SCENARIO_TEXT_MAX];
 

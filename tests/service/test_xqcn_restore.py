@@ -140,6 +140,16 @@ def test_a_few_items_may_fail_and_not_all(running, n, result):
     assert 10 < count <= n + 1 and "NV item 3300 of SIM 1 cannot be read: failed" in service.log(job)
 
 
+def test_names_that_no_xqcn_can_hold_hinder_nothing(running):
+    """They are said to be left out, and the rest is saved: one file of somebody's own cost the whole backup."""
+    service, modem = running("efs_strange=yes")
+    job, backup = save(service, modem)
+    assert service.get(backup, BACKUP, "State") == "complete"
+    log = service.log(job)
+    assert log.count("is not saved: no XQCN can hold such a name") == 3 and log.count("is not saved: it lies too deep") == 1
+    assert int(service.get(job, JOB, "Report")["unreadable"]) == 5  # and the SIM lock
+
+
 def test_what_a_broken_modem_lets_nobody_read_hinders_no_restore(lost):
     """In factory test mode: what can be had of the present state is saved, and the calibration is put back."""
     service, modem, backup = lost(*unreadable(100))

@@ -357,6 +357,42 @@ static void test_judgement(void **state)
     calibration_free(c);
 }
 
+/* What is no path of a modem's is passed over, whatever ends its line. */
+static void test_lists(void **state)
+{
+    static const char text[] =
+        "/nv/item_files/a\n\n# a comment\r\n/nv/item_files/b\r\nnv/c\n/nv/../d\n/\n/nv//e\n"
+        "/nv/\xc3\xb6\n/nv/f/\n/nv/g\0/nv/h";
+    static const char *const expected[] = {"/nv/item_files/a", "/nv/item_files/b", "/nv/g", "/nv/h"};
+    char path[CALIBRATION_PATH_MAX];
+    size_t at = 0, n = 0;
+    (void)state;
+    while (calibration_next_listed((const uint8_t *)text, sizeof(text) - 1, &at, path)) {
+        assert_true(n < ARRAY_SIZE(expected));
+        assert_string_equal(path, expected[n++]);
+    }
+    assert_int_equal(n, ARRAY_SIZE(expected));
+    at = 0;
+    assert_false(calibration_next_listed(NULL, 0, &at, path));
+
+    /* One that is too long is no path, one byte less is. */
+    char *line = malloc(2 * CALIBRATION_PATH_MAX);
+    assert_non_null(line);
+    memset(line, 'x', 2 * CALIBRATION_PATH_MAX);
+    line[0] = '/';
+    line[CALIBRATION_PATH_MAX] = '\n';
+    at = 0;
+    assert_false(calibration_next_listed((uint8_t *)line, CALIBRATION_PATH_MAX + 1, &at, path));
+    at = 0;
+    assert_true(calibration_next_listed((uint8_t *)line, CALIBRATION_PATH_MAX - 1, &at, path));
+    assert_int_equal(strlen(path), CALIBRATION_PATH_MAX - 1);
+    free(line);
+
+    assert_true(calibration_is_list("/nv/item_files/conf/mmode.conf"));
+    assert_false(calibration_is_list("/nv/item_files/conf/multisim_ftm_mode"));
+    assert_false(calibration_is_list("/data/other.conf"));
+}
+
 /* Four times the size takes about four times as long; values of megabytes are nothing special. */
 static void test_speed_is_linear(void **state)
 {
@@ -394,10 +430,11 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_section_forms),   cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_container),       cmocka_unit_test(test_judgement),
-        cmocka_unit_test(test_speed_is_linear), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_section_forms), cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_container),     cmocka_unit_test(test_judgement),
+        cmocka_unit_test(test_lists),         cmocka_unit_test(test_speed_is_linear),
+        cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

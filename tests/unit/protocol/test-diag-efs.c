@@ -30,7 +30,7 @@ struct efs {
     enum trouble trouble;
     int (*host)(struct peer_case *c, struct diag *d);
     /* what the modem saw */
-    unsigned opens, closes, puts, syncs, mkdirs, writes, stats;
+    unsigned opens, closes, reads, puts, syncs, mkdirs, writes, stats;
     uint32_t flags;
     char path[64];
     uint8_t content[16384];
@@ -70,6 +70,7 @@ static bool on_read(struct peer *p, struct efs *m, const uint8_t *q)
 {
     static uint8_t answer[20 + 4096];
     uint32_t offset = from32(q + 12), n = from32(q + 8);
+    m->reads++;
     memset(answer, 0, 20);
     memcpy(answer, q, 8);
     if (m->trouble != ENDLESS_FILE)
@@ -246,16 +247,29 @@ static struct peer_case play(struct efs *m, const char *name)
 
 /* ---- reading ---- */
 
-static int host_read(struct peer_case *c, struct diag *d)
+typedef int (*reader)(struct diag *d, const char *path, size_t max, uint8_t **ret, size_t *ret_size,
+                      struct error *e);
+
+static int read_with(reader read, struct peer_case *c, struct diag *d)
 {
     _cleanup_free_ uint8_t *data = NULL;
     size_t size = 0;
-    int r = diag_efs_read(d, "/nv/item_files/a", 65536, &data, &size, &c->e);
+    int r = read(d, "/nv/item_files/a", 65536, &data, &size, &c->e);
     c->numbers[0] = size;
     for (size_t i = 0; i < size; i++)
         if (data[i] != (uint8_t)(i * 7))
             return -EBADMSG;
     return r;
+}
+
+static int host_read(struct peer_case *c, struct diag *d)
+{
+    return read_with(diag_efs_read, c, d);
+}
+
+static int host_read_short(struct peer_case *c, struct diag *d)
+{
+    return read_with(diag_efs_read_short, c, d);
 }
 
 static int host_read_denied(struct peer_case *c, struct diag *d)
@@ -291,6 +305,21 @@ static void test_read(void **state)
     struct peer_case c = play(&m, "denied");
     assert_int_equal(c.r, DIAG_EFS_NO_ACCESS);
     assert_int_equal(c.e.kind, ERROR_NONE);
+}
+
+/* One question less where the last piece tells that it is the last, as many where it does not. */
+static void test_read_short(void **state)
+{
+    (void)state;
+    struct efs m = {.host = host_read}, quick = {.host = host_read_short};
+    struct peer_case c = play(&m, "read");
+    assert_int_equal(c.r, 0);
+    c = play(&quick, "read short");
+    assert_int_equal(c.r, 0);
+    assert_int_equal(c.numbers[0], FILE_SIZE);
+    assert_int_equal(m.reads, 4);
+    assert_int_equal(quick.reads, 3);
+    assert_int_equal(quick.closes, 1);
 }
 
 static int host_stat(struct peer_case *c, struct diag *d)
@@ -429,8 +458,8 @@ static void test_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read), cmocka_unit_test(test_stat),  cmocka_unit_test(test_list),
-        cmocka_unit_test(test_md5),  cmocka_unit_test(test_write),
+        cmocka_unit_test(test_read), cmocka_unit_test(test_read_short), cmocka_unit_test(test_stat),
+        cmocka_unit_test(test_list), cmocka_unit_test(test_md5),        cmocka_unit_test(test_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
