@@ -3,45 +3,27 @@
 /*
  * A calibration back into the modem that it is of (reference/diag.md 4.4 and 7): judged, the present state
  * saved, offline, what differs written, synced, read back, reset, and looked at once more. A write that was
- * stopped half way is made again by the same call.
+ * stopped half way is made again by the same call. One that works and holds all of it already is left alone.
  */
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 
-#include "base/text.h"
 #include "firmware/plan.h"
-#include "firmware/version.h"
 #include "transport/transport.h"
-#include "worker/calibrate.h"
+#include "worker/putting.h"
 
 static const usec_t wait_device = 120 * USEC_PER_SEC;
 static const usec_t boot_time = 180 * USEC_PER_SEC;
 
 enum { PPM = 1000000 };
 
-struct putting {
-    struct worker *worker;
-    struct running running;
-    struct running_identity id;
-    struct calibration *want, *now;
-    struct calibration_facts facts;
-    unsigned allow;
-    bool own; /* the backup is known to be of this unit: an IMEI that it lost is given back */
-    bool destructive;
-    uint64_t done, total;
-    /* not_here: what this modem does not have or lets nobody write. failed: what it should have taken. */
-    unsigned written, right, not_here, failed, wrong;
-    bool *refused; /* items, then files: those that are told already */
-    struct error *e;
-};
-
 static void putting_done(struct putting *p)
 {
     running_detach(&p->running);
     calibration_free(p->want);
     calibration_free(p->now);
+    free(p->differs);
     free(p->refused);
 }
 
@@ -52,76 +34,6 @@ static int explain(int r, struct error *e)
     if (e->kind == ERROR_NONE && r == -EINTR)
         return error_set(e, ERROR_INTERRUPTED, "interrupted: the service is stopping");
     return r;
-}
-
-/* ---- may it ---- */
-
-static int judge_version(struct putting *p)
-{
-    struct version ours, theirs;
-    const char *from = p->want->version;
-    int mine = version_parse(p->id.version, &ours), other = version_parse(from, &theirs);
-    if (p->allow & ALLOW_WRONG_FIRMWARE)
-        return 0;
-    if (mine < 0 || other < 0)
-        return error_set(
-            p->e, ERROR_WRONG_FIRMWARE,
-            "the backup is of a modem that ran \"%s\", this one runs \"%s\": whether both are of one "
-            "model cannot be told (allow=WrongFirmware)",
-            from, p->id.version);
-    if (strcmp(ours.prefix, theirs.prefix) != 0)
-        return error_set(p->e, ERROR_WRONG_FIRMWARE,
-                         "the backup is of another model: %s, and this modem runs %s (allow=WrongFirmware)",
-                         from, p->id.version);
-    if (strcmp(ours.baseline, theirs.baseline) != 0)
-        return error_set(
-            p->e, ERROR_WRONG_FIRMWARE,
-            "the backup was taken under baseline %s, and this modem runs %s (allow=WrongFirmware)",
-            theirs.baseline, ours.baseline);
-    return 0;
-}
-
-/* Own unit only; that the IMEI is another one nobody can lift. */
-static int judge_unit(struct putting *p)
-{
-    char imei[DIAG_IMEI_DIGITS + 1] = "";
-    bool has = calibration_imei(p->want, imei), bound = worker_option_u64(p->worker, "bound", 0) == 1;
-    if (has && *p->id.imei) {
-        p->own = strcmp(imei, p->id.imei) == 0;
-        if (p->own)
-            return 0;
-        return error_set(
-            p->e, ERROR_WRONG_UNIT,
-            "the backup is of another unit: its IMEI is not this modem's. Calibration belongs to one "
-            "unit, and qdld changes no IMEI");
-    }
-    if (has && bound) {
-        p->own = true;
-        return 0;
-    }
-    if (has && worker_option_u64(p->worker, "foreign", 0) == 1)
-        return error_set(
-            p->e, ERROR_WRONG_UNIT,
-            "the backup is of another unit: its IMEI is not the one that this modem had before it lost "
-            "its calibration, and another's is not its own");
-    if (p->allow & ALLOW_WRONG_UNIT)
-        return 0;
-    if (!has)
-        return error_set(
-            p->e, ERROR_WRONG_UNIT,
-            "the backup holds no IMEI: whose calibration it is cannot be told (allow=WrongUnit)");
-    return error_set(
-        p->e, ERROR_WRONG_UNIT,
-        "this modem has no IMEI left, and nothing says for certain that the backup is its own. If it was in "
-        "9008 here before, its chip serial tells: qdlctl enter-edl, qdlctl reset, and this "
-        "again "
-        "(or allow=WrongUnit; the IMEI is not written then)");
-}
-
-static int judge(struct putting *p)
-{
-    int r = judge_unit(p);
-    return r < 0 ? r : judge_version(p);
 }
 
 /* ---- what is there now ---- */
@@ -151,32 +63,20 @@ static int save_first(struct putting *p)
                      w->backup_refused);
 }
 
-/* ---- writing ---- */
+/* ---- what is to be written ---- */
 
-/* Each of them is a line of the log and of the report, so that none is hidden. */
-static void _printf_(3, 4) refuse(struct putting *p, bool *told, const char *format, ...)
+/* By its own word. One that an earlier call left offline is brought back by a reset. */
+static bool works(const struct running_identity *id)
 {
-    char what[256], line[sizeof(what) + 32];
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(what, sizeof(what), format, ap);
-    va_end(ap);
-    *told = true;
-    snprintf(line, sizeof(line), "not restored: %s", what);
-    worker_problem(p->worker, line);
+    return id->oper_mode_known && !id->factory_test && !diag_oper_mode_is_offline(id->oper_mode);
 }
+
+/* ---- writing ---- */
 
 static void step(struct putting *p)
 {
     p->done++;
     worker_progress(p->worker, p->total ? p->done * PPM / p->total : PPM, 0, 0);
-}
-
-static bool is_left_alone(const struct putting *p, const struct calibration_nv *n)
-{
-    /* Also that of the second SIM: where there is one it stays, whatever the backup says. */
-    bool has = calibration_find_nv(p->now, n->item, n->context);
-    return n->item == DIAG_NV_SPC_TTL || (n->item == DIAG_NV_IMEI && (has || !p->own));
 }
 
 /* An item of another firmware, another number of SIMs, or one that the factory closed: left out by everybody
@@ -187,24 +87,15 @@ static bool is_not_here(unsigned status)
            status == DIAG_NV_BAD_COMMAND;
 }
 
-static int write_item(struct putting *p, const struct calibration_nv *n, bool *told)
+static int write_item(struct putting *p, size_t i)
 {
-    const struct calibration_nv *now = calibration_find_nv(p->now, n->item, n->context);
+    const struct calibration_nv *n = &p->want->nv[i];
     unsigned status;
-    if (now && memcmp(now->data, n->data, sizeof(n->data)) == 0) {
-        p->right++;
-        return 0;
-    }
-    if (is_left_alone(p, n)) {
-        p->not_here++;
-        refuse(p, told, "NV item %u of SIM %u: qdld does not write it", n->item, n->context + 1u);
-        return 0;
-    }
     int r = diag_nv_write(p->running.diag, n->item, n->context, n->data, &status, p->e);
     if (r == -EOPNOTSUPP && n->context > 0) { /* fewer subscriptions than the modem that it is of had */
         *p->e = (struct error){0};
         p->not_here++;
-        refuse(p, told, "NV item %u of SIM %u: this modem has no such SIM", n->item, n->context + 1u);
+        putting_refuse(p, i, "NV item %u of SIM %u: this modem has no such SIM", n->item, n->context + 1u);
         return 0;
     }
     if (r < 0)
@@ -214,23 +105,17 @@ static int write_item(struct putting *p, const struct calibration_nv *n, bool *t
         return 0;
     }
     ++*(is_not_here(status) ? &p->not_here : &p->failed);
-    refuse(p, told, "NV item %u of SIM %u: %s", n->item, n->context + 1u, diag_nv_status_name(status));
+    putting_refuse(p, i, "NV item %u of SIM %u: %s", n->item, n->context + 1u, diag_nv_status_name(status));
     return 0;
 }
 
-static int write_file(struct putting *p, const struct calibration_file *f, bool *told)
+static int write_file(struct putting *p, size_t i)
 {
-    _cleanup_free_ uint8_t *want = NULL, *have = NULL;
-    const struct calibration_file *now = calibration_find_file(p->now, f->path);
+    const struct calibration_file *f = &p->want->files[i];
+    _cleanup_free_ uint8_t *want = NULL;
     int r = calibration_load(p->want, f, &want, p->e);
-    if (r == 0 && now && now->size == f->size)
-        r = calibration_load(p->now, now, &have, p->e);
     if (r < 0)
         return r;
-    if (now && now->size == f->size && (f->size == 0 || memcmp(want, have, (size_t)f->size) == 0)) {
-        p->right++;
-        return 0;
-    }
     r = diag_efs_write(p->running.diag, f->path, want ? want : (const uint8_t *)"", (size_t)f->size, p->e);
     if (r < 0)
         return r;
@@ -239,7 +124,7 @@ static int write_file(struct putting *p, const struct calibration_file *f, bool 
         return 0;
     }
     ++*(r == DIAG_EFS_NO_ACCESS || r == DIAG_EFS_READ_ONLY ? &p->not_here : &p->failed);
-    refuse(p, told, "%s: %s", f->path, diag_efs_error_name(r));
+    putting_refuse(p, p->want->n_nv + i, "%s: %s", f->path, diag_efs_error_name(r));
     return 0;
 }
 
@@ -259,14 +144,14 @@ static int write_all(struct putting *p)
     int r = 0;
     worker_phase(p->worker, "program", "NV items");
     for (size_t i = 0; i < p->want->n_nv && r == 0; i++, step(p))
-        r = write_item(p, &p->want->nv[i], &p->refused[i]);
+        r = p->differs[i] ? write_item(p, i) : 0;
     if (r == 0)
         r = sync_now(p);
     if (r == 0)
         worker_phase(p->worker, "program", "EFS");
     /* In the order of the sections: provisioning, RF, NV items. */
     for (size_t i = 0; i < p->want->n_files && r == 0; i++, step(p))
-        r = write_file(p, &p->want->files[i], &p->refused[p->want->n_nv + i]);
+        r = p->differs[p->want->n_nv + i] ? write_file(p, i) : 0;
     return r == 0 ? sync_now(p) : r;
 }
 
@@ -285,7 +170,7 @@ static int check_item(struct putting *p, const struct calibration_nv *n)
     uint8_t data[DIAG_NV_SIZE];
     unsigned status;
     char what[48];
-    if (is_left_alone(p, n))
+    if (putting_is_left_alone(p, n))
         return 0;
     int r = diag_nv_read(p->running.diag, n->item, n->context, data, &status, p->e);
     if (r < 0 || (status == DIAG_NV_DONE && memcmp(data, n->data, sizeof(data)) == 0))
@@ -415,12 +300,19 @@ static int prepare(struct putting *p)
     return r;
 }
 
+static void report(struct putting *p)
+{
+    struct worker *w = p->worker;
+    unsigned refused = p->not_here + p->failed;
+    worker_report(w, "written", "%u", p->written);
+    worker_report(w, "already-right", "%u", p->right);
+    worker_report(w, "refused", refused ? "%u, %u of them not of this modem or closed by its maker" : "0",
+                  refused, p->not_here);
+}
+
 static int put_back(struct putting *p)
 {
     struct worker *w = p->worker;
-    p->refused = calloc(p->want->n_nv + p->want->n_files + 1, sizeof(*p->refused));
-    if (!p->refused)
-        return error_set(p->e, ERROR_FAILED, "no memory for the calibration");
     int r = diag_set_mode(p->running.diag, DIAG_MODE_OFFLINE, p->e);
     if (r == 0)
         r = diag_efs_hello(p->running.diag, p->e);
@@ -434,15 +326,38 @@ static int put_back(struct putting *p)
     r = write_all(p);
     if (r == 0)
         r = check_all(p);
-    worker_report(w, "written", "%u", p->written);
-    worker_report(w, "already-right", "%u", p->right);
-    unsigned refused = p->not_here + p->failed;
-    worker_report(w, "refused", refused ? "%u, %u of them not of this modem or closed by its maker" : "0",
-                  refused, p->not_here);
+    report(p);
     if (r == 0)
         worker_report(w, "verified", p->wrong ? "no: %u read back as others" : "every item and file",
                       p->wrong);
     return r;
+}
+
+/* It works and has all of it: read twice a moment ago, and nothing else is to be known. */
+static int leave_alone(struct putting *p, const char **ret_result)
+{
+    struct worker *w = p->worker;
+    worker_log(w, "everything is as the backup has it: nothing is written, and the modem is not restarted");
+    report(p);
+    worker_report(w, "verified", "every item and file");
+    worker_report(w, "version", "%s", p->id.version);
+    worker_report(w, "reset", "not needed");
+    return conclude(p, ret_result);
+}
+
+/* From offline on; the modem is reset also when something went wrong, for that leads nowhere else (diag.md
+ * 2.3). */
+static int put_and_restart(struct putting *p)
+{
+    int r = put_back(p);
+    if (!p->running.diag || r == -ENODEV || (r < 0 && !p->destructive))
+        return r;
+    struct error own = {0};
+    int started = running_restart(&p->running, DIAG_MODE_RESET, &own);
+    if (r < 0 || started == 0)
+        return r;
+    *p->e = own;
+    return started;
 }
 
 int calibrate_restore(struct worker *w, struct job_outcome *o)
@@ -456,20 +371,15 @@ int calibrate_restore(struct worker *w, struct job_outcome *o)
     if (r == 0)
         r = running_identify(&p.running, &p.id, p.e);
     if (r == 0)
-        r = judge(&p);
+        r = putting_judge(&p);
     if (r == 0)
         r = save_first(&p);
     if (r == 0)
-        r = put_back(&p);
-    /* Offline leads nowhere but through a reset (diag.md 2.3), also when something went wrong. */
-    if (p.running.diag && r != -ENODEV && (r == 0 || p.destructive)) {
-        struct error own = {0};
-        int started = running_restart(&p.running, DIAG_MODE_RESET, &own);
-        if (r == 0 && started < 0) {
-            *p.e = own;
-            r = started;
-        }
-    }
+        r = putting_compare_all(&p);
+    if (r == 0 && p.n_differ == 0 && works(&p.id))
+        return leave_alone(&p, &o->result);
+    if (r == 0)
+        r = put_and_restart(&p);
     worker_state(w, false, true);
     if (r == 0) {
         r = look_again(&p, &o->result);

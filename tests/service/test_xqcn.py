@@ -7,6 +7,7 @@ import re
 
 import dbus
 import pytest
+import xqcn
 from conftest import BACKUP, JOB, MODEM, Refused, wait_until
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_diag import ASKED, IMEI, WORKING, run, running, trace  # noqa: F401 (fixtures)
@@ -125,9 +126,43 @@ def test_lost_and_restored(lost):
     first_text, second_text = (open_backup(service, b, format="xqcn") for b in (backup, second))
     assert records(first_text) == records(second_text), service.log(job)[:3000]
     assert first_text == second_text
-    # Made again there is nothing left to do.
+    # Made again there is nothing left to do, and a modem that works is left alone.
+    before = trace(service)
     job, result = restore(service, modem, backup)
-    assert result == "done" and service.get(job, JOB, "Report")["written"] == "0"
+    report = service.get(job, JOB, "Report")
+    assert result == "done" and report["written"] == "0" and int(report["already-right"]) > 300
+    assert report["verified"] == "every item and file" and report["reset"] == "not needed"
+    assert trace(service).startswith(before) and "command=0x29" not in trace(service)[len(before):]
+    assert trace(service).count("plug ") == before.count("plug ") and service.get(modem, MODEM, "Mode") == "normal"
+
+
+@pytest.mark.parametrize("setting,result", [("oper_mode=offline", "no-calibration"), ("oper_mode=untold", "done")])
+def test_one_that_has_all_of_it_and_may_not_work_is_restarted(running, new_modem, tmp_path, setting, result):
+    """What stopped between the last write and the reset left it offline (+CFUN: 7): nothing is to be written, and it is to be
+    brought back all the same. One that does not tell its mode may be such a one."""
+    service, modem = running()
+    assert run(service, modem, "Identify")[1] == "done"
+    _, backup = save(service, modem)
+    replug(service, new_modem, tmp_path, setting)
+    job, came_to = restore(service, modem, backup)
+    report = service.get(job, JOB, "Report")
+    assert came_to == result and report["written"] == "0" and "reset" not in report, service.log(job)[-2000:]
+    assert "command=0x29" in trace(service)
+
+
+def test_files_that_only_the_firmwares_own_lists_name(running, new_modem, tmp_path):
+    """/nv/item_files/conf/NAME.conf, as QPST goes by them: no directory shows an item file, and few of them are in our table."""
+    service, modem = running("efs_hidden=none")
+    _, backup = save(service, modem)
+    everything = xqcn.Calibration(open_backup(service, backup, format="xqcn")).files
+    replug(service, new_modem, tmp_path, "efs_hidden=item-files", "efs_chunk=100")
+    _, hidden = save(service, modem)
+    found = xqcn.Calibration(open_backup(service, hidden, format="xqcn")).files
+    listed = [p for p in everything if p.startswith(("/nv/item_files/modem/mmode/", "/nv/item_files/data/", "/nv/item_files/mcs/"))]
+    assert len(listed) >= 5 and not set(listed) - set(found)
+    assert all(everything[p] == content for p, content in found.items())
+    # Of a list whose own name nobody knows the items stay hidden; they are its carrier's settings and no calibration.
+    assert {p.split("/")[3] for p in set(everything) - set(found)} == {"conf", "ims", "mcfg", "modem", "wcdma"}
 
 
 def test_a_blank_card_is_not_given_what_its_port_remembers(lost, new_modem):
