@@ -163,6 +163,8 @@ int bus_append_backup_options(sd_bus_message *m)
         r = append_allow(m);
     if (r >= 0 && options.kind)
         r = sd_bus_message_append(m, "{sv}", "kind", "s", options.kind);
+    if (r >= 0 && options.no_reset)
+        r = sd_bus_message_append(m, "{sv}", "reset", "b", 0);
     if (r >= 0 && options.queue)
         r = sd_bus_message_append(m, "{sv}", "queue", "b", 1);
     return r < 0 ? r : sd_bus_message_close_container(m);

@@ -70,7 +70,7 @@ static void help(const struct verb *verbs, size_t n_verbs)
         "EraseCalibration, ...)\n"
         "      --modem-version=NAME   the version on the modem's label, where it cannot be read from the "
         "modem\n"
-        "      --no-reset             flash: leave the modem in emergency download mode\n"
+        "      --no-reset             flash, restore: leave the modem in emergency download mode\n"
         "      --wait                 rescue, catch: wait for the first modem in 9008 and say what to do\n"
         "      --port=PORT            rescue, catch, policy: of a connector, whatever comes there\n"
         "      --queue                wait for the job that has the modem\n"
@@ -280,7 +280,7 @@ static const struct {
     {OPTION_MODEM_VERSION, USES_FLASH | USES_PLAN | USES_VERSION, "--modem-version"},
     {OPTION_WAIT, USES_WAIT, "--wait"},
     {OPTION_PORT, USES_PORT, "--port"},
-    {OPTION_NO_RESET, USES_FLASH | USES_PLAN, "--no-reset"},
+    {OPTION_NO_RESET, USES_FLASH | USES_PLAN | USES_RESET, "--no-reset"},
     {OPTION_QUEUE, USES_MODEM, "--queue"},
     {OPTION_MODE, USES_MODE, "--mode"},
     {OPTION_LABEL, USES_IMPORT, "--label"},

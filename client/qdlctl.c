@@ -33,7 +33,7 @@ static const struct verb verbs[] = {
     {"dump", "[MODEM]", "save the memory of a modem that has crashed; -o FILE for a copy", verb_dump, 0, 1,
      USES_JOB | USES_MODEM | USES_OUTPUT},
     {"restore", "[MODEM] BACKUP", "write a backup back, the present state is saved first", verb_restore, 1, 2,
-     USES_JOB | USES_MODEM | USES_ALLOW | USES_PARTITIONS},
+     USES_JOB | USES_MODEM | USES_ALLOW | USES_PARTITIONS | USES_RESET},
     {"identify", "[MODEM]", "ask a modem who it is", verb_identify, 0, 1, USES_JOB | USES_MODEM},
     {"enter-edl", "[MODEM]", "bring a running modem to emergency download mode", verb_enter_edl, 0, 1,
      USES_JOB | USES_MODEM},

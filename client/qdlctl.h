@@ -59,6 +59,7 @@ enum verb_use {
     USES_WAIT = 4096,
     USES_VERSION = 8192,
     USES_FORMAT = 16384,
+    USES_RESET = 32768,
 };
 
 struct verb {

@@ -53,6 +53,7 @@ static const char *find_raw_backup(json_object *list, const char *serial)
 static void print_way_out(sd_bus *bus, json_object *m)
 {
     char command[160];
+    bool runs = strcmp(dict_string(m, "Mode"), "normal") == 0;
     const char *fits = dict_string(m, "CalibrationBackup"), *port = dict_string(m, "KernelName");
     print_field("Calibration", "missing: it is in factory test mode (+CFUN: 5), and no network takes it");
     if (*fits && strcmp(fits, "/") != 0) {
@@ -70,7 +71,7 @@ static void print_way_out(sd_bus *bus, json_object *m)
     else
         snprintf(command, sizeof(command), "qdlctl restore %s FILE.xqcn", port);
     print_field("To leave it", command);
-    if (raw) { /* it stays in 9008, where it is written */
+    if (raw && !runs) { /* else the restore itself brings it back */
         snprintf(command, sizeof(command), "qdlctl reset %s", port);
         print_field("and then", command);
     }

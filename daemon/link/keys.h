@@ -82,8 +82,9 @@
  * candidate-0 and on (id and chip, a space between), timeout-usec (absent: for ever) identify hold 0|1
  * (default 1: the modem stays with its worker) backup kind nand|calibration, partitions (comma list, "" all),
  * firmware, known-version, known-confirmed, serial/hwid/pkhash, created (us since 1970), wait-device-usec,
- * came-from-normal restore backup (id), partitions, allow, and those of a backup; a flash takes created, too.
- * Kind xqcn: nv-first, nv-end, rfnv-end (fewer numbers than all; nobody but a test gives them)
+ * came-from-normal restore backup (id), partitions, allow, reset 0|1 (1: it is restarted when it is done, and
+ * boot-usec is waited for it), and those of a backup; a flash takes created, too. Kind xqcn: nv-first,
+ * nv-end, rfnv-end (fewer numbers than all; nobody but a test gives them)
  */
 
 /* worker -> service */

@@ -203,10 +203,13 @@ static void add_binding(const struct job *j, struct order *o)
 
 static void order_restore(struct job *j, struct order *o)
 {
-    if (j->kind_of_backup) {
+    /* What ran its firmware shall run it again, also if the first half of this call left it in 9008. */
+    bool ran = strcmp(modem_kind(j->modem), "normal") == 0 || (j->resumes && j->resumes->reset);
+    j->reset = j->reset && ran;
+    add_option(o, "reset", j->reset ? "1" : "0");
+    if (j->kind_of_backup)
         add_option(o, "kind", j->kind_of_backup);
-        add_number(o, "boot-usec", j->manager->config.boot_timeout);
-    }
+    add_number(o, "boot-usec", j->manager->config.boot_timeout);
     add_binding(j, o);
     add_option(o, "backup", j->backup_id);
     add_option(o, "allow", j->allow);
@@ -289,8 +292,10 @@ struct job *job_find_resumable(const struct job *j)
         return find_backup(j);
     if (!job_has_journal(j) || !i || i->job_kind != j->job_kind || !job_resumable(i))
         return NULL;
+    /* Of a restore it says how it ends, and nothing of what is written. */
+    bool same_end = i->reset == j->reset || j->job_kind == JOB_RESTORE;
     bool same = strcmp(i->firmware_id, j->firmware_id) == 0 && same_text(i->allow, j->allow) &&
-                same_text(i->modem_version, j->modem_version) && i->reset == j->reset &&
+                same_text(i->modem_version, j->modem_version) && same_end &&
                 strcmp(i->backup_id, j->backup_id) == 0 && same_text(i->partitions, j->partitions);
     return same ? i : NULL;
 }

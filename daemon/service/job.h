@@ -80,7 +80,7 @@ struct job {
     char *kind_of_backup; /* backup: nand | calibration */
     char *partitions;     /* backup, restore: comma list */
     bool imports_backup;  /* an import is of a package otherwise */
-    bool reset;
+    bool reset;           /* flash, restore: it is restarted in the end */
     int fd_archive;
     struct job_archive { /* which file that is, of a regular one (inode not 0) */
         uint64_t device, inode, size;

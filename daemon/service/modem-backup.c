@@ -210,7 +210,7 @@ int modem_method_collect_dump(sd_bus_message *message, void *userdata, sd_bus_er
 
 struct restore_options {
     char **partitions, **allow;
-    bool queue;
+    bool reset, queue;
     char allow_text[REFUSALS_SIZE];
 };
 
@@ -223,7 +223,12 @@ static void restore_options_done(struct restore_options *o)
 static int read_restore_options(sd_bus_message *message, struct restore_options *o, sd_bus_error *error)
 {
     const struct option options[] = {
-        {"partitions", "as", &o->partitions}, {"allow", "as", &o->allow}, {"queue", "b", &o->queue}, {NULL}};
+        {"partitions", "as", &o->partitions},
+        {"allow", "as", &o->allow},
+        {"reset", "b", &o->reset},
+        {"queue", "b", &o->queue},
+        {NULL},
+    };
     int r = options_read(message, options, error);
     return r < 0 ? r : refusals_read(o->allow, o->allow_text, error);
 }
@@ -254,7 +259,7 @@ static int check_backup(const struct modem *m, const struct backup *b, const str
 int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
     struct modem *m = userdata;
-    _cleanup_(restore_options_done) struct restore_options o = {.queue = false};
+    _cleanup_(restore_options_done) struct restore_options o = {.reset = true};
     _cleanup_free_ char *list = NULL;
     const char *path = NULL;
     struct job *j = NULL;
@@ -279,6 +284,10 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
     if (r >= 0 && xqcn && list && *list)
         r = errors_set(error, ERROR_INVALID_ARGS, "Backup %s has no partitions: it is put back as a whole.",
                        b->id);
+    if (r >= 0 && xqcn && !o.reset)
+        r = errors_set(error, ERROR_INVALID_ARGS,
+                       "Backup %s is put back over DIAG; what was written so takes a restart to count.",
+                       b->id);
     if (r >= 0)
         r = xqcn ? check_runs(m, "restore", error) : modem_check_mode(m, "restore", true, error);
     if (r >= 0)
@@ -296,6 +305,7 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
     }
     j->allow = strdup(o.allow_text);
     j->partitions = steal_ptr(list);
+    j->reset = o.reset;
     if (r >= 0 && !j->allow)
         r = -ENOMEM;
     if (r < 0) {

@@ -14,18 +14,17 @@ static const usec_t leave_time = 20 * USEC_PER_SEC;
 
 enum { APPEARANCES_MAX = 2 }; /* in another mode than normal: the first boot after a flash may reboot once */
 
-int boot_reset(struct flash *f, struct error *e)
+int boot_reset(const struct boot *b, struct error *e)
 {
-    struct worker *w = f->worker;
+    struct worker *w = b->worker;
     struct error own = {0};
     worker_phase(w, "reset", NULL);
     w->appeared[0] = '\0'; /* what appears from now on is the answer */
-    int r = firehose_power(f->session->firehose, FIREHOSE_POWER_RESET, &own);
+    int r = firehose_power(b->session->firehose, FIREHOSE_POWER_RESET, &own);
     if (r == 0)
-        r = transport_wait(f->session->transport, w->link, worker_wake, w, deadline_in(leave_time));
+        r = transport_wait(b->session->transport, w->link, worker_wake, w, deadline_in(leave_time));
     if (r == -ENODEV) { /* gone is what was wanted */
-        f->programmer_up = false;
-        session_detach(f->session);
+        session_detach(b->session);
         return 0;
     }
     int asked = worker_check(w, e);
@@ -34,15 +33,14 @@ int boot_reset(struct flash *f, struct error *e)
     if (own.kind != ERROR_NONE && e)
         *e = own;
     else
-        r = error_set(e, ERROR_TIMEOUT,
-                      "the flash is complete and verified; the modem was told to reset and did not");
+        r = error_set(e, ERROR_TIMEOUT, "%s; the modem was told to reset and did not", b->done);
     error_hint(e, HINT_POWER_CYCLE);
     return r;
 }
 
-int boot_wait(struct flash *f, const char **ret_result, struct error *e)
+int boot_wait(const struct boot *b, const char **ret_result, struct error *e)
 {
-    struct worker *w = f->worker;
+    struct worker *w = b->worker;
     usec_t deadline = deadline_in(worker_option_u64(w, "boot-usec", boot_time));
 
     /* Nothing is being written any more: whoever does not want to wait may go. A CANCEL from before is too
@@ -57,16 +55,13 @@ int boot_wait(struct flash *f, const char **ret_result, struct error *e)
         int r = worker_wait_appeared(w, deadline, e);
         if (r == -ETIMEDOUT) {
             *ret_result = "not-returned";
-            r = error_set(e, ERROR_TIMEOUT,
-                          "the flash is complete and verified, but the modem did not come back in normal "
-                          "mode in time%s%s",
-                          *last ? "; it was last seen in mode " : "", last);
+            r = error_set(e, ERROR_TIMEOUT, "%s, but the modem did not come back in normal mode in time%s%s",
+                          b->done, *last ? "; it was last seen in mode " : "", last);
             error_hint(e, HINT_POWER_CYCLE);
         }
         if (r == -ECANCELED || r == -EINTR)
-            return error_set(
-                e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
-                "the flash is complete and verified and the modem was reset; its boot was not waited for");
+            return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
+                             "%s and the modem was reset; its boot was not waited for", b->done);
         if (r < 0)
             return r;
         if (strcmp(w->appeared, "normal") == 0)
@@ -78,10 +73,8 @@ int boot_wait(struct flash *f, const char **ret_result, struct error *e)
             continue;
         }
         *ret_result = "not-returned";
-        r = error_set(
-            e, ERROR_WRONG_MODE,
-            "the flash is complete and verified, but the modem came back in mode %s and not in normal mode",
-            w->appeared);
+        r = error_set(e, ERROR_WRONG_MODE, "%s, but the modem came back in mode %s and not in normal mode",
+                      b->done, w->appeared);
         error_hint(e, HINT_POWER_CYCLE);
         return r;
     }
@@ -139,33 +132,30 @@ static bool is_another(struct worker *w, const char *imei_before, const char *ve
     return true;
 }
 
-int boot_confirm(struct flash *f, const char **ret_result, struct error *e)
+int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
 {
-    struct worker *w = f->worker;
+    struct worker *w = b->worker;
     struct running_identity id;
     struct error own = {0};
     char imei_before[sizeof(w->imei_hash)];
-    const char *name = f->package->version_known ? f->package->version.name : NULL;
     snprintf(imei_before, sizeof(imei_before), "%s",
              w->imei_hash[0] ? w->imei_hash : worker_option(w, "unit-imei", ""));
     w->imei_hash[0] = '\0';
     int r = ask(w, &id, &own);
     if (r == -ECANCELED || r == -EINTR)
         return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
-                         "the flash is complete and verified and the modem has booted; its version was not "
-                         "compared");
+                         "%s and the modem has booted; its version was not compared", b->done);
     if (r < 0) {
         worker_log(w, "WARN: the modem does not tell what it runs: %s", own.message);
         return 0;
     }
-    if (is_another(w, imei_before, id.version, name))
+    if (is_another(w, imei_before, id.version, b->version))
         return 0;
     worker_report(w, "version", "%s", id.version);
-    if (name && !same_version(name, id.version)) {
+    if (b->version && !same_version(b->version, id.version)) {
         *ret_result = "wrong-version";
-        r = error_set(e, ERROR_WRONG_FIRMWARE,
-                      "the flash is complete and verified, but the modem runs %s and not %s", id.version,
-                      name);
+        r = error_set(e, ERROR_WRONG_FIRMWARE, "%s, but the modem runs %s and not %s", b->done, id.version,
+                      b->version);
         error_hint(e, HINT_WRONG_FIRMWARE);
         return r;
     }
@@ -173,36 +163,28 @@ int boot_confirm(struct flash *f, const char **ret_result, struct error *e)
         return 0;
     *ret_result = "no-calibration";
     r = error_set(e, ERROR_CALIBRATION_AT_RISK,
-                  "the flash is complete and verified and the modem runs %s, but in factory test mode: its "
-                  "calibration is missing",
+                  "%s and the modem runs %s, but in factory test mode: its calibration is missing", b->done,
                   id.version);
     error_hint(e, HINT_RESTORE_BACKUP);
     return r;
 }
 
-bool boot_was_begun(struct flash *f)
+int boot_untouched(struct worker *w, struct session *s)
 {
-    return f->options.reset && journal_was_completed(&f->journal, f->worker->fd_journal, &f->key);
-}
-
-int boot_untouched(struct flash *f)
-{
-    struct session *s = f->session;
     struct error e = {0};
     if (!s || !s->transport)
         return -ENODEV;
-    worker_state(f->worker, false, false);
-    worker_phase(f->worker, "reset", NULL);
+    worker_state(w, false, false);
+    worker_phase(w, "reset", NULL);
     int r = s->programmer_runs && s->firehose ? firehose_power(s->firehose, FIREHOSE_POWER_RESET, &e)
                                               : sahara_reset(s->transport, &e);
     if (r == -ENODEV)
         r = 0;
     if (r == 0)
-        worker_log(f->worker, "nothing was changed; the modem was reset to normal mode");
+        worker_log(w, "nothing was changed; the modem was reset to normal mode");
     else
-        worker_log(f->worker,
-                   "WARN: nothing was changed, but the modem could not be reset to normal mode: %s",
+        worker_log(w, "WARN: nothing was changed, but the modem could not be reset to normal mode: %s",
                    e.message);
-    worker_state(f->worker, false, true);
+    worker_state(w, false, true);
     return r;
 }

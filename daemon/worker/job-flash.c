@@ -110,6 +110,16 @@ static int check_room(const struct flash *f, struct error *e)
     return r == -ENODATA ? 0 : r;
 }
 
+/*
+ * Was the journal's flash completed, and its modem told to boot? Then it may be booting now, or have booted
+ * since: the service voids such a journal once the modem is in 9008 again after that. f->journal is that one
+ * then.
+ */
+static bool boot_was_begun(struct flash *f)
+{
+    return f->options.reset && journal_was_completed(&f->journal, f->worker->fd_journal, &f->key);
+}
+
 static int prepare(struct flash *f, struct error *e)
 {
     struct worker *w = f->worker;
@@ -415,9 +425,13 @@ static int finish(struct flash *f, struct job_outcome *o)
 {
     static const struct journal_record finished = {.kind = JOURNAL_FINISHED},
                                        complete = {.kind = JOURNAL_COMPLETE};
+    const struct boot boot = {.worker = f->worker,
+                              .session = f->session,
+                              .done = "the flash is complete and verified",
+                              .version = f->package->version_known ? f->package->version.name : NULL};
     struct error ignored = {0};
     if (f->booted)
-        return boot_confirm(f, &o->result, &o->error);
+        return boot_confirm(&boot, &o->result, &o->error);
     /* Behind the reset it is not seen in 9008 again: who continues from here must know that. */
     if (f->options.reset && f->journal.writable && journal_append(&f->journal, &complete, &ignored) < 0)
         worker_log(f->worker, "WARN: the journal could not be written: %s", ignored.message);
@@ -429,7 +443,7 @@ static int finish(struct flash *f, struct job_outcome *o)
         r = error_set(&o->error, ERROR_INTERRUPTED,
                       "the flash is complete and verified; the modem was not reset");
     if (f->options.reset && r == 0)
-        r = boot_reset(f, &o->error);
+        r = boot_reset(&boot, &o->error);
     if (r < 0) {
         worker_state(f->worker, false, true);
         hold(f, o);
@@ -439,8 +453,9 @@ static int finish(struct flash *f, struct job_outcome *o)
     if (f->journal.writable && journal_append(&f->journal, &finished, &ignored) < 0)
         worker_log(f->worker, "WARN: the journal could not be closed: %s", ignored.message);
     if (f->options.reset) {
-        r = boot_wait(f, &o->result, &o->error);
-        return r < 0 ? r : boot_confirm(f, &o->result, &o->error);
+        f->programmer_up = false;
+        r = boot_wait(&boot, &o->result, &o->error);
+        return r < 0 ? r : boot_confirm(&boot, &o->result, &o->error);
     }
     worker_state(f->worker, false, true);
     hold(f, o);
@@ -469,7 +484,7 @@ static void give_up(struct flash *f, struct job_outcome *o)
     /* Another modem than the job's is nothing that we may reset. */
     bool ours = e->kind != ERROR_WRONG_UNIT;
     if (ours && !f->destructive && worker_option_u64(f->worker, "came-from-normal", 0) == 1 &&
-        boot_untouched(f) == 0)
+        boot_untouched(f->worker, f->session) == 0)
         return;
     if (e->hint == HINT_NONE &&
         (f->destructive || !ours || e->kind == ERROR_MODEM_GONE || e->kind == ERROR_TIMEOUT))

@@ -3,13 +3,15 @@
 /*
  * A backup back onto a modem, block by block. Everything that can refuse comes before the first erase, and
  * the present state is saved before it (flash rule 5). There is no journal: a block that holds what it shall
- * is left alone, so the same call made again goes on, whatever happened in between.
+ * is left alone, so the same call made again goes on, whatever happened in between. A modem that ran its
+ * firmware is restarted in the end and its boot is watched, as after a flash; any other one is held.
  */
 
 #include <errno.h>
 #include <string.h>
 
 #include "firmware/package.h"
+#include "worker/boot.h"
 #include "worker/calibrate.h"
 #include "worker/recorded.h"
 #include "worker/restore.h"
@@ -301,13 +303,20 @@ static void report(const struct restore *x)
     worker_report(w, "verified", "%s", x->complete ? "every page" : "not all");
 }
 
+/* Option reset: it ran its firmware when this restore was called first, and nobody wants it to stay. */
+static bool is_restarted(const struct worker *w)
+{
+    return worker_option_u64(w, "reset", 0) == 1;
+}
+
 static void end(struct restore *x, int r, struct job_outcome *o)
 {
     struct session *s = x->visits.session;
     worker_state(x->worker, false, true);
     if (!s)
         return;
-    if (!x->destructive) {
+    bool stays = r == 0 && !is_restarted(x->worker);
+    if (!x->destructive && !stays) {
         visits_end(&x->visits, o);
         return;
     }
@@ -322,6 +331,21 @@ static void end(struct restore *x, int r, struct job_outcome *o)
         o->hold = s;
         x->visits.session = NULL;
     }
+}
+
+/* Flash rule 10. */
+static int restart(struct restore *x, bool *ret_left, struct job_outcome *o)
+{
+    const struct boot boot = {
+        .worker = x->worker, .session = x->visits.session, .done = "the backup is written and verified"};
+    worker_state(x->worker, false, false);
+    int r = x->worker->stop
+                ? error_set(&o->error, ERROR_INTERRUPTED, "%s; the modem was not reset", boot.done)
+                : boot_reset(&boot, &o->error);
+    *ret_left = r == 0;
+    if (r == 0)
+        r = boot_wait(&boot, &o->result, &o->error);
+    return r < 0 ? r : boot_confirm(&boot, &o->result, &o->error);
 }
 
 int job_restore(struct worker *w, struct job_outcome *o)
@@ -346,6 +370,11 @@ int job_restore(struct worker *w, struct job_outcome *o)
     if (r == 0)
         end_journal(&x);
     report(&x);
-    end(&x, r, o);
+    bool left = false;
+    /* One that an earlier half of this call left in 9008 has nothing to go back for but this. */
+    if (r == 0 && is_restarted(w) && (x.destructive || !running_comes_first(w)))
+        r = restart(&x, &left, o);
+    if (!left)
+        end(&x, r, o);
     return r;
 }

@@ -140,9 +140,8 @@ void visits_end(struct visits *v, struct job_outcome *o)
 {
     struct session *s = v->session;
     struct worker *w = s->worker;
-    struct flash untouched = {.worker = w, .session = s};
     bool ours = v->unit_is_ours || o->error.kind != ERROR_WRONG_UNIT;
-    if (ours && worker_option_u64(w, "came-from-normal", 0) == 1 && boot_untouched(&untouched) == 0)
+    if (ours && worker_option_u64(w, "came-from-normal", 0) == 1 && boot_untouched(w, s) == 0)
         return;
     if (!s->transport || !s->firehose || !s->programmer_runs || w->stop || o->error.kind == ERROR_MODEM_GONE)
         return;

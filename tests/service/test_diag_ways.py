@@ -3,11 +3,13 @@
 test mode by whatever of it is in the store."""
 
 import re
+import signal
 import sys
 import tarfile
 
+import dbus
 import pytest
-from conftest import BACKUP, JOB, MODEM, TOP, Refused, wait_until
+from conftest import BACKUP, INVALID_ARGS, JOB, MODEM, TOP, Refused, wait_until
 from test_diag import IMEI, MASKED, VERSION, flash, run, running, trace, with_firmware  # noqa: F401 (fixtures)
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_xqcn import id_of, replug, requests, save  # noqa: F401 (fixtures)
@@ -157,10 +159,10 @@ def test_with_a_copy_of_its_flash_only(with_firmware, new_modem, qdlctl, tmp_pat
     command = command_of(said)
     assert command[-1] == "--partitions=EFS2" and "a copy of this unit's EFS2" in said, said
     assert id_of(raw).startswith(command[2])
-    qdlctl("--yes", *command)
-    then = re.search(r"and then: qdlctl (reset .*)", said).group(1).split()
-    qdlctl(*then)
-    assert run(service, modem, "Identify")[1] == "done"
+    # It ran its firmware, and does so again.
+    done = qdlctl("--yes", *command).stdout
+    assert "and then" not in said and re.search("Version: " + VERSION, done), (said, done)
+    assert service.get(modem, MODEM, "Mode") == "normal"
     assert not service.get(modem, MODEM, "FactoryTestMode") and service.get(modem, MODEM, "Imei") == MASKED
 
 
@@ -172,3 +174,98 @@ def test_enter_edl_where_usb3_became_usb2(running):
     facts = service.all(modem, MODEM)
     assert facts["Mode"] == "sahara" and facts["Held"] and facts["KernelName"] == "1-1.2" and facts["Confirmed"]
     assert facts["FirmwareVersion"] == VERSION and len(service.paths(MODEM)) == 1
+
+
+# ---- a restore of its flash ----
+
+@pytest.fixture
+def saved(with_firmware, new_modem, tmp_path):
+    """saved(settings...) -> service, modem, backup of its flash: one that runs, some of whose blocks are others since then."""
+    def make(*settings, **options):
+        service, modem, _ = with_firmware("sahara_reset=reboot", version=VERSION + "_01.001.01.001", blocks=512, **options)
+        job, result = run(service, modem, "Backup", kind="calibration")
+        assert result == "done", service.get(job, JOB, "ErrorMessage")
+        wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+        for process in new_modem.started:
+            process.terminate()
+        wait_until(lambda: service.get(modem, MODEM, "Mode") == "absent", what="the unplug")
+        with flashfile.Flash(tmp_path / "modem.flash") as f:
+            at = f.data_offset + f.partition("cust_info").first * f.pages_per_block * f.page_size
+        with open(tmp_path / "modem.flash", "r+b") as f:
+            f.seek(at)
+            f.write(b"something else" * 20)
+        new_modem(service, "sahara_reset=reboot", "imei=" + IMEI, *settings)
+        wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem again")
+        return service, modem, dbus.ObjectPath(service.get(job, JOB, "Object"))
+    return make
+
+
+def restored(service, modem, backup, **options):
+    job = service.call(modem, MODEM, "Restore", backup, dbus.Dictionary(options, signature="sv"))
+    return job, service.wait_job(job)
+
+
+def test_a_restore_of_a_running_modem_ends_as_it_began(saved):
+    service, modem, backup = saved()
+    job, result = restored(service, modem, backup)
+    assert result == "done", (service.get(job, JOB, "ErrorMessage"), service.log(job)[-2000:])
+    report = service.get(job, JOB, "Report")
+    assert int(report["blocks-written"]) > 0 and report["version"] == VERSION
+    assert service.get(modem, MODEM, "Mode") == "normal" and not service.get(modem, MODEM, "Held")
+    # Nothing left to write: back to normal mode without a wait.
+    job, result = restored(service, modem, backup)
+    assert result == "done" and service.get(job, JOB, "Report")["blocks-written"] == "0"
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+
+
+def test_a_restore_without_reset_stays_in_edl(saved, qdlctl):
+    service, modem, backup = saved()
+    qdlctl("--yes", "restore", id_of(backup), "--no-reset")
+    assert service.get(modem, MODEM, "Mode") == "firehose" and service.get(modem, MODEM, "Held")
+    # Also with nothing left to write; and one that was there is not sent away.
+    assert restored(service, modem, backup)[1] == "done"
+    assert service.get(modem, MODEM, "Held") and service.get(modem, MODEM, "Mode") == "firehose"
+
+
+def test_a_restore_after_which_it_does_not_come_back(saved):
+    service, modem, backup = saved("boots=no", "start=normal", config="[Flash]\nBootTimeoutSec=2\n")
+    job, result = restored(service, modem, backup)
+    assert result == "not-returned", (result, service.get(job, JOB, "ErrorMessage"), service.log(job)[-2000:])
+    message = service.get(job, JOB, "ErrorMessage")
+    assert message.startswith("the backup is written and verified") and "last seen in mode" in message, message
+
+
+def test_a_restore_that_was_cut_off_still_ends_in_normal_mode(saved):
+    """The same call finds the modem in 9008, where the first one left it."""
+    service, modem, backup = saved("program_us=20000")
+    job = service.call(modem, MODEM, "Restore", backup, service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Phase") == "program", what="the first write")
+    service.stop(signal.SIGKILL)
+    service.start()
+    modem = service.modem()
+    assert service.get(job, JOB, "Result") == "interrupted" and service.get(modem, MODEM, "Mode") != "normal"
+    again, result = restored(service, modem, backup)
+    assert result == "done", (service.get(again, JOB, "ErrorMessage"), service.log(again)[-2000:])
+    assert service.get(again, JOB, "Resumes") == job and service.get(modem, MODEM, "Mode") == "normal"
+
+
+def test_a_restore_that_was_cut_off_behind_its_last_write_too(saved):
+    """It has nothing left to write, and the modem is in 9008 for no other reason than this call."""
+    service, modem, backup = saved("command_us=20000")
+    job = service.call(modem, MODEM, "Restore", backup, service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Phase") == "reset", what="the reset")
+    service.stop(signal.SIGKILL)
+    service.start()
+    modem = service.modem()
+    again, result = restored(service, modem, backup)
+    assert result == "done", (service.get(again, JOB, "ErrorMessage"), service.log(again)[-2000:])
+    assert service.get(again, JOB, "Report")["blocks-written"] == "0"
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+
+
+def test_no_reset_is_not_for_a_calibration(running):
+    service, modem = running()
+    _, backup = save(service, modem)
+    with Refused(INVALID_ARGS) as e:
+        restored(service, modem, backup, reset=False)
+    assert "restart" in e.message
