@@ -14,7 +14,9 @@ nothing before the present state is stored; interrupted, it leaves a modem that 
 modem out of factory test mode that holds every item and file of the backup.
 
 A modem of few items is asked for few numbers, so that all exchanges can be tried; the clock of worker and modem stands still
-while one of them has something to do (tests/faults/still-clock.c).
+while one of them has something to do (tests/faults/still-clock.c). Of a whole calibration, some 38000 exchanges that take a
+second, each sort of exchange behind each other sort is unplugged when it comes first: what repeats it differs from that by a
+number only. --all takes the last time, too, and every 97th exchange whatever it is.
 
   diag-interruptions.py            every exchange: unplugged, and in one of the other ways, in turn, garbage most often
   diag-interruptions.py --all      every exchange in each way
@@ -43,6 +45,9 @@ FEW = {"nv-first": 546, "nv-end": 554, "rfnv-end": 20003}
 SETTINGS = ("initial=working", "imei=490154203237518", "rfnv_items=4", "nv_items=900", "efs_hidden=none", "reboot_ms=5",
             "efs_sync_ms=1")
 OPTIONS = {"imei-key": "00" * 32, "created": 1790000000000001, "wait-device-usec": 10000000, "boot-usec": 20000000, **FEW}
+WHOLE = {"nv-first": 0, "nv-end": 8192, "rfnv-end": 32001}
+WHOLE_SETTINGS = ("rfnv_items=150", "nv_items=238", "efs_hidden=rfnv")
+STEP = 97
 MAY_END = ("failed", "interrupted")
 AT_ONCE = 3 * (os.cpu_count() or 2)  # driver, worker and modem of one run wait for each other a lot
 
@@ -50,6 +55,33 @@ AT_ONCE = 3 * (os.cpu_count() or 2)  # driver, worker and modem of one run wait 
 def requests(trace):
     with open(trace, errors="replace") as f:
         return [int(n) for n in re.findall(r"diag request=(\d+)", f.read())]
+
+
+def sort_of(lines):
+    """What a question and its answer were about, without names and numbers: "efs open rfnv errno=2", "19 -> 46 nothing"."""
+    text = " ".join(lines)
+    if found := re.search(r" diag nv read item=\d+ (index=\d) (status=\d)", text):
+        return "nv %s %s" % found.groups()
+    if found := re.search(r" diag efs (open|opendir) (\S+) (?:flags=\d+ )?(errno=\d+)", text):
+        return "efs %s %s %s" % (found[1], "rfnv" if "/rfnv/" in found[2] else "other", found[3])
+    # The rest names nothing in the trace: what it was shows in the lengths, but for those that a name or content makes.
+    lengths = [min(int(n), 24) for n in re.findall(r"length=(\d+)", text)]
+    return " ".join(map(str, lengths)) + (re.search(r"command=\S+", text) or [""])[0]
+
+
+def turns(trace):
+    """The numbers of the requests at which something follows that did not follow before; of those that never do so again."""
+    found, lines, before = {}, [], ""
+    with open(trace, errors="replace") as f:
+        for line in f:
+            if " diag request=" in line and lines:
+                number, this = int(re.search(r"request=(\d+)", lines[0])[1]), sort_of(lines)
+                first, _ = found.get((before, this), (number, number))
+                found[before, this] = first, number
+                before, lines = this, []
+            if " diag request=" in line or lines:
+                lines.append(line)
+    return [sorted(set(numbers)) for numbers in zip(*found.values())]
 
 
 class Plug:
@@ -82,12 +114,12 @@ class Plug:
             self.modem.close()
         self.modem = None
 
-    def call(self, kind, source=None, on_stop=None):
+    def call(self, kind, source=None, on_stop=None, span=FEW):
         """A whole job; job.file is what it saved."""
         path = os.path.join(self.directory, "saved")
         with open(path, "w+b") as saved:
             fds = [("store" if kind == "backup" else "backup", saved.fileno())]
-            options = {"kind": "xqcn", **OPTIONS}
+            options = {"kind": "xqcn", **OPTIONS, **span}
             if kind == "restore":
                 fds.append(("source", source.fileno()))
                 options.update({"bound": 1})
@@ -139,10 +171,40 @@ class Interruptions:
         assert job.result == "done", job.words
         said = lost.said().splitlines()
         self.n["restore"] = len(requests(lost.last_trace()))
+        self.prepare_whole()
         # Without these the enumeration would say nothing.
         assert sum(bool(is_write(line)) for line in said) > 25 and not job.report.get("PROBLEM"), said[-5:]
 
+    def prepare_whole(self):
+        whole = Plug(self.directory, "whole", **dict(s.split("=") for s in WHOLE_SETTINGS))
+        self.whole = whole.flash
+        whole.start()
+        job = whole.call("backup", span=WHOLE)
+        assert job.result == "done", job.words
+        self.whole_content = job.file
+        whole.stop()
+        self.n["whole"] = len(requests(whole.last_trace()))
+        self.first, self.last = turns(whole.last_trace())
+        assert self.n["whole"] > 20000 and len(self.first) > 40, (self.n, self.first)
+
+    def run_whole(self, number):
+        """Cut off, nothing is called saved; plugged in again, it is the same to the last byte."""
+        plug = Plug(self.directory, "case", self.whole, **dict(s.split("=") for s in WHOLE_SETTINGS))
+        try:
+            plug.start("fault=unplug@diag:%d" % number, "replug_ms=-1")
+            job = plug.call("backup", span=WHOLE)
+            assert job.result == "failed" and job.values["ERROR"] == "ModemGone", job.words
+            plug.start()
+            job = plug.call("backup", span=WHOLE)
+            assert job.result == "done" and job.file == self.whole_content, job.words
+            return "whole ended"
+        finally:
+            plug.stop()
+
     def points(self, every_way):
+        more = (*self.last, *range(1, self.n["whole"], STEP)) if every_way else ()
+        for number in sorted({*self.first, *more}):
+            yield "whole:gone:%d" % number
         for kind in ("backup", "restore"):
             for number in range(1, self.n[kind] + 1):
                 for way in WAYS if every_way else ("gone", IN_TURN[number % len(IN_TURN)]):
@@ -198,6 +260,8 @@ class Interruptions:
 
     def run(self, point):
         kind, way, number = point.split(":")
+        if kind == "whole":
+            return self.run_whole(int(number))
         plug = Plug(self.directory, "case", self.healthy if kind == "backup" else self.lost)
         try:
             with open(self.calibration, "rb") as source:
