@@ -175,63 +175,68 @@ void log_event(enum log_event event, int level, const struct log_field *fields, 
 
 /* ---- org.freedesktop.LogControl1 ---- */
 
-static int get_level(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
-                     const char *property _unused_, sd_bus_message *reply, void *userdata _unused_,
-                     sd_bus_error *error _unused_)
+static const char *get_identifier(void)
 {
-    return sd_bus_message_append(reply, "s", levels[out.level]);
+    return IDENTIFIER;
 }
 
-static int set_level(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
-                     const char *property _unused_, sd_bus_message *value, void *userdata _unused_,
-                     sd_bus_error *error)
+static const char *get_level(void)
 {
+    return levels[out.level];
+}
+
+static const char *get_target(void)
+{
+    return targets[out.target];
+}
+
+static const struct control {
+    const char *property;
+    const char *(*get)(void);
+    int (*set)(const char *name);
+    const char *choices;
+} controls[] = {
+    {"LogLevel", get_level, log_set_level, "a log level: emerg to debug"},
+    {"LogTarget", get_target, log_set_target, "a log target that can be had: journal, console or null"},
+    {"SyslogIdentifier", get_identifier, NULL, NULL},
+};
+
+/* Of a property of the vtable. */
+static const struct control *find_control(const char *property)
+{
+    const struct control *c = controls;
+    while (strcmp(c->property, property) != 0)
+        c++;
+    return c;
+}
+
+static int get_control(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
+                       const char *property, sd_bus_message *reply, void *userdata _unused_,
+                       sd_bus_error *error _unused_)
+{
+    return sd_bus_message_append(reply, "s", find_control(property)->get());
+}
+
+static int set_control(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
+                       const char *property, sd_bus_message *value, void *userdata _unused_,
+                       sd_bus_error *error)
+{
+    const struct control *c = find_control(property);
     const char *name;
     int r = sd_bus_message_read(value, "s", &name);
     if (r < 0)
         return r;
-    r = log_set_level(name);
-    return r < 0
-               ? errors_set(error, ERROR_INVALID_ARGS, "\"%.32s\" is not a log level: emerg to debug.", name)
-               : 0;
-}
-
-static int get_target(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
-                      const char *property _unused_, sd_bus_message *reply, void *userdata _unused_,
-                      sd_bus_error *error _unused_)
-{
-    return sd_bus_message_append(reply, "s", targets[out.target]);
-}
-
-static int set_target(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
-                      const char *property _unused_, sd_bus_message *value, void *userdata _unused_,
-                      sd_bus_error *error)
-{
-    const char *name;
-    int r = sd_bus_message_read(value, "s", &name);
-    if (r < 0)
-        return r;
-    r = log_set_target(name);
-    return r < 0
-               ? errors_set(error, ERROR_INVALID_ARGS,
-                            "\"%.32s\" is not a log target that can be had: journal, console or null.", name)
-               : 0;
-}
-
-static int get_identifier(sd_bus *bus _unused_, const char *path _unused_, const char *interface _unused_,
-                          const char *property _unused_, sd_bus_message *reply, void *userdata _unused_,
-                          sd_bus_error *error _unused_)
-{
-    return sd_bus_message_append(reply, "s", IDENTIFIER);
+    r = c->set(name);
+    return r < 0 ? errors_set(error, ERROR_INVALID_ARGS, "\"%.32s\" is not %s.", name, c->choices) : 0;
 }
 
 /* Unprivileged for sd-bus, whose own check asks the bus and waits for the answer; the bus policy lets root
  * only reach this path. */
 static const sd_bus_vtable control_vtable[] = {
     SD_BUS_VTABLE_START(0),
-    SD_BUS_WRITABLE_PROPERTY("LogLevel", "s", get_level, set_level, 0, SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_WRITABLE_PROPERTY("LogTarget", "s", get_target, set_target, 0, SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_PROPERTY("SyslogIdentifier", "s", get_identifier, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_WRITABLE_PROPERTY("LogLevel", "s", get_control, set_control, 0, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_WRITABLE_PROPERTY("LogTarget", "s", get_control, set_control, 0, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_PROPERTY("SyslogIdentifier", "s", get_control, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_VTABLE_END,
 };
 

@@ -5,31 +5,13 @@ import struct
 
 import pytest
 
-from diaghost import FTM, LPM, OFFLINE, ONLINE, Diag, Refused, decode, encode, imei_item, imei_of, is_silent
+from diaghost import FTM, LPM, OFFLINE, ONLINE, Diag, Refused, decode, encode, imei_item, is_silent
 from flash import Flash, Snapshot, compare_unchanged
 from modemhost import Silent
-
-WORKING = "initial=working"
 
 
 def luhn(digits):
     return sum(sum(divmod(int(d) * (i % 2 + 1), 10)) for i, d in enumerate(digits)) % 10 == 0
-
-
-@pytest.fixture
-def diag(modem):
-    """start("key=value", …) -> the DIAG port of a working modem"""
-    before = []
-
-    def start(*settings, **options):
-        for m in before:
-            m.stop()
-        m = modem(WORKING, *settings, **options)
-        before.append(m)
-        d = Diag(m.appear())
-        d.modem = m
-        return d
-    return start
 
 
 # ---- frames ----

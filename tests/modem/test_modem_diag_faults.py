@@ -7,21 +7,10 @@ import time
 import pytest
 
 from diaghost import ONLINE, UNASKED, Diag, Refused, decode, encode, is_silent
-from modemhost import Gone, Silent, make_programmer
+from modemhost import WORKING, Gone, Silent, make_programmer
 
-WORKING = "initial=working"
 VERSION = "RM502QGLAAR05A03M4G"
 EDL = bytes.fromhex("4b650100")
-
-
-@pytest.fixture
-def diag(modem):
-    def start(*settings, **options):
-        m = modem(WORKING, *settings, **options)
-        d = Diag(m.appear())
-        d.modem = m
-        return d
-    return start
 
 
 def silence(d):
