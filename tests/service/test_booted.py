@@ -54,7 +54,7 @@ def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_mod
     """Somebody plugs one in while ours is on its way."""
     firmware = import_package(service, make_package("--small"))
     known = "IMEI" in why
-    new_modem(service, "reboot_ms=6000", *(("initial=working",) if known else ()))
+    new_modem(service, "reboot_ms=9000", *(("initial=working",) if known else ()))
     path = find_modem(service)
     if known:
         mode(service, path, "normal")
@@ -75,7 +75,7 @@ def ended(new_service, new_modem, make_package, tmp_path):
     def make(*settings, config="", how=signal.SIGKILL, at="wait-normal"):
         service = new_service().start()
         firmware = import_package(service, make_package("--small"))
-        new_modem(service, "reboot_ms=2500", *settings)
+        new_modem(service, "reboot_ms=4000", *settings)
         path = find_modem(service)
         job = flash(service, path, firmware)
         phase(service, job, at)
