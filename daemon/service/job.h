@@ -115,6 +115,7 @@ struct job {
     bool complete;             /* a flash: everything is written and verified, the reset is next */
     bool booted;               /* such a one, interrupted: its modem was seen in normal mode since */
     char *serial;              /* of the unit, once known */
+    char given_serial[9];      /* what the one that it was given last said of itself; "" nothing */
     struct record *firmware_facts; /* FIRMWARE.* */
     char *plan;                    /* PLAN, as text */
     size_t plan_size;

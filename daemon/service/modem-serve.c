@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "service/log.h"
 #include "service/neighbours.h"
 
@@ -33,6 +34,7 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
     if (link_add_fd(&message, fd) < 0)
         return;
     j->wants = WANTS_NOTHING;
+    snprintf(j->given_serial, sizeof(j->given_serial), "%s", text_known(m->seen_serial));
     j->device_error = (struct error){0};
     if (j->given != m->number) {
         j->given = j->since = m->number;

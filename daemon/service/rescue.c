@@ -299,8 +299,8 @@ static void note_wish(struct modem *m, const struct job *j)
  * something else of itself each time is the same, and does not get another attempt for ever. */
 static bool is_another_now(const struct modem *m, const struct job *j)
 {
-    return j->error.kind == ERROR_WRONG_UNIT && j->serial && *j->serial && m->chip_serial &&
-           *m->chip_serial && strcmp(j->serial, m->chip_serial) != 0;
+    const char *of = *text_known(j->serial) ? j->serial : j->given_serial;
+    return *of && *text_known(m->chip_serial) && strcmp(of, m->chip_serial) != 0;
 }
 
 static void note_failure(struct modem *m, const struct job *j)

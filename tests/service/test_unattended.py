@@ -161,6 +161,26 @@ def test_another_unit_has_attempts_of_its_own(new_service, forge, plug, make_pac
     assert "2 attempts failed" in note(service, path, "left to a human")
 
 
+def test_a_failure_is_that_of_the_unit_that_was_there(new_service, forge, plug, make_package, tmp_path):
+    """Its job ends when another unit is in its place already: that one has not failed yet."""
+    go = tmp_path / "go"
+    worker = FAILS.replace('if order.kind == "catch":', f'''if order.kind == "catch":
+    while not os.path.exists({str(go)!r}):
+        time.sleep(0.01)''')
+    service = new_service().start(worker=forge(worker), config="[Rescue]\nAttempts=1\nBackoffSec=1\n")
+    import_package(service, make_package("--small"))
+    arm(service)
+    path = find_modem(service)
+    p = other_unit(service, plug, path, "49cbd7ef")
+    first = wait_until(lambda: jobs(service, "catch"), what="its catch")[0]
+    p.unplug()
+    mode(service, path, "absent")
+    other_unit(service, plug, path, "0badcafe")
+    go.touch()
+    assert service.wait_job(first) == "failed"
+    wait_until(lambda: len(jobs(service, "catch")) == 2, what="the catch of the one that is there")
+
+
 def test_attempts_are_counted_over_a_restart(new_service, new_modem, make_package):
     """A service that is restarted by a watchdog or an operator is no reason to begin anew."""
     config = "[Rescue]\nAttempts=2\nBackoffSec=1\n[Flash]\nBootTimeoutSec=1\n"
