@@ -366,8 +366,8 @@ def forge(launcher, tmp_path):
     """forge(source): a worker that runs this Python, with everything of forged.py in reach. The path for --worker."""
     def make(source, name="forged"):
         worker = tmp_path / name
-        worker.unlink(missing_ok=True)  # the one of before may be running still
-        shutil.copy(launcher, worker)
+        if not worker.exists():  # the service holds it open, and a worker of before may be running still
+            shutil.copy(launcher, worker)
         prelude = (HERE / "forged.py").read_text().replace("@BUILD_ID@", build_id())
         # Written whole and renamed: a service may start it at any time.
         (tmp_path / (name + ".new")).write_text(prelude + "\n" + source)
