@@ -123,7 +123,8 @@ def rates_and_waits(directory, package, store, firmware):
 
 
 def backups(directory, library, package, store, firmware):
-    """One partition of 110 MiB, as the flash before left it: a backup onto a disk against somebody who reads it and drops it."""
+    """One partition of 110 MiB, as the flash before left it: a backup onto a disk against somebody who reads it and drops it.
+    Debian 12's qdl is no peer here: it knows erase, program and patch, and no read."""
     rates, bares = [], []
     for _ in range(ROUNDS):
         bares.append(waits.read_rate(bare(directory, package, "read", first=READ_FIRST, pages=READ_PAGES, new=(), flash="flash")))
