@@ -432,6 +432,14 @@ def test_another_nameless_unit_comes_back_in_the_middle(bench, nameless, other, 
     assert verdict, str(verdict)
 
 
+def test_nameless_unit_whose_calibration_is_erased_is_not_known_again(bench, nameless):
+    """Two of them are alike: neither is taken for the other."""
+    bench.wipe(*[b for name in UNIT_DATA for b in blocks_of(name)])
+    number = change_of(bench, nameless, 0)
+    bench.start(*NAMELESS, "fault=unplug@done:%d" % number)
+    bench.assert_error(bench.restore(nameless, bound=1), "WrongUnit", "nothing was written")
+
+
 def test_another_unit_comes_back_in_the_middle(bench, taken):
     bench.poke(97 * PAGES, b"other")
     contents = open(bench.flash_path, "rb").read()
