@@ -257,6 +257,33 @@ static void test_doubt_outlives_the_window(void **state)
     assert_int_equal(w.cost[WINDOW_PROGRAM], 131072 / 4);
 }
 
+/* What was cut off takes longer than that; when it was cut off at once nothing is learned. */
+static void test_cut_off(void **state _unused_)
+{
+    struct window w;
+    window_init(&w, 3 * USEC_PER_SEC, 0);
+    window_took(&w, WINDOW_PROGRAM, 1, 100 * USEC_PER_MSEC);
+    usec_t before = window_cost(&w, WINDOW_WORK(WINDOW_PROGRAM), 4);
+    window_cut_off(&w, WINDOW_PROGRAM, 4, 40 * USEC_PER_MSEC);
+    assert_int_equal(window_cost(&w, WINDOW_WORK(WINDOW_PROGRAM), 4), before);
+    window_cut_off(&w, WINDOW_PROGRAM, 4, 2 * USEC_PER_SEC);
+    assert_true(window_cost(&w, WINDOW_WORK(WINDOW_PROGRAM), 4) >= 2 * USEC_PER_SEC);
+}
+
+/* What has to be done in one window is named until something was accepted, also when pieces get smaller. */
+static void test_whole(void **state _unused_)
+{
+    struct window w;
+    window_init(&w, 3 * USEC_PER_SEC, 0);
+    window_whole(&w, "SBL");
+    window_begun(&w, 4);
+    for (unsigned i = 0; i < WINDOW_VAIN_MAX; i++)
+        (void)window_in_vain(&w);
+    assert_string_equal(w.whole, "SBL");
+    window_accepted(&w);
+    assert_null(w.whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +297,8 @@ int main(void)
         cmocka_unit_test(test_fit),
         cmocka_unit_test(test_costs),
         cmocka_unit_test(test_in_vain),
+        cmocka_unit_test(test_cut_off),
+        cmocka_unit_test(test_whole),
         cmocka_unit_test(test_costs_in_doubt),
         cmocka_unit_test(test_doubt_outlives_the_window),
     };
