@@ -179,13 +179,9 @@ def test_enter_edl_where_usb3_became_usb2(running):
 # ---- a restore of its flash ----
 
 @pytest.fixture
-def saved(with_firmware, new_modem, tmp_path):
-    """saved(settings...) -> service, modem, backup of its flash: one that runs, some of whose blocks are others since then."""
-    def make(*settings, **options):
-        service, modem, _ = with_firmware("sahara_reset=reboot", version=VERSION + "_01.001.01.001", blocks=512, **options)
-        job, result = run(service, modem, "Backup", kind="calibration")
-        assert result == "done", service.get(job, JOB, "ErrorMessage")
-        wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+def changed(new_modem, tmp_path):
+    """changed(service, modem, settings...): it is unplugged, a block of it becomes another one, and it runs again."""
+    def make(service, modem, *settings):
         for process in new_modem.started:
             process.terminate()
         wait_until(lambda: service.get(modem, MODEM, "Mode") == "absent", what="the unplug")
@@ -196,6 +192,18 @@ def saved(with_firmware, new_modem, tmp_path):
             f.write(b"something else" * 20)
         new_modem(service, "sahara_reset=reboot", "imei=" + IMEI, *settings)
         wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem again")
+    return make
+
+
+@pytest.fixture
+def saved(with_firmware, changed):
+    """saved(settings...) -> service, modem, backup of its flash: one that runs, some of whose blocks are others since then."""
+    def make(*settings, **options):
+        service, modem, _ = with_firmware("sahara_reset=reboot", version=VERSION + "_01.001.01.001", blocks=512, **options)
+        job, result = run(service, modem, "Backup", kind="calibration")
+        assert result == "done", service.get(job, JOB, "ErrorMessage")
+        wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+        changed(service, modem, *settings)
         return service, modem, dbus.ObjectPath(service.get(job, JOB, "Object"))
     return make
 
@@ -249,18 +257,18 @@ def test_a_restore_that_was_cut_off_still_ends_in_normal_mode(saved):
     assert service.get(again, JOB, "Resumes") == job and service.get(modem, MODEM, "Mode") == "normal"
 
 
-def test_a_restore_that_was_cut_off_behind_its_last_write_too(saved):
+def test_a_restore_that_failed_behind_its_last_write_too(saved, changed):
     """It has nothing left to write, and the modem is in 9008 for no other reason than this call."""
-    service, modem, backup = saved("command_us=20000")
-    job = service.call(modem, MODEM, "Restore", backup, service.no_options())
-    wait_until(lambda: service.get(job, JOB, "Phase") == "reset", what="the reset")
-    service.stop(signal.SIGKILL)
-    service.start()
-    modem = service.modem()
+    service, modem, backup = saved()
+    assert restored(service, modem, backup)[1] == "done"
+    power, = re.findall(r"command (\d+) power", trace(service))
+    changed(service, modem, "fault=nak@command:" + power)
+    job, result = restored(service, modem, backup)
+    assert result == "failed" and service.get(modem, MODEM, "Held"), service.log(job)[-2000:]
     again, result = restored(service, modem, backup)
+    report = service.get(again, JOB, "Report")
     assert result == "done", (service.get(again, JOB, "ErrorMessage"), service.log(again)[-2000:])
-    assert service.get(again, JOB, "Report")["blocks-written"] == "0"
-    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="normal mode")
+    assert report["blocks-written"] == "0" and report["version"] == VERSION and service.get(modem, MODEM, "Mode") == "normal"
 
 
 def test_no_reset_is_not_for_a_calibration(running):
