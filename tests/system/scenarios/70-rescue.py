@@ -168,8 +168,8 @@ def stolen_hello_is_recovered():
     policy(robbed, "hold")
     says(robbed, r"Held: yes")
     path = robbed.known()["path"]
-    job = [j for j in jobs() if j["Kind"] == "catch" and j["Modem"] == path][-1]
-    assert "after some persuasion" in run("qdlctl", "log", job["path"].rpartition("/")[2]).out
+    job = max(j["Id"] for j in jobs() if j["Kind"] == "catch" and j["Modem"] == path)
+    assert "after some persuasion" in run("qdlctl", "log", job).out
     robbed.expect_unchanged()
     robbed.unplug()  # qdl takes the first one that it sees
     cut = Modem("sahara_zlp=ignore", plug=False)
