@@ -211,12 +211,19 @@ static void tell(struct job *j, struct modem *m)
         j->wants = WANTS_NOTHING;
 }
 
-/* It came after this job had its modem, nobody else has it, and it is no other unit that we know. */
+/* Events of two ports come in any order; a boot takes longer. */
+#define OUT_OF_ORDER_USEC (2 * USEC_PER_SEC)
+
+/*
+ * It came after this job's modem went, nobody else has it, and it is no other unit that we know. One that
+ * came while the job had its modem is another one, and is not to be disturbed.
+ */
 static bool may_be(const struct job *j, const struct modem *m)
 {
     bool other = j->serial && m->chip_serial && *m->chip_serial && strcmp(j->serial, m->chip_serial) != 0;
     return m != j->modem && m->appearance && serve_there(modem_kind(m)) == THERE_NORMAL && !m->job &&
-           !other && m->number > j->since && m->claimed != m->number;
+           !other && m->number > j->since && m->claimed != m->number &&
+           m->appeared_at + OUT_OF_ORDER_USEC >= j->modem->gone_at;
 }
 
 /* It had its modem, which is away, and may yet ask where it booted. */

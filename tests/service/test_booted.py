@@ -67,6 +67,20 @@ def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_mod
     mode(service, path, "normal")
 
 
+def test_one_that_came_before_it_left_is_not_asked(service, new_modem, make_package, plug):
+    """Somebody plugs another modem in while ours is being written to: it is not ours, and is left in peace."""
+    firmware = import_package(service, make_package("--small", "--image", "tz.mbn=1200K"))
+    new_modem(service, "program_us=20000", "reboot_ms=3000")
+    path = find_modem(service)
+    job = flash(service, path, firmware)
+    phase(service, job, "program")
+    plug(service, port="virtual-usb-0:9", kernel="1-9", vid="2c7c", pid="0800", product="RM502Q-GL", interfaces=5)
+    there = find_modem(service, "virtual-usb-0:9")
+    mode(service, there, "normal")
+    assert service.wait_job(job) == "done", service.log(job)
+    assert "another connector" not in service.log(job) and is_version(service.get(job, JOB, "Report")["version"])
+
+
 # ---- behind the last step ----
 
 @pytest.fixture
