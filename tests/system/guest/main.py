@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs the scenarios inside the VM, one line each, and leaves in /out what helps to find out why one failed."""
+"""Runs the scenarios inside a VM, one line each, and leaves in /out what helps to find out why one failed. Of several VMs each takes what no
+other has taken."""
 
 import importlib.util
+import json
 import pathlib
 import subprocess
 import sys
@@ -15,14 +17,31 @@ import ring  # noqa: E402
 
 
 def load():
-    """(name, function) in the order of files and of definition."""
+    """What is taken at a time: lists of (name, function) in the order of files and of definition, a file's own if it says TOGETHER."""
     found = []
     for path in sorted((HERE.parent / "scenarios").glob("*.py")):
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        found += [(name, f) for name, f in vars(module).items() if getattr(f, "scenario", None)]
+        scenarios = [(name, f) for name, f in vars(module).items() if getattr(f, "scenario", None)]
+        found += [scenarios] if getattr(module, "TOGETHER", False) else [[s] for s in scenarios]
     return found
+
+
+def taken(name):
+    """By this VM, now; False if another one was first."""
+    try:
+        (ring.OUT / "taken" / name).mkdir(parents=True)
+        return True
+    except FileExistsError:
+        return False
+
+
+def busy():
+    """Seconds that the VM's processors have worked since its boot."""
+    with open("/proc/stat") as f:
+        user, nice, system, _, _, irq, softirq, *_ = map(int, f.readline().split()[1:])
+    return (user + nice + system + irq + softirq) / 100
 
 
 def wanted(name, function, words):
@@ -57,9 +76,9 @@ def keep(name, since, why):
 
 
 def run(name, function):
-    """None, or why it failed."""
-    begun, since = time.monotonic(), time.time()
-    (ring.OUT / "running").write_text(name + "\n")
+    """How it went: passed, failed, skipped."""
+    begun, worked, since = time.monotonic(), busy(), time.time()
+    (ring.OUT / f"running-{ring.VM}").write_text(name + "\n")
     subprocess.run(["logger", "-t", "scenario", name], check=False)
     why = detail = None
     try:
@@ -72,6 +91,7 @@ def run(name, function):
         detail = traceback.format_exc()
     if why:
         keep(name, since, detail)
+    done = time.monotonic()
     try:
         ring.tidy()
     except BaseException as e:  # noqa: B902
@@ -80,38 +100,52 @@ def run(name, function):
             keep(name, since, traceback.format_exc())
     what = " ".join((function.__doc__ or "").split())
     first = why.splitlines()[0][:300] if why else what
-    print(f"{'FAIL' if why else 'ok  '} {time.monotonic() - begun:6.1f} s  {name}: {first}", flush=True)
+    end = time.monotonic()
+    print(f"{'FAIL' if why else 'ok  '} {end - begun:6.1f} s  {name}: {first}", flush=True)
+    with open(ring.OUT / f"times-{ring.VM}", "a") as f:
+        f.write(f"{end - begun:6.1f} s, {end - done:4.1f} of them to tidy; processors {busy() - worked:6.1f} s  {name}\n")
     return "failed" if why else "passed"
+
+
+def scenarios(words, again):
+    """How many passed, failed, were skipped."""
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    if ring.VM != "1":
+        ring.install_for_member()  # following the README once is enough
+    for group in load():
+        group = [(name, f) for name, f in group if wanted(name, f, words)]
+        if not group or (ring.VM != "1" if group[0][1].always else not taken(group[0][0])):
+            continue
+        for name, function in group:
+            if too_slow(name, function, words):
+                counts["skipped"] += 1
+                print(f"skip    0.0 s  {name}: takes minutes (ONLY={name} runs it)", flush=True)
+                continue
+            result = run(name, function)
+            if result == "failed" and again:
+                result = run(name, function)  # nobody watches: it counts what it does once more
+            counts[result] += 1
+            if result == "failed" and function.always:
+                print("nothing else can run without it", flush=True)
+                return counts
+    return counts
 
 
 def main():
     ring.prepare()
-    if sys.argv[1:2] == ["--bench"]:
+    words = sys.argv[1:]
+    if words[:1] == ["--bench"]:
         import bench
-        bench.main(sys.argv[2:])
-        return
-    words = [w for w in sys.argv[1:] if w != "--again"]
-    uptime = float(open("/proc/uptime").read().split()[0])
-    print(f"the VM is up after {uptime:.0f} s", flush=True)
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, function in load():
-        if not wanted(name, function, words):
-            continue
-        if too_slow(name, function, words):
-            counts["skipped"] += 1
-            print(f"skip    0.0 s  {name}: takes minutes (ONLY={name} runs it)", flush=True)
-            continue
-        result = run(name, function)
-        if result == "failed" and "--again" in sys.argv:
-            result = run(name, function)  # nobody watches: it counts what it does once more
-        counts[result] += 1
-        if result == "failed" and function.always:
-            print("nothing else can run without it", flush=True)
-            break
-    with open(ring.OUT / "journal", "wb") as f:
-        subprocess.run(["journalctl", "-o", "short-precise", "--no-hostname"], stdout=f, check=False)
-    print("check-system: {passed} passed, {failed} failed, {skipped} skipped".format(**counts), flush=True)
+        counts = {"failed": bench.main(words[1:])}
+    else:
+        uptime = float(open("/proc/uptime").read().split()[0])
+        print(f"VM {ring.VM} is up after {uptime:.0f} s", flush=True)
+        counts = scenarios([w for w in words if w != "--again"], "--again" in words)
+        with open(ring.OUT / f"journal-{ring.VM}", "wb") as f:
+            subprocess.run(["journalctl", "-o", "short-precise", "--no-hostname"], stdout=f, check=False)
+    (ring.OUT / f"running-{ring.VM}").unlink(missing_ok=True)
     subprocess.run(["sync"], check=False)
+    print("counts " + json.dumps(counts), flush=True)
 
 
 try:

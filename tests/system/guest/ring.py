@@ -18,6 +18,8 @@ import time
 
 SHARE = pathlib.Path("/ring")
 OUT = pathlib.Path("/out")
+# Which of the VMs this is: 1, 2, …
+VM = re.search(r"ring.vm=(\d+)", pathlib.Path("/proc/cmdline").read_text()).group(1)
 WORK = pathlib.Path("/run/ring")
 USB = pathlib.Path("/sys/bus/usb/devices")
 FIRMWARE = SHARE / "firmware"
@@ -158,14 +160,15 @@ _background = []
 
 
 def wait(condition, what, timeout=PATIENCE):
-    """The condition's first true value."""
+    """The condition's first true value. It is asked half of the time at most: what is waited for needs the processors, too."""
     end = time.monotonic() + timeout
     while True:
+        begun = time.monotonic()
         value = condition()
         if value:
             return value
         assert time.monotonic() < end, f"{what}: not in {timeout:.0f} s"
-        time.sleep(0.05)
+        time.sleep(max(0.05, time.monotonic() - begun))
 
 
 # ---- modems ----
@@ -334,6 +337,12 @@ def install():
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
+def install_for_member():
+    """What README's install section leads to."""
+    install()
+    run("usermod", "--append", "--groups", "qdl", "member")
+
+
 @contextlib.contextmanager
 def settings(text):
     """What this machine's administrator sets, for a while."""
@@ -406,6 +415,12 @@ def end_jobs():
     return not running
 
 
+def forget_ports():
+    """What is known of all ports that are empty, and their policies."""
+    for m in json.loads(run("qdlctl", "list", "--json=short").out):
+        run("qdlctl", "forget", m["Port"])
+
+
 # ---- before and after ----
 
 def prepare():
@@ -413,7 +428,7 @@ def prepare():
     WORK.chmod(0o755)
     OUT.mkdir(exist_ok=True)
     run("mount", "-t", "9p", "-o", "trans=virtio,version=9p2000.L,msize=262144", "out", OUT)
-    (OUT / "traces").mkdir()
+    (OUT / "traces").mkdir(exist_ok=True)
     for name in USERS:
         run("useradd", "--create-home", "--shell", "/bin/bash", name)
     run("usermod", "-a", "-G", "sudo", "boss")
@@ -435,7 +450,7 @@ def tidy():
     for m in list(_taken.values()):
         m.unplug()
         if m.trace_path.exists():
-            shutil.copy(m.trace_path, OUT / "traces" / f"{m.name}.trace")
+            shutil.copy(m.trace_path, OUT / "traces" / f"{VM}-{m.name}.trace")
         for path in (m.file, m.trace_path, WORK / f"{m.name}.log"):
             path.unlink(missing_ok=True)
     _taken.clear()

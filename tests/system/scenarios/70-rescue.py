@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from qdlpackage import package_for_qdl
-from ring import FIRMWARE, PROBED, VERSION, Background, Modem, as_user, jobs, library, run, scenario, wait
+from ring import FIRMWARE, PROBED, VERSION, Background, Modem, as_user, forget_ports, jobs, library, run, scenario, wait
 
 PACKAGE = FIRMWARE / "tiny" / (VERSION + ".zip")
 STRANGER = ("hwid=009600e100000000", "pkhash=" + "5a" * 32, "serial=0badcafe", "product_edl=QUSB_BULK_CID:0402_SN:0BADCAFE")
@@ -40,8 +40,7 @@ def forget():
     global _begun
     _begun = time.time() * 1e6
     library()
-    for m in json.loads(run("qdlctl", "list", "--json=short").out):
-        run("qdlctl", "forget", m["Port"])
+    forget_ports()
 
 
 def status(modem, user="outsider"):
@@ -109,7 +108,7 @@ def a_loop_is_seen_and_held():
     modem.expect_flashed()
 
 
-@scenario(slow=True)
+@scenario
 def many_are_rescued_at_once():
     """a soft loop of 14 s and a hard one of 6 s rescued from policy, saved first; a healthy modem and a stranger that loops are left alone"""
     forget()
