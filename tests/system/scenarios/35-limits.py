@@ -7,8 +7,10 @@ import json
 import os
 import pathlib
 import termios
+import zipfile
 
-from ring import FIRMWARE, VERSION, WORK, Background, Modem, Terminal, as_user, jobs, library, name_of, run, scenario, settings, wait
+from ring import (FIRMWARE, VERSION, WORK, Background, Modem, Terminal, as_user, forget_ports, jobs, library, name_of, run, scenario, settings,
+                  wait)
 
 BUSY, RETRY = 5, 6
 WHOLE = FIRMWARE / "whole" / (VERSION + ".zip")
@@ -40,24 +42,34 @@ def flash_call(modem, firmware):
 
 
 @scenario
-def ninth_job_of_a_user_is_refused():
-    """eight unfinished jobs a user, queued ones included: the ninth is LimitExceeded, another user's is not; only the owner cancels"""
+def too_many_jobs_are_refused():
+    """eight unfinished jobs a user, queued ones included, and (set to) twelve in all: one more is LimitExceeded, root's, too; only the owner cancels"""
     firmware = library()
-    modem = Modem("fault=stop@erase:1")
-    first = Background("member", *modem.flash_command())
-    modem.wait_stopped()
-    call = flash_call(modem, firmware)
-    queued = [name_of(as_user("member", *call).out.split('"')[1]) for _ in range(7)]
-    refused = as_user("member", *call, code=1)
-    assert "has 8 unfinished jobs; at most 8 are allowed" in refused.err, refused
-    run("qdlctl", "cancel", name_of(run(*call).out.split('"')[1]))
-    as_user("outsider", "qdlctl", "cancel", queued[0], code=4)
-    for number in queued:
-        as_user("member", "qdlctl", "cancel", number)
-    assert not [j for j in jobs() if j["State"] == "queued"], jobs()
-    modem.go_on()
-    first.end(timeout=300)
-    modem.expect_flashed()
+    run("usermod", "--append", "--groups", "qdl", "boss")
+    # However long all this takes: the modem is gone meanwhile, and the first job waits for it.
+    with settings("[Flash]\nWaitDeviceSec=3600\n[Limits]\nJobsMax=12\n"):
+        modem = Modem("fault=unplug@erase:1", "replug_ms=-1")
+        call = flash_call(modem, firmware)
+        first = Background("member", *modem.flash_command())
+        modem.wait_trace("fault unplug@erase:1")
+        modem.unplug()
+        queued = [name_of(as_user("member", *call).out.split('"')[1]) for _ in range(7)]
+        refused = as_user("member", *call, code=1)
+        assert "has 8 unfinished jobs; at most 8 are allowed" in refused.err, refused
+        others = [name_of(as_user("boss", *call).out.split('"')[1]) for _ in range(4)]
+        for user in ("boss", "root"):
+            refused = as_user(user, *call, code=1)
+            assert "There are 12 unfinished jobs; at most 12 are allowed" in refused.err, refused
+        as_user("outsider", "qdlctl", "cancel", queued[0], code=4)
+        as_user("member", "qdlctl", "--no-ask-password", "cancel", others[0], code=4)
+        for user, owned in (("member", queued), ("boss", others)):
+            as_user(user, "sh", "-ec", 'for job; do qdlctl cancel "$job"; done', "sh", *owned)
+        assert not [j for j in jobs() if j["State"] == "queued"], jobs()
+        modem.heal()
+        modem.plug()
+        first.end(timeout=300)
+        modem.expect_flashed()
+    run("gpasswd", "--delete", "boss", "qdl")
 
 
 @scenario
@@ -106,6 +118,45 @@ def unanswered_questions_of_a_user_are_counted():
             terminal.end(code=4)
 
 
+@scenario(slow=True)
+def sixtyfifth_armed_port_is_refused():
+    """sixty-four connectors with a policy of members', empty ones; one more is LimitExceeded until one of them is forgotten"""
+    forget_ports()
+    ports = [f"pci-0000:00:14.0-usb-0:{n}" for n in range(1, 66)]
+    arm = 'for port; do qdlctl policy --port="$port" hold; done'
+    as_user("member", "sh", "-ec", arm, "sh", *ports[:64])
+    refused = as_user("member", "sh", "-ec", arm, "sh", ports[64], code=BUSY)
+    assert "64 ports are armed" in refused.err, refused
+    as_user("member", "qdlctl", "forget", ports[0])
+    as_user("member", "sh", "-ec", arm, "sh", ports[64])
+    forget_ports()
+
+
+@scenario
+def packages_are_bounded():
+    """a package that is too large, of too many files, for which the library is full or the disk is kept for backups: a member is told so each time"""
+    def refused(package):
+        said = as_user("member", "qdlctl", "firmware", "import", package, code=None, timeout=300)
+        assert said.code not in (0, 4), said
+        return said.err + said.out
+    before = run("qdlctl", "firmware", "--json=short").out
+    large, many = WORK / "large.zip", WORK / "many.zip"
+    with zipfile.ZipFile(large, "w", zipfile.ZIP_STORED) as z:
+        z.writestr("update/large", bytes(33 << 20))
+    with zipfile.ZipFile(many, "w") as z:
+        for i in range(60):
+            z.writestr(f"update/{i}", b"x")
+    with settings("[Limits]\nPackageSizeMax=32M\nPackageEntriesMax=50\nLibrarySizeMax=8M\n"):
+        for package, text in ((large, "The archive has 33 MiB; at most 32 MiB are allowed"), (many, "50"), (WHOLE, "of at most 8 MiB")):
+            said = refused(package)
+            assert text in said, (package, said)
+            package.is_relative_to(WORK) and package.unlink()
+    with settings("[Backup]\nReserveFree=1T\n"):
+        said = refused(WHOLE)
+        assert "1048576 MiB are kept for backups" in said, said
+    assert run("qdlctl", "firmware", "--json=short").out == before
+
+
 @scenario
 def seventeenth_guard_of_a_user_is_refused():
     """sixteen modems that a user keeps the service away from, here connectors that are empty; the next is LimitExceeded"""
@@ -121,7 +172,7 @@ def seventeenth_guard_of_a_user_is_refused():
     end.end()
     for guard in guards:
         guard.end()
-    run("sh", "-ec", 'for port; do qdlctl policy --port="$port" off; done', "sh", *ports)
+    forget_ports()
 
 
 @scenario
