@@ -138,8 +138,9 @@ def appear(modem, udev):
     modem.wait_trace("state programmer")
     text = modem.trace()
     plugged = next(when for when, what in events(text) if what.startswith("plug 05c6:9008"))
-    told = [float(t) for t in re.findall(r"UDEV +\[ *([0-9.]+)\] add +\S+/" + re.escape(modem.kernel) + r" \(usb\)", udev.text())]
-    known = next(t for t in told if t > plugged) - plugged
+    pattern = r"UDEV +\[ *([0-9.]+)\] add +\S+/" + re.escape(modem.kernel) + r" \(usb\)"
+    told = ring.wait(lambda: [t for t in map(float, re.findall(pattern, udev.text())) if t > plugged], "udevd's word of it")
+    known = told[0] - plugged
     found = latencies(text)
     return [*found, known, found[2] - known]
 
