@@ -9,7 +9,7 @@ import random
 import pytest
 
 import backupfile
-from conftest import PAGE, PAGES, UNIT_DATA, VERSION, Bench, Trace, blocks_of, driver, file_job, flashfile
+from conftest import GIVE_UP, PAGE, PAGES, UNIT_DATA, VERSION, Bench, Trace, blocks_of, driver, file_job, flashfile
 
 CASES = int(os.environ.get("RESTORE_CASES", "4"))
 FIRST_CASE = int(os.environ.get("RESTORE_FIRST", "0"))
@@ -330,7 +330,7 @@ def test_interrupted_and_called_again(bench, taken, index):
     bench.stop()
     open(bench.flash_path, "wb").write(contents)
     bench.start("force_edl=yes", "fault=unplug@done:%d" % change.number, "replug_ms=-1")
-    job = bench.restore(taken, wait_device_usec=30000)
+    job = bench.restore(taken, wait_device_usec=GIVE_UP)
     assert job.result == "interrupted" and job.hint, job.words
     # Behind the last command everything is there.
     assert bench.boots() == ("normal" if index == -1 else "edl"), "an interrupted restore comes back in 9008"
@@ -584,7 +584,7 @@ def test_continued_restore_does_not_save_again(bench, taken):
     open(bench.flash_path, "wb").write(contents)
     os.unlink(journal)
     bench.start("force_edl=yes", "fault=unplug@done:%d" % change.number, "replug_ms=-1")
-    job = bench.restore(taken, journal=journal, wait_device_usec=30000)
+    job = bench.restore(taken, journal=journal, wait_device_usec=GIVE_UP)
     assert job.result == "interrupted" and job.backups == 1, job.words
     bench.start("force_edl=yes")
     job = bench.restore(taken, journal=journal, partitions="EFS2")
@@ -605,7 +605,7 @@ def test_continued_restore(bench, taken):
     bench.stop()
     open(bench.flash_path, "wb").write(contents)
     bench.start("force_edl=yes", "fault=unplug@done:%d" % change.number, "replug_ms=-1")
-    job = bench.restore(taken, journal=journal, wait_device_usec=30000)
+    job = bench.restore(taken, journal=journal, wait_device_usec=GIVE_UP)
     assert job.result == "interrupted" and job.backups == 1, job.words
     bench.start("force_edl=yes")
     job = bench.restore(taken, journal=journal)

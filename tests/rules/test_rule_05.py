@@ -3,7 +3,7 @@
 import pytest
 
 import backupfile
-from conftest import PAGE, PAGES, VERSION, Trace, blocks_of, driver, file_job, flashfile, layout
+from conftest import GIVE_UP, PAGE, PAGES, VERSION, Trace, blocks_of, driver, file_job, flashfile, layout
 from test_backup import ALWAYS, scatter
 
 EFS2 = blocks_of("EFS2")[0] * PAGES
@@ -214,7 +214,7 @@ def test_gone_while_it_is_stored(bench, before):
 def test_continued_flash_does_not_save_again(bench, rehearsal):
     change = rehearsal().changes[2]
     bench.start("fault=unplug@done:%d" % change.number, "replug_ms=-1")
-    job = bench.flash(wait_device_usec=30000)
+    job = bench.flash(wait_device_usec=GIVE_UP)
     assert job.result == "interrupted" and job.backups == 1, job.words
     bench.start()
     job = bench.flash()
