@@ -111,6 +111,17 @@ static void apply_restored(struct job *j)
         modem_flashed(j->modem, b->model, b->firmware_version, true);
 }
 
+/* Where it boots by a forced flash, too, it is of the family that it was of. What another IMEI answers there
+ * is another unit; where no IMEI is known nothing is. */
+static void give_family(const struct modem *from, struct modem *to)
+{
+    bool compared = *text_known(from->imei_hash) && *text_known(to->imei_hash);
+    if (compared && strcmp(from->imei_hash, to->imei_hash) != 0)
+        return;
+    text_replace(&to->family_version, compared ? text_known(from->family_version) : "");
+    modem_save(to);
+}
+
 /* What a finished job means for the library and for the modem. */
 static void apply_result(struct job *j)
 {
@@ -134,9 +145,8 @@ static void apply_result(struct job *j)
             (verdict_is(j, "done") || verdict_is(j, "not-returned") || verdict_is(j, "no-calibration")))
             modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
                           j->allow && strstr(j->allow, "WrongFirmware"));
-        /* Where it boots by a forced flash, too, it is of the family that it was of. */
         if (j->modem && j->elsewhere && j->allow && strstr(j->allow, "WrongFirmware"))
-            text_replace(&j->elsewhere->family_version, text_known(j->modem->family_version));
+            give_family(j->modem, j->elsewhere);
         if (j->modem && verdict_is(j, "done")) {
             loop_forget(&j->modem->loop);
             modem_loop_look(j->modem);

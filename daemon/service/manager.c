@@ -235,6 +235,7 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
     modem_free_unneeded(m);
     /* A job that begins puts itself behind the others; no modem comes or goes by this. */
     for (struct modem *i = m->modems; i; i = i->next) {
+        modem_announce(i);
         if (i->save_pending)
             modem_save(i);
         modem_join(i);

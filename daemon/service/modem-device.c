@@ -85,14 +85,15 @@ static const char *first_mode(const struct appearance *a)
 
 void modem_void_journals(struct modem *m)
 {
-    if (!m->job && is_kind(m, "normal"))
+    bool normal = is_kind(m, "normal");
+    if (!m->job && normal)
         job_void_backups(m->manager, m->object.path);
+    bool booting = m->interrupted && job_waits_for_boot(m->interrupted);
+    if (booting && normal) /* whoever has it now */
+        job_note_boot(m->interrupted);
     if (m->job || !m->interrupted)
         return;
-    bool normal = is_kind(m, "normal");
-    if (job_waits_for_boot(m->interrupted)) {
-        if (normal)
-            job_note_boot(m->interrupted);
+    if (booting) {
         if (normal || !m->appearance || !m->interrupted->booted)
             return;
     } else if (!normal) {
@@ -229,8 +230,10 @@ static void on_appeared(void *userdata, const struct appearance *a)
     modem_void_journals(m);
     probe_look(m);
     m->unannounced = true;
-    modem_serve(manager); /* its worker first, then the world */
-    if (!m->opener)
+    modem_serve(manager); /* its worker first, then the world, which does not wait for a node that hangs */
+    if (m->opener)
+        manager_update(manager);
+    else
         modem_announce(m);
 }
 

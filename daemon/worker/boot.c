@@ -149,8 +149,16 @@ int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
         worker_log(w, "WARN: the modem does not tell what it runs: %s", own.message);
         return 0;
     }
-    if (is_another(w, imei_before, id.version, b->version))
-        return 0;
+    if (is_another(w, imei_before, id.version, b->version)) {
+        if (!b->by_another)
+            return 0;
+        r = error_set(e, ERROR_WRONG_UNIT,
+                      "%s, but what runs here is another unit, and nothing was written to it: the same call "
+                      "made again flashes this one",
+                      b->done);
+        error_hint(e, HINT_RETRY);
+        return r;
+    }
     worker_report(w, "version", "%s", id.version);
     if (b->version && !same_version(b->version, id.version)) {
         *ret_result = "wrong-version";

@@ -12,6 +12,7 @@ struct boot {
     struct worker *worker;
     struct session *session;
     const char *done;    /* what is done already, for messages: "the flash is complete and verified" */
+    bool by_another;     /* by an earlier job, and nothing by this one: another unit is an error */
     const char *version; /* what it shall run then; NULL: whatever it tells */
 };
 

@@ -337,7 +337,9 @@ static int put_back(struct putting *p)
 static int leave_alone(struct putting *p, const char **ret_result)
 {
     struct worker *w = p->worker;
-    worker_log(w, "everything is as the backup has it: nothing is written, and the modem is not restarted");
+    worker_log(
+        w,
+        "all that qdld writes is as the backup has it: nothing is written, and the modem is not restarted");
     report(p);
     worker_report(w, "verified", "every item and file");
     worker_report(w, "version", "%s", p->id.version);

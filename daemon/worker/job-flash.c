@@ -167,6 +167,8 @@ static int open_journal(struct flash *f, bool *ret, struct error *e)
         return r;
     *ret = !why;
     if (why)
+        f->may_be_booting = false; /* not this unit's, and nothing that it boots by */
+    if (why)
         worker_log(f->worker, "starting from the beginning: no journal to continue (%s)", why);
     else
         worker_log(f->worker, "continuing an interrupted flash: %zu records in its journal",
@@ -428,6 +430,7 @@ static int finish(struct flash *f, struct job_outcome *o)
     const struct boot boot = {.worker = f->worker,
                               .session = f->session,
                               .done = "the flash is complete and verified",
+                              .by_another = f->booted,
                               .version = f->package->version_known ? f->package->version.name : NULL};
     struct error ignored = {0};
     if (f->booted)

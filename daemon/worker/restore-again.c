@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "worker/restore.h"
 
 static int read_place(struct restore *x, uint64_t block, uint8_t *pages, struct error *e)
@@ -34,8 +35,15 @@ static int try_place(struct restore *x, uint64_t block, uint8_t *pages, bool *re
     return 0;
 }
 
+/* The others are alike in all units of a batch. */
+static bool tells_units_apart(const char *partition)
+{
+    const char *colon = strchr(partition, ':');
+    return text_equal_nocase(colon ? colon + 1 : partition, "EFS2");
+}
+
 /* As the programmer shows them: it shows them so again. */
-static int remember_block(struct restore *x, uint64_t block, uint8_t *pages, struct error *e)
+static int remember_block(struct restore *x, uint64_t block, bool own, uint8_t *pages, struct error *e)
 {
     const struct nand_geometry *g = &x->visits.session->geometry;
     struct restore_place *place = &x->places[x->n_places];
@@ -45,8 +53,8 @@ static int remember_block(struct restore *x, uint64_t block, uint8_t *pages, str
         return r;
     *place = (struct restore_place){.block = block};
     for (uint32_t i = 0; i < RESTORE_PLACE_PAGES; i++)
-        place->holds |=
-            nand_page_state(pages + (size_t)i * g->page_size, g->page_size, LOOK_ERASED_EE) == NAND_PAGE_DATA;
+        place->holds |= own && nand_page_state(pages + (size_t)i * g->page_size, g->page_size,
+                                               LOOK_ERASED_EE) == NAND_PAGE_DATA;
     if (digest_sha256(pages, (size_t)RESTORE_PLACE_PAGES * g->page_size, place->sha256) < 0)
         return error_set(e, ERROR_FAILED, "out of memory");
     x->n_places++;
@@ -72,7 +80,8 @@ int restore_remember(struct restore *x, struct error *e)
         uint64_t there = MIN_OF(p->n_blocks, g->blocks - p->first_block),
                  n = MIN_OF(there, (uint64_t)RESTORE_PLACES_EACH);
         for (uint64_t k = 0; r == 0 && k < n && x->n_places < RESTORE_PLACES_MAX; k++)
-            r = remember_block(x, p->first_block + (n > 1 ? k * (there - 1) / (n - 1) : 0), pages, e);
+            r = remember_block(x, p->first_block + (n > 1 ? k * (there - 1) / (n - 1) : 0),
+                               tells_units_apart(p->name), pages, e);
     }
     if (r == 0)
         worker_log(x->worker,
@@ -104,7 +113,7 @@ static int compare_written(struct restore *x, uint64_t block, const uint8_t *pag
     for (uint32_t k = 0; r == 0 && k < RESTORE_PLACE_PAGES; k++) {
         if (backup_page_state(x->backup, p->part, p->source[i], k) != NAND_PAGE_DATA)
             continue;
-        *ret_holds = true;
+        *ret_holds |= tells_units_apart(p->part->name);
         if (memcmp(x->want + (size_t)k * size, pages + (size_t)k * size, size) != 0)
             return 0;
     }

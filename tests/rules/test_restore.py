@@ -5,6 +5,7 @@ A few seeded round trips on a chip with all its partitions (RESTORE_CASES); a th
 """
 import os
 import random
+import shutil
 
 import pytest
 
@@ -640,3 +641,25 @@ def test_cancelled_before_and_not_after(bench, taken):
     bench.start("force_edl=yes")
     job = bench.restore(taken, partitions="EFS2", on_message=cancel)
     assert job.result == "done", job.words
+
+
+def test_another_nameless_unit_of_its_batch_with_an_erased_efs2(bench, nameless, tmp_path):
+    """RAWDATA, sys_rev and cust_info are alike in a batch: only what EFS2 holds tells two units apart."""
+    efs2 = [b for b in blocks_of("EFS2") if b < BLOCKS]
+    bench.wipe(*efs2)
+    number = change_of(bench, nameless, 0)
+    bench.start(*NAMELESS, "fault=unplug@done:%d" % number, "replug_ms=-1")
+    strange = Bench(str(tmp_path), bench.packages)
+    strange.make_flash("initial=working", "serial=12345678", blocks=BLOCKS)
+    shutil.copy(bench.flash_path, strange.flash_path)
+    strange.wipe(*efs2)
+
+    def swap(job):
+        if bench.modem.connection is None and job.values.get("DESTRUCTIVE") and not strange.modem:
+            strange.start(*NAMELESS)
+            bench.modem.close()
+            bench.modem = job.modem = strange.modem
+    job = bench.restore(nameless, bound=1, on_message=swap)
+    assert strange.modem, job.words
+    bench.assert_error(job, "WrongUnit", "nothing was written")
+    assert Trace(strange.traces[-1]).changes == []

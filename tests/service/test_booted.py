@@ -147,10 +147,54 @@ def test_the_same_call_ends_it_without_writing(ended, tmp_path, wait):
 
 
 def test_one_that_booted_and_is_in_9008_again_is_flashed_from_its_beginning(ended, tmp_path):
-    service, path, job, firmware = ended("boots=never-lasts", "normal_ms=1500")
+    service, path, job, firmware = ended("boots=never-lasts", "normal_ms=6000")
     mode(service, path, "normal")
     mode(service, path, "sahara", "firehose")
     assert service.get(path, MODEM, "Interrupted") == "/"
     again = flash(service, path, firmware)
     phase(service, again, "program")
     assert service.get(again, JOB, "Resumes") == "/" and written(tmp_path) > ended.written
+
+
+@pytest.mark.parametrize("config, settings", [(ASKED, ()), ("", ("boots=other-version",))], ids=["asked", "another version"])
+def test_another_unit_in_its_place_is_not_what_was_flashed(new_service, new_modem, make_package, tmp_path, config, settings):
+    service = new_service().start()
+    firmware = import_package(service, make_package("--small"))
+    gone = new_modem(service, "reboot_ms=60000", "initial=working")
+    path = find_modem(service)
+    mode(service, path, "normal")
+    job = flash(service, path, firmware)
+    phase(service, job, "wait-normal")
+    service.stop(signal.SIGKILL)
+    gone.kill()
+    gone.wait()
+    service.start(config=config)
+    new_modem(service, "initial=working", "serial=0badcafe", *settings, name="other")
+    mode(service, path, "normal")
+    if config:
+        wait_until(lambda: service.get(path, MODEM, "ChipSerial") == "", what="its own word")
+    again = flash(service, path, firmware)
+    result = service.wait_job(again)
+    if config:  # known to be another one before anything is asked of it: flashed
+        assert result == "done" and service.get(again, JOB, "Resumes") == "/", service.log(again)
+        assert " program " in open(tmp_path / "other.trace").read()
+    else:
+        assert result == "failed" and service.get(again, JOB, "ErrorName").endswith("WrongUnit"), service.log(again)
+        assert "made again" in service.get(again, JOB, "ErrorMessage")
+        assert " program " not in open(tmp_path / "other.trace").read()
+
+
+def test_a_stranger_elsewhere_keeps_its_family(service, new_modem, make_package, tmp_path):
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service, "reboot_ms=6000", "initial=working", "boots=other-version")
+    path = find_modem(service)
+    mode(service, path, "normal")
+    job = flash(service, path, firmware, allow=dbus.Array(["WrongFirmware"], signature="s"))
+    phase(service, job, "wait-normal")
+    new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", name="other")
+    assert service.wait_job(job) == "done"
+    assert "another IMEI" in service.log(job)
+    there = find_modem(service, "virtual-usb-0:9")
+    assert service.wait_job(service.call(there, MODEM, "Identify", options())) == "done"
+    service.stop()
+    assert "FAMILY_VERSION=RM502QGLAAR05A03M4G\n" in open(tmp_path / "state/modems/virtual_2dusb_2d0_3a9.rec").read()
