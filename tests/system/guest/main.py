@@ -75,8 +75,8 @@ def keep(name, since, why):
         (place / path.name).write_bytes(path.read_bytes())
 
 
-def run(name, function):
-    """How it went: passed, failed, skipped."""
+def run(name, function, place=None):
+    """How it went: passed, failed, skipped. place: where what is kept of a failure lies, if not under its name."""
     begun, worked, since = time.monotonic(), busy(), time.time()
     (ring.OUT / f"running-{ring.VM}").write_text(name + "\n")
     subprocess.run(["logger", "-t", "scenario", name], check=False)
@@ -90,14 +90,14 @@ def run(name, function):
         why = str(e).strip() or type(e).__name__
         detail = traceback.format_exc()
     if why:
-        keep(name, since, detail)
+        keep(place or name, since, detail)
     done = time.monotonic()
     try:
         ring.tidy()
     except BaseException as e:  # noqa: B902
         if not why:
             why = f"afterwards: {e}"
-            keep(name, since, traceback.format_exc())
+            keep(place or name, since, traceback.format_exc())
     what = " ".join((function.__doc__ or "").split())
     first = why.splitlines()[0][:300] if why else what
     end = time.monotonic()
@@ -123,7 +123,7 @@ def scenarios(words, again):
                 continue
             result = run(name, function)
             if result == "failed" and again:
-                result = run(name, function)  # nobody watches: it counts what it does once more
+                result = run(name, function, name + "-again")  # nobody watches: it counts what it does once more
             counts[result] += 1
             if result == "failed" and function.always:
                 print("nothing else can run without it", flush=True)
