@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from qdlpackage import package_for_qdl
-from ring import FIRMWARE, PROBED, VERSION, Background, Modem, as_user, forget_ports, jobs, library, run, scenario, wait
+from ring import FIRMWARE, PROBED, VERSION, Background, Modem, as_user, forget_ports, jobs, library, run, scenario, settings, wait
 
 PACKAGE = FIRMWARE / "tiny" / (VERSION + ".zip")
 STRANGER = ("hwid=009600e100000000", "pkhash=" + "5a" * 32, "serial=0badcafe", "product_edl=QUSB_BULK_CID:0402_SN:0BADCAFE")
@@ -111,24 +111,26 @@ def a_loop_is_seen_and_held():
 @scenario
 def many_are_rescued_at_once():
     """a soft loop of 14 s and a hard one of 6 s rescued from policy, saved first; a healthy modem and a stranger that loops are left alone"""
-    forget()
-    healthy = Modem("initial=working")
-    stranger = Modem("loop=soft", "window_ms=3000", "gap_ms=600", *STRANGER)
-    soft = Modem("loop=soft", "window_ms=14000", "gap_ms=600", plug=False)
-    hard = Modem("loop=hard", "window_ms=6000", "gap_ms=600", plug=False)
-    for m in (soft, hard):
-        policy(m, "rescue", PACKAGE)
-        m.plug()
-    for m in (soft, hard):
-        m.expect_flashed()
-        wait(lambda m=m: flashes(m)[-1].get("Result") == "done", f"the job of {m.name}")
-    saved = {b["ChipSerial"] for b in json.loads(run("qdlctl", "backups", "--json=short").out)}
-    assert {soft.serial, hard.serial} <= saved, saved
-    says(stranger, r"Looping: .*left alone")
-    stranger.expect_no_programmer()
-    stranger.expect_unchanged()
-    assert healthy.trace().count(" plug") == 1 and healthy.id() == "2c7c:0800"
-    healthy.expect_unchanged()
+    # Nobody asks for the calibration of those in normal mode: that is the work of twenty thousand questions each.
+    with settings("[Backup]\nAutomatic=no\n"):
+        forget()
+        healthy = Modem("initial=working")
+        stranger = Modem("loop=soft", "window_ms=3000", "gap_ms=600", *STRANGER)
+        soft = Modem("loop=soft", "window_ms=14000", "gap_ms=600", plug=False)
+        hard = Modem("loop=hard", "window_ms=6000", "gap_ms=600", plug=False)
+        for m in (soft, hard):
+            policy(m, "rescue", PACKAGE)
+            m.plug()
+        for m in (soft, hard):
+            m.expect_flashed()
+            wait(lambda m=m: flashes(m)[-1].get("Result") == "done", f"the job of {m.name}")
+        saved = {b["ChipSerial"] for b in json.loads(run("qdlctl", "backups", "--json=short").out)}
+        assert {soft.serial, hard.serial} <= saved, saved
+        says(stranger, r"Looping: .*left alone")
+        stranger.expect_no_programmer()
+        stranger.expect_unchanged()
+        assert healthy.trace().count(" plug") == 1 and healthy.id() == "2c7c:0800"
+        healthy.expect_unchanged()
 
 
 @scenario
@@ -161,7 +163,7 @@ def stolen_hello_is_recovered():
     robbed = Modem(plug=False)
     policy(robbed, "off")
     robbed.plug()
-    endpoint, = (p.name.removeprefix("ep_") for p in robbed.device.glob("*:1.0/ep_8*"))
+    endpoint = wait(lambda: [p.name.removeprefix("ep_") for p in robbed.device.glob("*:1.0/ep_8*")], "its endpoint")[0]
     run("python3", "-c", THIEF, robbed.node(), endpoint, code=-signal.SIGKILL)
     assert "sahara in HELLO" in robbed.trace() and "sahara out" not in robbed.trace(), robbed.trace()
     policy(robbed, "hold")
