@@ -108,7 +108,7 @@ def a_loop_is_seen_and_held():
     modem.expect_flashed()
 
 
-@scenario
+@scenario(slow=True)
 def many_are_rescued_at_once():
     """a soft loop of 14 s and a hard one of 6 s rescued from policy, saved first; a healthy modem and a stranger that loops are left alone"""
     # Nobody asks for the calibration of those in normal mode: that is the work of twenty thousand questions each.

@@ -170,7 +170,7 @@ def files_of_others_are_refused():
 
 # ---- all of it ----
 
-@scenario
+@scenario(slow=True)
 def lost_calibration_is_shown_and_put_back():
     """unplugged while it is saved, saved when it is back; without its EFS2 status names what fits and the command, and the command does it"""
     modem = running(blocks=192, plug=False)
@@ -191,7 +191,7 @@ def lost_calibration_is_shown_and_put_back():
     modem.expect_no_violation()
 
 
-@scenario
+@scenario(slow=True)
 def running_modem_is_saved_and_flashed():
     """nobody asks: its calibration is in the store; then qdlctl flash saves it again, brings it to 9008, flashes it, and it is what it was"""
     modem = running(f"imei={IMEI}")
