@@ -194,7 +194,7 @@ static void add_binding(const struct job *j, struct order *o)
     const struct modem *m = j->modem;
     bool known = b && *b->imei_hash && m->imei_hash && *m->imei_hash;
     bool same = known && strcmp(b->imei_hash, m->imei_hash) == 0;
-    bool watched = j->kind_of_backup ? m->unit_watched : m->imei_watched;
+    bool watched = m->imei_watched || (j->kind_of_backup && m->unit_watched);
     add_option(o, "bound", same && watched && backup_is_of(b, m) ? "1" : "0");
     add_option(o, "foreign", known && !same && watched ? "1" : "0");
     if (b && !j->kind_of_backup &&

@@ -36,6 +36,7 @@ static const struct {
     {"FAMILY_VERSION", NULL, offsetof(struct modem, family_version)},
     {"IMEI", "Imei", offsetof(struct modem, imei)},
     {"IMEI_HASH", NULL, offsetof(struct modem, imei_hash)},
+    {"IMEI_SERIAL", NULL, offsetof(struct modem, imei_serial)},
     {"PROJECT", NULL, offsetof(struct modem, project)},
     {"QUECTEL", NULL, offsetof(struct modem, quectel)},
     {"REFUSED", NULL, offsetof(struct modem, refused)},

@@ -40,29 +40,48 @@ static bool same_version(const char *a, const char *b)
     return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
 }
 
-static void learn_version(struct modem *m, const char *version)
+/* In normal mode it tells no serial: the one that is remembered is its own only if it was watched since. */
+static void rest_on_serial(struct modem *m, bool news)
 {
-    /* One that we did not put there is the unit's own, and says what family it is of (flash rule 2). */
-    if (!same_version(text_known(m->firmware_version), version))
-        text_replace(&m->family_version, version);
-    object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
+    if (m->unit_watched)
+        text_replace(&m->facts_serial, text_known(m->chip_serial));
+    else if (news)
+        text_replace(&m->facts_serial, "");
 }
 
-/* Another IMEI is another unit, whatever else the port remembers. */
+static void learn_version(struct modem *m, const char *version)
+{
+    bool news = !same_version(text_known(m->firmware_version), version);
+    /* One that we did not put there is the unit's own, and says what family it is of (flash rule 2). */
+    if (news)
+        text_replace(&m->family_version, version);
+    object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
+    rest_on_serial(m, news);
+}
+
+static void learn_model(struct modem *m, const char *model)
+{
+    bool news = strcmp(text_known(m->model), model) != 0;
+    object_set_string(&m->object, "Model", &m->model, model);
+    rest_on_serial(m, news);
+}
+
+/*
+ * Another IMEI is another unit, whatever else the port remembers. Where none is remembered it may be another
+ * unit as well, in the place of the one whose serial is: then the serial does not vouch for it.
+ */
 static void learn_imei(struct modem *m, const char *hash)
 {
-    if (strcmp(text_known(m->imei_hash), hash) == 0)
-        return;
-    if (*text_known(m->imei_hash)) {
-        _cleanup_free_ char *version = strdup(text_known(m->firmware_version)),
-                            *model = strdup(text_known(m->model));
+    bool news = strcmp(text_known(m->imei_hash), hash) != 0;
+    m->imei_watched = true;
+    if (news && *text_known(m->imei_hash))
         modem_shelve(m);
-        if (version && model) {
-            learn_version(m, version);
-            object_set_string(&m->object, "Model", &m->model, model);
-        }
-    }
+    m->unit_watched |=
+        !*text_known(m->chip_serial) || (!news && strcmp(text_known(m->imei_serial), m->chip_serial) == 0);
+    if (!news)
+        return;
     text_replace(&m->imei_hash, hash);
+    text_replace(&m->imei_serial, m->unit_watched ? text_known(m->chip_serial) : "");
     modem_update_backup(m);
 }
 
@@ -92,7 +111,7 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
     if (strcmp(key, KEY_VERSION) == 0 && *value)
         learn_version(m, value);
     else if (strcmp(key, KEY_MODEL) == 0 && *value)
-        object_set_string(&m->object, "Model", &m->model, value);
+        learn_model(m, value);
     else if (strcmp(key, KEY_OPERATING) == 0 && learn_operating(m, value) < 0)
         return -EBADMSG;
     else if (strcmp(key, KEY_IMEI) == 0) {
@@ -103,13 +122,9 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
         if (size != 2 * KEY_BYTES || strspn(value, "0123456789abcdef") != size)
             return -EBADMSG;
         learn_imei(m, value);
-        m->unit_watched = m->imei_watched = true;
         manager_update(m->manager);
     }
     m->facts_watched = true;
-    /* In normal mode it tells no serial: what was learned under the last one is this unit's, or was shelved.
-     */
-    text_replace(&m->facts_serial, text_known(m->chip_serial));
     modem_update_confirmed(m);
     modem_save(m);
     return 0;
@@ -124,7 +139,8 @@ static struct modem *find_by_imei(const struct modem *m)
     for (struct modem *o = m->manager->modems; o; o = o->next) {
         if (o == m || strcmp(text_known(o->imei_hash), m->imei_hash) != 0)
             continue;
-        if (found || o->appearance || o->job || o->holder || o->guard || !*text_known(o->chip_serial))
+        if (found || o->appearance || o->job || o->holder || o->guard || !*text_known(o->chip_serial) ||
+            strcmp(text_known(o->imei_serial), o->chip_serial) != 0)
             return NULL;
         found = o;
     }
@@ -148,12 +164,12 @@ void modem_join(struct modem *m)
     log_message(LOG_INFO, "%s is the unit %s, by its IMEI: it was at another port before.", modem_title(m),
                 serial);
     /* What it tells itself counts more than what was remembered. */
+    m->facts_watched = m->unit_watched = m->imei_watched = true;
     if (*version)
         learn_version(m, version);
     if (*model)
-        object_set_string(&m->object, "Model", &m->model, model);
+        learn_model(m, model);
     text_replace(&m->facts_serial, serial);
-    m->facts_watched = m->unit_watched = m->imei_watched = true;
     policy_settle(m);
     modem_update_confirmed(m);
     modem_update_backup(m);

@@ -124,7 +124,8 @@ struct modem *modem_free(struct modem *m)
                        m->device_path,
                        m->inhibited_by,
                        m->imei,
-                       m->imei_hash};
+                       m->imei_hash,
+                       m->imei_serial};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(m);
@@ -166,6 +167,51 @@ void modem_update_confirmed(struct modem *m)
     object_set_bool(&m->object, "Confirmed", &m->confirmed, known && (same || m->facts_watched));
 }
 
+/*
+ * From here on all that is remembered of its IMEI rests on this serial: it told it itself just now, or it was
+ * learned with the serial. What one told that ran its firmware at this port, and was not watched since, may
+ * be another one's.
+ */
+static void settle_facts(struct modem *m, const char *serial)
+{
+    bool foreign =
+             !m->imei_watched && *text_known(m->imei_hash) && strcmp(text_known(m->imei_serial), serial) != 0,
+         facts = m->facts_watched && strcmp(text_known(m->facts_serial), serial) != 0,
+         imei = m->imei_watched && strcmp(text_known(m->imei_serial), serial) != 0;
+    if (facts)
+        text_replace(&m->facts_serial, serial);
+    if (imei)
+        text_replace(&m->imei_serial, serial);
+    if (foreign) {
+        text_replace(&m->imei_hash, "");
+        object_set_string(&m->object, "Imei", &m->imei, "");
+    }
+    m->save_pending |= m->remembered && (facts || imei || foreign);
+    m->unit_watched = true;
+}
+
+/* What this very device has told counts more than what is remembered of it. */
+static void unshelve(struct modem *m, const char *serial)
+{
+    _cleanup_free_ char *version = strdup(text_known(m->firmware_version)),
+                        *family = strdup(text_known(m->family_version)),
+                        *model = strdup(text_known(m->model)), *imei = strdup(text_known(m->imei)),
+                        *hash = strdup(text_known(m->imei_hash));
+    modem_unshelve(m, serial);
+    if (!version || !family || !model || !imei || !hash)
+        return;
+    if (m->facts_watched && *version) {
+        object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
+        text_replace(&m->family_version, family);
+    }
+    if (m->facts_watched && *model)
+        object_set_string(&m->object, "Model", &m->model, model);
+    if (m->imei_watched) {
+        object_set_string(&m->object, "Imei", &m->imei, imei);
+        text_replace(&m->imei_hash, hash);
+    }
+}
+
 void modem_set_serial(struct modem *m, const char *serial)
 {
     if (strcmp(serial, SERIAL_UNSET) == 0)
@@ -180,11 +226,9 @@ void modem_set_serial(struct modem *m, const char *serial)
         m->unit_watched = m->imei_watched = false;
     }
     if (strcmp(text_known(m->chip_serial), serial) != 0)
-        modem_unshelve(m, serial);
-    /* What is remembered was learned with this serial. One that is new to it proves nothing. */
-    if (strcmp(text_known(m->chip_serial), serial) == 0)
-        m->unit_watched = true;
+        unshelve(m, serial);
     object_set_string(&m->object, "ChipSerial", &m->chip_serial, serial);
+    settle_facts(m, serial);
     policy_settle(m);
     modem_update_confirmed(m);
     modem_update_backup(m);
@@ -278,7 +322,7 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
         if (!forced)
             text_replace(&m->family_version, version);
     }
-    text_replace(&m->facts_serial, text_known(m->chip_serial));
+    text_replace(&m->facts_serial, m->unit_watched ? text_known(m->chip_serial) : "");
     m->facts_watched = true;
     text_replace(&m->quectel, "1");
     modem_update_confirmed(m);

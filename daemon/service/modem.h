@@ -50,6 +50,7 @@ struct modem {
     char *family_version; /* version that tells what the unit is (flash rule 2): never from a flash that was
                              forced */
     char *imei_hash;      /* HMAC of the IMEI with the machine's key; "" unknown */
+    char *imei_serial;    /* serial of the unit that told it; "" not known */
     char *project;        /* project name read from RAWDATA */
     char *quectel;        /* "1": it was seen as one, or flashed as one; NULL or "" */
     char *refused;        /* ids of packages whose programmer it refused, a comma list; */

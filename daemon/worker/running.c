@@ -136,6 +136,13 @@ static void tell(struct worker *w, const struct running_identity *id)
 {
     struct version version;
     char hash[SHA256_HEX_SIZE], masked[DIAG_IMEI_DIGITS + 1], mode[16];
+    /* First whose the rest is. */
+    if (running_imei_hash(w, id->imei, hash) == 0) {
+        running_mask_imei(id->imei, masked);
+        memcpy(w->imei_hash, hash, sizeof(w->imei_hash));
+        worker_tell(w, KEY_IMEI_HASH, hash);
+        worker_tell(w, KEY_IMEI, masked);
+    }
     worker_tell(w, KEY_VERSION, id->version);
     /* As a package's model is named, so that both can be compared. */
     worker_tell(w, KEY_MODEL, version_parse(id->version, &version) == 0 ? version.model : id->model);
@@ -143,12 +150,6 @@ static void tell(struct worker *w, const struct running_identity *id)
         snprintf(mode, sizeof(mode), "%u", id->oper_mode);
         worker_tell(w, KEY_OPERATING, mode);
     }
-    if (running_imei_hash(w, id->imei, hash) < 0)
-        return;
-    running_mask_imei(id->imei, masked);
-    memcpy(w->imei_hash, hash, sizeof(w->imei_hash));
-    worker_tell(w, KEY_IMEI_HASH, hash);
-    worker_tell(w, KEY_IMEI, masked);
 }
 
 int running_identify(struct running *r, struct running_identity *ret, struct error *e)

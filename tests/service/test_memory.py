@@ -130,3 +130,64 @@ def test_another_imei_is_another_unit_there(new_service, new_modem):
     there = find_modem(service, OTHER_PORT)
     wait_until(lambda: service.get(there, MODEM, "Imei"), what="its IMEI")
     assert service.get(there, MODEM, "ChipSerial") == "" and service.get(path, MODEM, "ChipSerial") == "49cbd7ef"
+
+
+# ---- another module in the same slot ----
+
+ASKS = "[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n"
+
+
+def away(service, modem):
+    """Unplugged, and for so long that it may be any module that comes next."""
+    modem.terminate()
+    wait_until(lambda: service.get(find_modem(service), MODEM, "Mode") == "absent", what="its end")
+    service.restart(config=ASKS)
+
+
+def identified(service, path):
+    job = service.call(path, MODEM, "Identify", options())
+    assert service.wait_job(job) == "done", service.log(job)
+
+
+@pytest.mark.parametrize("ran", [True, False], ids=["its IMEI was known", "a brick"])
+def test_a_module_in_its_place_tells_nothing_of_it(new_service, new_modem, ran):
+    """The only slot: A goes out, B runs its firmware there for a while, A comes back in 9008. What B told is not true of A."""
+    service = new_service().start(config=ASKS)
+    a = new_modem(service, *(("initial=working",) if ran else ()))
+    path = find_modem(service)
+    if ran:
+        wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
+        assert service.wait_job(service.call(path, MODEM, "EnterEdl", options())) == "done"
+    identified(service, path)
+    was, imei = service.get(path, MODEM, "FirmwareVersion"), service.get(path, MODEM, "Imei")
+    away(service, a)
+    b = new_modem(service, "initial=working", "boots=other-version", "serial=0badcafe", name="other")
+    wait_until(lambda: "R99A99" in service.get(path, MODEM, "FirmwareVersion"), what="the other one's word")
+    away(service, b)
+    new_modem(service, "force_edl=yes")
+    is_there(service, path, "sahara")
+    identified(service, path)
+    f = service.all(path, MODEM)
+    assert f["ChipSerial"] == "49cbd7ef" and f["Imei"] == imei
+    if ran:
+        assert f["FirmwareVersion"] == was and f["Confirmed"]
+    else:
+        assert not f["Confirmed"]
+
+
+def test_the_imei_of_one_is_not_another_ones_that_comes_twice(new_service, new_modem):
+    """One that runs its firmware tells no serial; a brick in its place does, and not only once."""
+    service = new_service().start(config=ASKS)
+    a = new_modem(service, "initial=working")
+    path = find_modem(service)
+    wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
+    away(service, a)
+    b = new_modem(service, "serial=0badcafe", name="other")
+    is_there(service, path, "sahara")
+    identified(service, path)
+    away(service, b)
+    new_modem(service, "serial=0badcafe", name="other")
+    is_there(service, path, "sahara")
+    identified(service, path)
+    f = service.all(path, MODEM)
+    assert f["ChipSerial"] == "0badcafe" and f["Imei"] == "" and not f["Confirmed"]
