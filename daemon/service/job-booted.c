@@ -23,6 +23,8 @@ int job_take_complete(struct job *j, const char *value)
     if (strcmp(value, "1") != 0 || !j->destructive)
         return -EBADMSG;
     j->complete = true;
+    if (j->modem->imei_watched || modem_owns_imei(j->modem))
+        text_replace(&j->imei_hash, text_known(j->modem->imei_hash));
     job_save(j);
     /* Whatever comes of the boot. */
     modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
@@ -33,6 +35,14 @@ int job_take_complete(struct job *j, const char *value)
 bool job_waits_for_boot(const struct job *j)
 {
     return j->complete && job_finished(j) && j->result && strcmp(j->result, "interrupted") == 0;
+}
+
+bool job_may_be_of(const struct job *j, const struct modem *m)
+{
+    /* One whose IMEI is new took the serial away. */
+    bool serial = !*text_known(j->serial) || strcmp(j->serial, text_known(m->chip_serial)) == 0,
+         imei = !*text_known(j->imei_hash) || strcmp(j->imei_hash, text_known(m->imei_hash)) == 0;
+    return serial && imei;
 }
 
 void job_note_boot(struct job *j)
@@ -102,8 +112,8 @@ void job_look_booted(struct modem *m)
     if (!j || !job_waits_for_boot(j) || m->job || m->probe || strcmp(modem_kind(m), "normal") != 0 ||
         !m->facts_watched || !*text_known(m->firmware_version))
         return;
-    /* What runs here may be another unit in its place: one whose IMEI is new took the serial away. */
-    if (*text_known(j->serial) && strcmp(j->serial, text_known(m->chip_serial)) != 0)
+    /* What runs here may be another unit in its place, which may have no IMEI of its own. */
+    if (!job_may_be_of(j, m) || (*text_known(j->imei_hash) && !m->imei_watched))
         return;
     end(j, m);
     modem_set_error(m, j->error_message, j->error.hint);

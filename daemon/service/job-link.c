@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/text.h"
+#include "service/backup.h"
 #include "service/candidates.h"
 #include "service/firmware.h"
 #include "service/modem.h"
@@ -109,7 +110,7 @@ static int take_table(struct job *j, struct link_message *m)
 static bool is_same_flash(const struct job *a, const struct job *b)
 {
     return strcmp(a->modem_path, b->modem_path) == 0 ||
-           (a->serial && b->serial && strcmp(a->serial, b->serial) == 0);
+           (*text_known(a->serial) && strcmp(a->serial, text_known(b->serial)) == 0);
 }
 
 /* From now on the flash is being changed: it is on record before anything else is read from this worker. */
@@ -147,14 +148,9 @@ static int take_identity(struct job *j, const char *key, const char *value)
     j->missed = j->modem->rescue.port.missed = 0; /* it had its say */
     int r = modem_learn(told_of(j), key, value);
     j->hash_told |= strcmp(key, KEY_PKHASH) == 0;
-    if (r < 0 || strcmp(key, KEY_SERIAL) != 0)
-        return r;
-    char *serial = strdup(value);
-    if (!serial)
-        return -ENOMEM;
-    free(j->serial);
-    j->serial = serial;
-    return 0;
+    if (r == 0 && strcmp(key, KEY_SERIAL) == 0)
+        text_replace(&j->serial, strcmp(value, BACKUP_SERIAL_UNSET) == 0 ? "" : value);
+    return r;
 }
 
 static int take_wait(struct job *j, const char *value)

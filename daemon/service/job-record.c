@@ -69,6 +69,9 @@ int job_name_journal(struct job *j)
         return -errno;
     j->destructive = j->job_kind != JOB_BACKUP;
     j->complete = j->resumes->complete; /* until it begins to change something itself */
+    /* Whose it is stays known, should it be interrupted before the modem is there. */
+    text_replace(&j->serial, text_known(j->resumes->serial));
+    text_replace(&j->imei_hash, text_known(j->resumes->imei_hash));
     object_set_string(&j->object, "Resumes", &j->resumes_path, j->resumes->object.path);
     j->resumes = NULL;
     return 0;
@@ -159,6 +162,7 @@ static const struct {
     {"PARTITIONS", offsetof(struct job, partitions)},
     {"BACKUP_KIND", offsetof(struct job, kind_of_backup)},
     {"SERIAL", offsetof(struct job, serial)},
+    {"IMEI_HASH", offsetof(struct job, imei_hash)},
 };
 
 static char **string_at(const struct job *j, size_t i)

@@ -149,8 +149,10 @@ static void order_flash(struct job *j, struct order *o)
     add_number(o, "wait-device-usec", c->wait_device);
     add_number(o, "boot-usec", c->boot_timeout);
     add_running(j, o);
-    /* Of one that was complete the memory is that unit's: what booted has to be it. */
-    if (is_named(j->modem) || (j->resumes && job_waits_for_boot(j->resumes)))
+    /* What booted has to be the unit that was complete. */
+    if (j->resumes && job_waits_for_boot(j->resumes))
+        add_option(o, "unit-imei", j->resumes->imei_hash);
+    else if (is_named(j->modem))
         add_option(o, "unit-imei", j->modem->imei_hash);
     add_number(o, "created", realtime_usec());
     add_fd(o, "journal", duplicate(j->fd_journal));
@@ -293,9 +295,8 @@ struct job *job_find_resumable(const struct job *j)
         return find_backup(j);
     if (!job_has_journal(j) || !i || i->job_kind != j->job_kind || !job_resumable(i))
         return NULL;
-    /* What boots may be another unit in its place: one whose IMEI is new took the serial away. */
-    if (job_waits_for_boot(i) && *text_known(i->serial) &&
-        strcmp(i->serial, text_known(j->modem->chip_serial)) != 0)
+    /* What boots may be another unit in its place. */
+    if (job_waits_for_boot(i) && !job_may_be_of(i, j->modem))
         return NULL;
     /* Of a restore it says how it ends, and nothing of what is written. */
     bool same_end = i->reset == j->reset || j->job_kind == JOB_RESTORE;

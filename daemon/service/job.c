@@ -461,11 +461,11 @@ struct job *job_free(struct job *j)
     for (size_t i = 0; i < j->n_problems; i++)
         free(j->problems[i]);
     free(j->problems);
-    char *strings[] = {
-        j->kind,       j->modem_path,    j->state,         j->result,       j->phase,       j->detail,
-        j->error_name, j->error_message, j->recovery_hint, j->resumes_path, j->object_path, j->firmware_name,
-        j->allow,      j->modem_version, j->reset_mode,    j->sha256,       j->label,       j->serial,
-        j->plan,       j->partitions,    j->kind_of_backup};
+    char *strings[] = {j->kind,        j->modem_path,    j->state,         j->result,        j->phase,
+                       j->detail,      j->error_name,    j->error_message, j->recovery_hint, j->resumes_path,
+                       j->object_path, j->firmware_name, j->allow,         j->modem_version, j->reset_mode,
+                       j->sha256,      j->label,         j->serial,        j->imei_hash,     j->plan,
+                       j->partitions,  j->kind_of_backup};
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(strings[i]);
     free(j);

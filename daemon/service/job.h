@@ -114,7 +114,8 @@ struct job {
     bool destructive;          /* the flash is, or was in the job that it resumes, being changed */
     bool complete;             /* a flash: everything is written and verified, the reset is next */
     bool booted;               /* such a one, interrupted: its modem was seen in normal mode since */
-    char *serial;              /* of the unit, once known */
+    char *serial;              /* of the unit, once known; never that of chips that were not fused */
+    char *imei_hash;           /* of a complete flash: by which it is known when it boots; "" not known */
     char given_serial[9];      /* what the one that it was given last said of itself; "" nothing */
     struct record *firmware_facts; /* FIRMWARE.* */
     char *plan;                    /* PLAN, as text */
@@ -226,6 +227,8 @@ void job_on_message(void *userdata, struct link_message *m);
 int job_take_complete(struct job *j, const char *value);
 /* It was interrupted behind that: nothing is left to write. */
 bool job_waits_for_boot(const struct job *j);
+/* It may be this unit that is there, by its serial and its IMEI as far as both are known. */
+bool job_may_be_of(const struct job *j, const struct modem *m);
 /* Its modem was seen in normal mode: from 9008 nothing of it is continued any more. */
 void job_note_boot(struct job *j);
 /* The modem has booted and told what it runs: the job that it interrupted behind its last step ends. */

@@ -190,6 +190,11 @@ static void settle_facts(struct modem *m, const char *serial)
     m->unit_watched = true;
 }
 
+bool modem_owns_imei(const struct modem *m)
+{
+    return m->unit_watched && strcmp(text_known(m->imei_serial), text_known(m->chip_serial)) == 0;
+}
+
 /* What this very device has told counts more than what is remembered of it. */
 static void unshelve(struct modem *m, const char *serial)
 {

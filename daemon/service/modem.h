@@ -115,6 +115,8 @@ void modem_flashed(struct modem *m, const char *model, const char *version, bool
  */
 void modem_set_serial(struct modem *m, const char *serial);
 void modem_update_confirmed(struct modem *m);
+/* The IMEI that is remembered is of the unit that is, which was watched since it said who it is. */
+bool modem_owns_imei(const struct modem *m);
 /* LastError and RecoveryHint: "" and HINT_NONE: all is well. */
 void modem_set_error(struct modem *m, const char *message, enum error_hint hint);
 /* LastBackupTime, by what is stored of the unit. */

@@ -184,6 +184,69 @@ def test_another_unit_in_its_place_is_not_what_was_flashed(new_service, new_mode
         assert " program " not in open(tmp_path / "other.trace").read()
 
 
+def swapped(service, new_modem, gone, *settings):
+    """Instead of the one that was to boot, another one does; the service was killed meanwhile."""
+    service.stop(signal.SIGKILL)
+    if gone:
+        gone.kill()
+        gone.wait()
+    service.start(config=ASKED)
+    if gone:
+        new_modem(service, "initial=working", *settings, name="other")
+
+
+def test_another_unit_is_not_it_however_often_it_was_interrupted(new_service, new_modem, make_package):
+    """What continues a flash that was complete knows whose it was, too, should it be interrupted itself."""
+    service = new_service().start()
+    firmware = import_package(service, make_package("--small"))
+    modem = new_modem(service, "reboot_ms=8000", "initial=working")
+    path = find_modem(service)
+    mode(service, path, "normal")
+    first = flash(service, path, firmware)
+    phase(service, first, "wait-normal")
+    swapped(service, new_modem, None)
+    again = flash(service, path, firmware)
+    phase(service, again, "wait-device")
+    assert service.get(again, JOB, "Resumes") == first
+    swapped(service, new_modem, modem, "serial=0badcafe")
+    mode(service, path, "normal")
+    wait_until(lambda: service.get(path, MODEM, "ChipSerial") == "", what="its own word")
+    third = flash(service, path, firmware)
+    assert service.wait_job(third) == "done"
+    assert service.get(again, JOB, "Result") == "interrupted" and service.get(third, JOB, "Resumes") == "/"
+
+
+def test_another_unit_without_a_serial_is_not_it(new_service, new_modem, make_package, tmp_path):
+    """Chips that were never fused have none: the IMEI tells them apart."""
+    service = new_service().start(config=ASKED)
+    firmware = import_package(service, make_package("--small"))
+    modem = new_modem(service, "reboot_ms=8000", "initial=working", "serial=0")
+    path = find_modem(service)
+    wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
+    imei = service.get(path, MODEM, "Imei")
+    job = flash(service, path, firmware)
+    phase(service, job, "wait-normal")
+    swapped(service, new_modem, modem, "serial=0", "imei=490154203237518")
+    mode(service, path, "normal")
+    wait_until(lambda: service.get(path, MODEM, "Imei") != imei, what="its own word")
+    again = flash(service, path, firmware)
+    assert service.wait_job(again) == "done" and service.get(again, JOB, "Resumes") == "/"
+    assert service.get(job, JOB, "Result") == "interrupted"
+    assert " program " in open(tmp_path / "other.trace").read()
+
+
+def test_one_without_a_serial_ends_its_own(new_service, new_modem, make_package, tmp_path):
+    service = new_service().start(config=ASKED)
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service, "reboot_ms=3000", "initial=working", "serial=0")
+    path = find_modem(service)
+    wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
+    job = flash(service, path, firmware)
+    phase(service, job, "wait-normal")
+    swapped(service, new_modem, None)
+    wait_until(lambda: service.get(job, JOB, "Result") == "done", what="its end")
+
+
 def test_a_stranger_elsewhere_keeps_its_family(service, new_modem, make_package, tmp_path):
     firmware = import_package(service, make_package("--small"))
     new_modem(service, "reboot_ms=6000", "initial=working", "boots=other-version")
