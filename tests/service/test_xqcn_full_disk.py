@@ -5,7 +5,11 @@ import shutil
 
 import pytest
 from conftest import BACKUP, BUILD, JOB, MODEM, wait_until
-from test_diag import run, running  # noqa: F401 (fixtures)
+from test_diag import run, running, trace  # noqa: F401 (fixtures)
+from test_xqcn import replug, restore, save
+
+# Anything that changes a modem: offline, an NV item, SPC; a file of EFS opened for writing is behind "offline".
+WRITES = ("command=0x29", "command=0x27", "command=0x41")
 
 # Instead of the worker: the real one, whose disk it is.
 FULL = """import os, sys
@@ -42,5 +46,29 @@ def test_disk_full_while_it_is_saved(running, full):
             assert str(service.get(job, JOB, "ErrorName")).endswith("NoSpace"), service.log(job)
             assert service.paths(BACKUP) == [] and not list((service.state / "backups").iterdir())
         assert service.get(modem, MODEM, "Mode") == "normal"
-        n += max(1, n // 3)
+        n += 1
     assert len(outcomes) > 3 and len(service.paths(BACKUP)) == 1, outcomes
+
+
+def test_disk_full_while_it_is_put_back(running, full, new_modem, tmp_path):
+    """The state before it cannot be saved: nothing is written to the modem, until there is room."""
+    service, modem = running()
+    service.restart(worker=full(0))
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
+    assert run(service, modem, "Identify")[1] == "done"
+    _, backup = save(service, modem)
+    replug(service, new_modem, tmp_path, "calibration=erased")
+    assert run(service, modem, "Identify")[1] == "done"
+    errors, result = set(), None
+    for n in range(1, 200):
+        full(n)
+        job, result = restore(service, modem, backup)
+        if result == "done":
+            break
+        errors.add(str(service.get(job, JOB, "ErrorName")).rsplit(".", 1)[-1])
+        assert errors <= {"NoBackup", "NoSpace"}, service.log(job)
+        assert service.paths(BACKUP) == [backup] and service.get(modem, MODEM, "Mode") == "normal"
+        written = [c for c in WRITES if c in trace(service)]
+        assert not written, (n, written)
+    assert result == "done" and n > 3 and not service.get(modem, MODEM, "FactoryTestMode")
+    assert len(service.paths(BACKUP)) == 2
