@@ -97,7 +97,7 @@ static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (!last && backup_is_last(b))
         return errors_set(
             error, ERROR_LAST_BACKUP,
-            "Backup %s (%s) is the last good one of its unit; use allow=LastBackup to remove it "
+            "Backup %s (%s) is the last good one of its unit; use --allow=LastBackup to remove it "
             "all the same.",
             b->id, backup_title(b));
     char id[BACKUP_ID_SIZE];

@@ -243,7 +243,7 @@ static int check_backup(const struct modem *m, const struct backup *b, const str
                           backup_title(b));
     if (strcmp(b->state, "damaged") == 0 && !strstr(o->allow_text, error_name(ERROR_BACKUP_DAMAGED)))
         return errors_set(error, ERROR_BACKUP_DAMAGED,
-                          "Backup %s (%s) is damaged; use allow=BackupDamaged to restore what is left of it.",
+                          "Backup %s (%s) is damaged; use --allow=BackupDamaged to restore what is left of it.",
                           b->id, backup_title(b));
     const char *serial = text_known(m->chip_serial);
     bool other = *serial && *b->chip_serial && strcmp(serial, b->chip_serial) != 0;
@@ -251,7 +251,7 @@ static int check_backup(const struct modem *m, const struct backup *b, const str
         return errors_set(
             error, ERROR_WRONG_UNIT,
             "Backup %s is of the unit with the chip serial %s, and %s has %s; calibration belongs "
-            "to one unit (allow=WrongUnit).",
+            "to one unit (--allow=WrongUnit).",
             b->id, b->chip_serial, modem_title(m), serial);
     return 0;
 }

@@ -22,16 +22,16 @@ static int judge_version(struct putting *p)
         return error_set(
             p->e, ERROR_WRONG_FIRMWARE,
             "the backup is of a modem that ran \"%s\", this one runs \"%s\": whether both are of one "
-            "model cannot be told (allow=WrongFirmware)",
+            "model cannot be told (--allow=WrongFirmware)",
             from, p->id.version);
     if (strcmp(ours.prefix, theirs.prefix) != 0)
         return error_set(p->e, ERROR_WRONG_FIRMWARE,
-                         "the backup is of another model: %s, and this modem runs %s (allow=WrongFirmware)",
+                         "the backup is of another model: %s, and this modem runs %s (--allow=WrongFirmware)",
                          from, p->id.version);
     if (strcmp(ours.baseline, theirs.baseline) != 0)
         return error_set(
             p->e, ERROR_WRONG_FIRMWARE,
-            "the backup was taken under baseline %s, and this modem runs %s (allow=WrongFirmware)",
+            "the backup was taken under baseline %s, and this modem runs %s (--allow=WrongFirmware)",
             theirs.baseline, ours.baseline);
     return 0;
 }
@@ -64,13 +64,13 @@ static int judge_unit(struct putting *p)
     if (!has)
         return error_set(
             p->e, ERROR_WRONG_UNIT,
-            "the backup holds no IMEI: whose calibration it is cannot be told (allow=WrongUnit)");
+            "the backup holds no IMEI: whose calibration it is cannot be told (--allow=WrongUnit)");
     return error_set(
         p->e, ERROR_WRONG_UNIT,
         "this modem has no IMEI left, and nothing says for certain that the backup is its own. If it was in "
         "9008 here before, its chip serial tells: qdlctl enter-edl, qdlctl reset, and this "
         "again "
-        "(or allow=WrongUnit; the IMEI is not written then)");
+        "(or --allow=WrongUnit; the IMEI is not written then)");
 }
 
 int putting_judge(struct putting *p)

@@ -59,7 +59,7 @@ static int save_first(struct putting *p)
         return 0;
     }
     return error_set(p->e, ERROR_NO_BACKUP,
-                     "the present state cannot be saved: %s; nothing was written (allow=NoBackup)",
+                     "the present state cannot be saved: %s; nothing was written (--allow=NoBackup)",
                      w->backup_refused);
 }
 

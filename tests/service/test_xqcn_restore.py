@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a restore of calibration comes to where the modem does not take all of it: a result of its own, each item named."""
 
+import shutil
+
+import dbus
 import pytest
-from conftest import BACKUP, JOB, MODEM, wait_until
+from conftest import BACKUP, JOB, MODEM, go_on, wait_stopped, wait_until
 from test_diag import run, running, trace  # noqa: F401 (fixtures)
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_xqcn import id_of, lost, open_backup, records, restore, save  # noqa: F401 (fixtures)
@@ -156,3 +159,22 @@ def test_what_a_broken_modem_lets_nobody_read_hinders_no_restore(lost):
     job, result = restore(service, modem, backup)
     assert result in ("done", "failed") and not service.get(modem, MODEM, "FactoryTestMode"), service.log(job)[-2000:]
     assert {str(service.get(b, BACKUP, "State")) for b in service.paths(BACKUP)} == {"blank", "complete"}
+
+
+@pytest.mark.parametrize("allow", [[], ["NoBackup"]], ids=["asked", "allowed"])
+def test_without_a_copy_of_the_state_before_it(lost, new_modem, allow):
+    """The store does not take it: nothing is written, but by the name of that."""
+    service, modem, backup = lost("fault=stop@diag:200")
+    job = service.call(modem, MODEM, "Restore", backup, dbus.Dictionary({"allow": dbus.Array(allow, signature="s")}, signature="sv"))
+    wait_stopped(new_modem.started[-1])
+    shutil.rmtree(service.state / "backups")
+    go_on(new_modem.started[-1])
+    result = service.wait_job(job)
+    if allow:
+        assert result == "done" and "is not saved" in service.log(job), service.log(job)
+        assert not service.get(modem, MODEM, "FactoryTestMode")
+        return
+    assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("NoBackup"), service.log(job)
+    assert "allow=NoBackup" in service.get(job, JOB, "ErrorMessage")
+    assert not [c for c in ("command=0x29", "command=0x27") if c in trace(service)]
+    assert service.get(modem, MODEM, "FactoryTestMode") and service.get(modem, MODEM, "Mode") == "normal"
