@@ -10,7 +10,7 @@ import xqcn
 from conftest import BACKUP, JOB, MODEM, wait_until
 from test_diag import run, running, trace  # noqa: F401 (fixtures)
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
-from test_xqcn import lost, open_backup, save  # noqa: F401 (fixtures)
+from test_xqcn import lost, open_backup, replug, restore, save  # noqa: F401 (fixtures)
 
 LAYOUTS = [xqcn.Qpst(), xqcn.Qfenix(), xqcn.Plain()]
 
@@ -90,6 +90,54 @@ def test_what_is_not_this_units_is_refused(sample, qdlctl, tmp_path):
         assert word in printed, (what, printed)
         # Not even told to go offline.
         assert "command=0x29" not in trace(service) and "command=0x27" not in trace(service), what
+
+
+def problems(service, job):
+    return [str(p) for p in service.get(job, JOB, "Report").get("problems", [])]
+
+
+def left_alone(item, sim):
+    return "not restored: NV item %d of SIM %d: qdld does not write it" % (item, sim)
+
+
+def put_back(service, modem, tmp_path, calibration, **options):
+    (tmp_path / "theirs.xqcn").write_bytes(xqcn.Qpst().write(calibration))
+    job = service.import_backup(tmp_path / "theirs.xqcn")
+    assert service.wait_job(job) == "done", service.get(job, JOB, "ErrorMessage")
+    return restore(service, modem, dbus.ObjectPath(service.get(job, JOB, "Object")), **options)
+
+
+def test_what_is_never_written(sample, tmp_path):
+    """Of its own file: the IMEI of another SIM, and how often the unlock code may still be tried (reference/diag.md 4.5)."""
+    service, modem, ours = sample
+    other, now = bytes.fromhex("083A65390853468390").ljust(128, b"\0"), ours.nv[1, xqcn.IMEI_ITEM]
+    assert other != now
+    ours.nv[1, xqcn.IMEI_ITEM], ours.nv[0, 3252], ours.nv[0, 10] = other, bytes(128), bytes([77] * 128)
+    job, result = put_back(service, modem, tmp_path, ours)
+    assert result == "done", service.log(job)[-2000:]
+    assert sorted(problems(service, job)) == sorted([left_alone(550, 2), left_alone(3252, 1)])
+    assert service.get(job, JOB, "Report")["written"] == "1" and service.get(job, JOB, "Report")["refused"].startswith("2,")
+    said = trace(service)
+    assert "diag nv write item=10 " in said and "diag nv write item=550 " not in said and "diag nv write item=3252 " not in said
+    assert xqcn.Calibration(exported(service, save(service, modem)[1])).nv[1, xqcn.IMEI_ITEM] == now
+
+
+def test_an_imei_is_given_to_nobody_who_did_not_have_it(sample, new_modem, tmp_path):
+    """A blank modem of which nobody knows whose it is: by WrongUnit it takes the calibration, and by nothing the IMEI."""
+    service, modem, ours = sample
+    service.restart()  # nobody watched the port meanwhile
+    modem = replug(service, new_modem, tmp_path, "calibration=erased")
+    assert run(service, modem, "Identify")[1] == "done"
+    job, result = put_back(service, modem, tmp_path, ours)
+    assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("WrongUnit"), service.log(job)
+    assert "--allow=WrongUnit" in service.get(job, JOB, "ErrorMessage") and "diag nv write" not in trace(service)
+    job, result = put_back(service, modem, tmp_path, ours, allow=dbus.Array(["WrongUnit"], signature="s"))
+    assert int(service.get(job, JOB, "Report")["written"]) > 300, service.log(job)[-2000:]
+    assert left_alone(550, 1) in problems(service, job) and left_alone(550, 1) in service.log(job)
+    assert "diag nv write item=550 " not in trace(service)
+    now = xqcn.Calibration(exported(service, save(service, modem)[1]))
+    assert (0, xqcn.IMEI_ITEM) not in now.nv or not any(now.nv[0, xqcn.IMEI_ITEM])
+    assert result == "no-calibration"  # without an IMEI it is no working modem, and that is said
 
 
 HUGE = 100_000_000

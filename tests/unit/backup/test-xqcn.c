@@ -74,6 +74,12 @@ static void test_section_forms(void **state)
          CALIBRATION_EFS_BACKUP, true},
         {HEAD FILES("EFS_Backup", STREAM("5", "00000000", PATH_A), STREAM("2", "00000000", "01 02")) TAIL,
          CALIBRATION_EFS_BACKUP, false},
+        {HEAD FILES("Provisioning_Item_Files", STREAM("14", "00000000", RFNV_HEAD " " PATH_A_NUL),
+                    STREAM("2", "00000000", "01 02")) TAIL,
+         CALIBRATION_PROVISIONING, true},
+        {HEAD FILES("NV_Items", STREAM("13", "00000000", RFNV_HEAD " " PATH_A),
+                    STREAM("2", "00000000", "01 02")) TAIL,
+         CALIBRATION_NV_ITEMS, true},
     };
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         struct calibration *c;
