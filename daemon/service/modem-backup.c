@@ -242,9 +242,10 @@ static int check_backup(const struct modem *m, const struct backup *b, const str
                           "Backup %s (%s) is a crash dump: the memory of a modem, not its flash.", b->id,
                           backup_title(b));
     if (strcmp(b->state, "damaged") == 0 && !strstr(o->allow_text, error_name(ERROR_BACKUP_DAMAGED)))
-        return errors_set(error, ERROR_BACKUP_DAMAGED,
-                          "Backup %s (%s) is damaged; use --allow=BackupDamaged to restore what is left of it.",
-                          b->id, backup_title(b));
+        return errors_set(
+            error, ERROR_BACKUP_DAMAGED,
+            "Backup %s (%s) is damaged; use --allow=BackupDamaged to restore what is left of it.", b->id,
+            backup_title(b));
     const char *serial = text_known(m->chip_serial);
     bool other = *serial && *b->chip_serial && strcmp(serial, b->chip_serial) != 0;
     if (other && !strstr(o->allow_text, error_name(ERROR_WRONG_UNIT)))
