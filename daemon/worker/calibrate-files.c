@@ -27,14 +27,32 @@ static const char *const known_paths[] = {
     "/nv/item_files/mcs/tcxomgr/xo_field_cal",
     "/nv/item_files/mcs/tcxomgr/xo_cal_data",
     "/nv/item_files/conf/multisim_ftm_mode",
-    /* lists (calibration_is_list()) */
+    /* lists (calibration_is_list()): every one that a public firmware source or log names */
     "/nv/item_files/conf/data_config_info.conf",
+    "/nv/item_files/conf/dpm_config_info.conf",
     "/nv/item_files/conf/geran.conf",
+    "/nv/item_files/conf/hdrcp_config_info.conf",
+    "/nv/item_files/conf/hdrmac_config_info.conf",
+    "/nv/item_files/conf/hdrsrch_config_info.conf",
+    "/nv/item_files/conf/hsusb.conf",
+    "/nv/item_files/conf/mc.conf",
+    "/nv/item_files/conf/mcfg.conf",
     "/nv/item_files/conf/mcs_as_div.conf",
+    "/nv/item_files/conf/mcs_cxm_coex.conf",
     "/nv/item_files/conf/mcs_limitsmgr.conf",
+    "/nv/item_files/conf/mcs_tcxomgr.conf",
+    "/nv/item_files/conf/mmgsdi.conf",
     "/nv/item_files/conf/mmode.conf",
     "/nv/item_files/conf/nas_mm.conf",
+    "/nv/item_files/conf/pbm.conf",
+    "/nv/item_files/conf/ps_config_info.conf",
     "/nv/item_files/conf/qmi_data.conf",
+    "/nv/item_files/conf/reg.conf",
+    "/nv/item_files/conf/tdscdma_l1.conf",
+    "/nv/item_files/conf/tdscdma_rrc.conf",
+    "/nv/item_files/conf/thin_ui_config.conf",
+    "/nv/item_files/conf/uimdrv.conf",
+    "/nv/item_files/conf/wms.conf",
 };
 
 static void note_unreadable(struct reading *x, const char *path, int number)

@@ -161,6 +161,8 @@ def test_files_that_only_the_firmwares_own_lists_name(running, new_modem, tmp_pa
     listed = [p for p in everything if p.startswith(("/nv/item_files/modem/mmode/", "/nv/item_files/data/", "/nv/item_files/mcs/"))]
     assert len(listed) >= 5 and not set(listed) - set(found)
     assert all(everything[p] == content for p, content in found.items())
+    # A list of the crystal's items is asked for too, whether this modem has one or not.
+    assert "/nv/item_files/conf/mcs_tcxomgr.conf" in trace(service)
     # Of a list whose own name nobody knows the items stay hidden; they are its carrier's settings and no calibration.
     assert {p.split("/")[3] for p in set(everything) - set(found)} == {"conf", "ims", "mcfg", "modem", "wcdma"}
 
