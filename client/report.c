@@ -44,13 +44,14 @@ static const struct {
     {"interrupted", "interrupted", EXIT_OK},
 };
 
-enum report_form { FORM_TEXT, FORM_BYTES, FORM_STEPS };
+enum report_form { FORM_TEXT, FORM_BYTES, FORM_STEPS, FORM_HINT };
 static const struct {
     const char *key, *name;
     enum report_form form;
     const char *silent; /* a value that tells nobody anything */
 } keys[] = {
     {"mode", "Mode", FORM_TEXT, NULL},
+    {"model", "Model", FORM_TEXT, NULL},
     {"serial", "Chip serial", FORM_TEXT, NULL},
     {"chip", "Chip", FORM_TEXT, NULL},
     {"hwid", "Hardware id", FORM_TEXT, NULL},
@@ -58,12 +59,17 @@ static const struct {
     {"sahara-version", "Sahara", FORM_TEXT, NULL},
     {"storage", "Storage", FORM_TEXT, NULL},
     {"version", "Version", FORM_TEXT, NULL},
+    {"imei", "IMEI", FORM_TEXT, NULL},
+    {"programmer", "Programmer", FORM_TEXT, NULL},
     {"backup", "Backup", FORM_TEXT, NULL},
     {"calibration", "Calibration", FORM_TEXT, NULL},
     {"state", "State", FORM_TEXT, NULL},
     {"nv-items", "NV items", FORM_TEXT, NULL},
     {"files", "Files", FORM_TEXT, NULL},
     {"unreadable", "Unreadable", FORM_TEXT, "0"},
+    {"partitions", "Partitions", FORM_TEXT, NULL},
+    {"unreadable-pages", "Unreadable pages", FORM_TEXT, "0"},
+    {"continued", "Continued", FORM_TEXT, NULL},
     {"changing-items", "Changing", FORM_TEXT, NULL},
     {"resumed", "Continued", FORM_STEPS, "0"},
     {"erased", "Erased", FORM_TEXT, NULL},
@@ -85,6 +91,7 @@ static const struct {
     {"operating-mode", "Operating mode", FORM_TEXT, NULL},
     {"regions", "Regions", FORM_TEXT, NULL},
     {"afterwards", "Afterwards", FORM_TEXT, NULL},
+    {"hint", "What helps", FORM_HINT, NULL},
     {"problems", "Problem", FORM_TEXT, NULL},
 };
 enum { KEY_COUNT = sizeof(keys) / sizeof(keys[0]) };
@@ -107,6 +114,14 @@ int report_exit_code(json_object *job)
     return code == EXIT_OK || code == EXIT_USAGE || code == EXIT_NO_SERVICE ? EXIT_OTHER : code;
 }
 
+static const char *hint_text(const char *hint)
+{
+    for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
+        if (strcmp(hints[i].hint, hint) == 0)
+            return hints[i].text;
+    return "";
+}
+
 static void print_entry(FILE *f, size_t i, const char *value)
 {
     char text[FORMAT_SIZE * 2], number[FORMAT_SIZE];
@@ -119,6 +134,8 @@ static void print_entry(FILE *f, size_t i, const char *value)
     } else if (keys[i].form == FORM_STEPS) {
         snprintf(text, sizeof(text), "%.8s steps were done already", value);
         value = text;
+    } else if (keys[i].form == FORM_HINT) {
+        value = hint_text(value);
     }
     print_field_to(f, keys[i].name, value);
 }
@@ -185,10 +202,7 @@ const char *report_words(const char *result)
 
 const char *report_help(json_object *job)
 {
-    for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
-        if (strcmp(hints[i].hint, dict_string(job, "RecoveryHint")) == 0)
-            return hints[i].text;
-    return "";
+    return hint_text(dict_string(job, "RecoveryHint"));
 }
 
 void report_result(json_object *job)

@@ -293,8 +293,10 @@ int job_begin_own(struct job *j, bool standby, struct error *e)
 
 static void log_start(const struct job *j)
 {
-    char line[LOG_TEXT_MAX];
-    snprintf(line, sizeof(line), "of user %u started%s%s.", j->owner_uid, j->modem ? " on " : "",
+    char line[LOG_TEXT_MAX], owner[32] = "of the service itself";
+    if (j->owner_uid != RESCUE_UID)
+        snprintf(owner, sizeof(owner), "of user %u", j->owner_uid);
+    snprintf(line, sizeof(line), "%s started%s%s.", owner, j->modem ? " on " : "",
              j->modem ? modem_title(j->modem) : "");
     log_about_job(j, LOG_JOB_STARTED, LOG_INFO, line);
 }

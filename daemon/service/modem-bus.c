@@ -289,10 +289,10 @@ static int method_rescue(sd_bus_message *message, void *userdata, sd_bus_error *
     if (r <= 0)
         return r < 0 ? r : 1;
     if (!f)
-        return errors_set(
-            error, ERROR_NO_SUCH_FIRMWARE,
-            "%s has no firmware to be rescued with; give it one by the policy rescue, or Flash it.",
-            modem_title(m));
+        return errors_set(error, ERROR_NO_SUCH_FIRMWARE,
+                          "%s has no firmware to be rescued with; give it one by the policy rescue, or flash "
+                          "a package that you name.",
+                          modem_title(m));
     r = modem_find_firmware(m->manager, f->object.path, &f, error);
     return r < 0 ? r : begin_flash(m, message, JOB_FLASH, f, &o, error);
 }

@@ -78,7 +78,7 @@ static int identify_running(struct worker *w, struct error *e)
     worker_report(w, "model", "%s", id.model);
     worker_report(w, "imei", "%s", *masked ? masked : "none");
     if (id.oper_mode_known)
-        worker_report(w, "operating-mode", "%u%s", id.oper_mode, id.factory_test ? " (factory test)" : "");
+        worker_report(w, "operating-mode", "%u (%s)", id.oper_mode, diag_oper_mode_name(id.oper_mode));
     return 0;
 }
 

@@ -40,6 +40,7 @@ def test_a_rescue_from_the_first_sign_to_the_end(service, new_modem, make_packag
     assert [(str(r["event"]), str(r["kind"])) for r in rows if r["event"] != "held"] == [
         ("appeared", ""), ("started", "catch"), ("done", "catch"), ("started", "flash"), ("appeared", ""), ("done", "flash")], rows
     assert "held" in [r["event"] for r in rows]
+    assert rows[1]["text"].startswith("of the service itself started on "), rows[1]
     flash = rows[-1]
     assert flash["uid"] == OWN and flash["job"] == service.get(jobs(service, "flash")[0], JOB, "Id") and flash["result"] == "done"
     assert flash["serial"] == "49cbd7ef" and flash["modem"] == path and flash["port"] == service.get(path, MODEM, "Port")

@@ -16,7 +16,7 @@ import time
 
 import dbus
 import pytest
-from conftest import BUILD, FIRMWARE, JOB, MODEM, PATIENCE, ROOT, VERSION, WELL_BEFORE, wait_until
+from conftest import BUILD, FIRMWARE, JOB, MODEM, PATIENCE, ROOT, TOP, VERSION, WELL_BEFORE, wait_until
 
 OK, OTHER, USAGE, NO_SUCH, DENIED, BUSY, RETRY, RECOVERY, NO_SERVICE, DETACHED = 0, 1, 2, 3, 4, 5, 6, 7, 8, 130
 LABEL_SAYS = "--modem-version=" + VERSION
@@ -725,3 +725,12 @@ def test_a_long_message_stays_on_its_line(new_service, forge, plug, terminal, qd
     assert t.end() == OK
     assert max(len(re.sub(r"\033\[\d*m", "", line)) for line in t.text.splitlines()) <= 100 and "..." in t.text
     assert "very long" in qdlctl("jobs").out
+
+
+def test_everything_that_is_reported_has_a_name():
+    """What a worker says at the end is shown to people, not in the words of the link."""
+    told = set()
+    for path in (TOP / "daemon" / "worker").glob("*.c"):
+        told |= set(re.findall(r'worker_report\([^,]+, "([a-z0-9-]+)"', path.read_text()))
+    named = set(re.findall(r'^    \{"([a-z0-9-]+)", "[A-Z]', (TOP / "client" / "report.c").read_text(), re.M))
+    assert len(told) > 30 and not told - named, told - named
