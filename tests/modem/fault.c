@@ -9,8 +9,8 @@
 
 static const char *const kinds[] = {"none", "unplug", "hang",  "nak",  "garbage", "stop",  "silent", "slow",
                                     "crc",  "cut",    "short", "long", "twice",   "other", "stale",  "flip"};
-static const char *const points[] = {"command", "done", "byte", "program",  "erase",
-                                     "out",     "in",   "diag", "answered", "every"};
+static const char *const points[] = {"command", "done", "byte", "program", "erase",    "read", "power",
+                                     "gone",    "out",  "in",   "diag",    "answered", "every"};
 
 const char *fault_kind_name(enum fault_kind k)
 {
@@ -43,6 +43,9 @@ static bool parse_one(struct fault *f, const char *text)
         return false;
     if (k >= FAULT_SILENT && p < POINT_DIAG)
         return false;
+    /* There is nothing that it could do while it is away. */
+    if (p == POINT_GONE && k != FAULT_STOP)
+        return false;
     *f = (struct fault){(enum fault_kind)k, (enum fault_point)p, number, offset, false};
     return true;
 }
@@ -64,8 +67,8 @@ void faults_appear(struct faults *f)
 {
     if (!f->always)
         return;
-    f->commands = f->programs = f->erases = f->out_bytes = f->out_transfers = f->in_transfers = f->requests =
-        0;
+    f->commands = f->programs = f->erases = f->reads = f->powers = f->out_bytes = f->out_transfers =
+        f->in_transfers = f->requests = 0;
     for (size_t i = 0; i < f->count; i++)
         f->list[i].spent = false;
 }
@@ -96,7 +99,16 @@ enum fault_kind faults_tag(struct faults *f, const char *name)
         return at_count(f, POINT_PROGRAM, ++f->programs);
     if (strcmp(name, "erase") == 0)
         return at_count(f, POINT_ERASE, ++f->erases);
+    if (strcmp(name, "read") == 0)
+        return at_count(f, POINT_READ, ++f->reads);
+    if (strcmp(name, "power") == 0)
+        return at_count(f, POINT_POWER, ++f->powers);
     return FAULT_NONE;
+}
+
+enum fault_kind faults_gone(struct faults *f)
+{
+    return at_count(f, POINT_GONE, ++f->absences);
 }
 
 enum fault_kind faults_done(struct faults *f)

@@ -3,12 +3,13 @@
 
 /*
  * Faults of a scenario: KIND@POINT, where a point is the Nth Firehose command (before it does anything, or
- * "done": after it did it and before it answers), the Nth <program> or <erase> (before it does anything), the
- * Nth OUT byte, a byte of the Nth OUT or IN transfer. A transfer is one datagram of the socket; all counts
- * start at 1 and go on over appearances, unless faults happen always: then they start again with each. unplug
- * and hang happen on the spot; nak and garbage turn
- * the answer that comes next. stop is no fault of a modem: its process stops (SIGSTOP) so that a test can do
- * something to the host at this very point, and goes on with SIGCONT as if nothing had been.
+ * "done": after it did it and before it answers), the Nth <program>, <erase>, <read> or <power> (before it
+ * does anything), the Nth time that it is off the bus (gone, only to stop), the Nth OUT byte, a byte of the
+ * Nth OUT or IN transfer. A transfer is one datagram of the socket; all counts start at 1 and go on over
+ * appearances, unless faults happen always: then they start again with each. unplug and hang happen on the
+ * spot; nak and garbage turn the answer that comes next. stop is no fault of a modem: its process stops
+ * (SIGSTOP) so that a test can do something to the host at this very point, and goes on with SIGCONT as if
+ * nothing had been.
  *
  * For DIAG there are the points diag (the Nth request, nothing done), answered (it is done and not answered)
  * and every (each Nth request, again and again), and kinds that spoil one answer.
@@ -45,6 +46,9 @@ enum fault_point {
     POINT_BYTE,
     POINT_PROGRAM,
     POINT_ERASE,
+    POINT_READ,
+    POINT_POWER,
+    POINT_GONE,
     POINT_OUT,
     POINT_IN,
     POINT_DIAG,
@@ -63,7 +67,8 @@ struct faults {
     struct fault list[SCENARIO_FAULTS_MAX];
     size_t count;
     bool always;
-    uint64_t commands, programs, erases, out_bytes, out_transfers, in_transfers, requests;
+    uint64_t commands, programs, erases, reads, powers, absences, out_bytes, out_transfers, in_transfers,
+        requests;
 };
 
 /* Parses the scenario's list; false with one line in error. */
@@ -77,6 +82,9 @@ enum fault_kind faults_command(struct faults *f);
 
 /* It could be read, and is called this. */
 enum fault_kind faults_tag(struct faults *f, const char *name);
+
+/* It has left the bus. */
+enum fault_kind faults_gone(struct faults *f);
 
 /* It is done and about to be answered. */
 enum fault_kind faults_done(struct faults *f);

@@ -25,14 +25,18 @@ enum {
 };
 
 static int signal_pipe[2] = {-1, -1};
-static volatile sig_atomic_t terminated;
+static volatile sig_atomic_t terminated, stops_when_gone;
 
 static void on_signal(int number)
 {
     int saved = errno;
 
-    (void)number;
-    terminated = 1;
+    if (number == SIGUSR1)
+        stops_when_gone = 1;
+    else if (number == SIGUSR2)
+        trace_go_on();
+    else
+        terminated = 1;
     if (write(signal_pipe[1], "", 1) < 0)
         errno = saved;
     errno = saved;
@@ -46,6 +50,8 @@ int front_catch_signals(void)
         return -errno;
     sigaction(SIGTERM, &a, NULL);
     sigaction(SIGINT, &a, NULL);
+    sigaction(SIGUSR1, &a, NULL);
+    sigaction(SIGUSR2, &a, NULL);
     signal(SIGPIPE, SIG_IGN);
     return 0;
 }
@@ -125,6 +131,15 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* What the pipe woke us for is in variables; that it ends it is told for ever. */
+static void empty_pipe(void)
+{
+    char words[16];
+
+    while (!terminated && read(signal_pipe[0], words, sizeof(words)) > 0)
+        ;
+}
+
 /* Waits for events on the socket until a time (0: none). 1 there are events, 0 it is time, -ENODEV. */
 static int wait_events(struct front *f, short events, int64_t until, short *ret_events)
 {
@@ -145,6 +160,8 @@ static int wait_events(struct front *f, short events, int64_t until, short *ret_
         }
         trace_flush();
         r = ppoll(p, 2, limit ? &t : NULL, NULL);
+        if (r > 0 && p[0].revents)
+            empty_pipe();
         if (r > 0 && p[1].revents) {
             *ret_events = p[1].revents;
             return 1;
@@ -262,6 +279,16 @@ static int host_gone(struct front *f)
     f->fd = -1;
     free_datagrams(f);
     return attach(f);
+}
+
+void front_gone(struct front *f)
+{
+    enum fault_kind k = faults_gone(f->faults);
+
+    if (stops_when_gone)
+        k = FAULT_STOP;
+    stops_when_gone = 0;
+    front_strike(f, k);
 }
 
 int front_strike(struct front *f, enum fault_kind k)

@@ -85,7 +85,8 @@ bool front_address_of_path(struct front_address *a, const char *path);
 void front_init(struct front *f, const struct front_address *host, int given_fd, struct faults *faults);
 void front_free(struct front *f);
 
-/* Installs the handlers for SIGTERM and SIGINT; once a process. */
+/* Installs the handlers for SIGTERM, SIGINT, SIGUSR1 (it stops when it is gone) and SIGUSR2 (trace_go_on());
+ * once a process. */
 int front_catch_signals(void);
 
 /* Plugs itself in: connects, sends the first datagram. */
@@ -97,6 +98,9 @@ void front_flush(struct front *f);
 
 /* Gone from the bus. */
 void front_vanish(struct front *f);
+
+/* It is gone, and stops here if a test wants it to. */
+void front_gone(struct front *f);
 
 /*
  * One OUT transfer: waits until size bytes are there or the host ended its transfer with a short packet (then

@@ -254,6 +254,7 @@ int modem_run(struct modem *m)
         m->front.ended = END_NONE;
         if (ended > 0)
             trace("mode ended %d", ended);
+        front_gone(&m->front);
         r = front_wait_off(&m->front, away);
         if (r < 0)
             return 0;

@@ -162,25 +162,25 @@ def test_swapped_unit(modem):
 
 # ---- loops ----
 
-def test_loop(modem):
-    m = modem("loop=hard", "window_ms=100", "gap_ms=30")
-    for _ in range(3):
+@pytest.mark.parametrize("start", ["sahara", "firehose"])
+def test_loop(modem, start):
+    m = modem("loop=hard", "window_ms=100", "gap_ms=30", "start=" + start)
+    for _ in range(4):
         m.appear().wait_gone()
-    host = m.start_in_a_window()
-    host.wait_gone()
     m.stop()
     # The end of the test, in the next window, is none of the ends.
+    assert ("state programmer" in "\n".join(m.trace())) == (start == "firehose")
     boots, ends = ([int(line.split()[0]) / 1e6 for line in m.trace() if line.split(" ", 1)[1].startswith(words)]
-                   for words in ("boot 9008", "power off reason=window"))
+                   for words in ("plug 05c6:9008", "power off reason=window"))
     assert len(boots) >= 4
     for boot, end in zip(boots, ends):
-        assert 0.1 <= end - boot < 5
+        assert 0.1 <= end - boot < PATIENCE
     for end, boot in zip(ends, boots[1:]):
-        assert 0.03 <= boot - end < 5
+        assert 0.03 <= boot - end < PATIENCE
 
 
 def test_soft_loop_ends_with_a_programmer(modem):
-    m = modem("loop=soft", "window_ms=300", "gap_ms=30")
+    m = modem("loop=soft", "window_ms=1000", "gap_ms=30")
     m.appear().wait_gone()
     host = m.start_in_a_window()
     with pytest.raises(Silent):
@@ -380,11 +380,72 @@ def test_sigterm_always_ends_it(modem, state):
         host.start_programmer()
         host.send(b"<data><nop /></data>")
     m.process.send_signal(signal.SIGTERM)
-    assert m.process.wait(2) == 0
+    assert m.process.wait(PATIENCE) == 0
+
+
+# ---- what a test does to its time ----
+
+def state_of(m):
+    return pathlib.Path(f"/proc/{m.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def goes_on(m):
+    wait_until(lambda: state_of(m) == "T")
+    with pytest.raises(Silent):
+        m.appear(0.3)
+    m.process.send_signal(signal.SIGCONT)
+    return m.appear()
+
+
+def test_it_stops_where_it_is_gone(modem):
+    m = modem("fault=stop@gone:2", "initial=working", "start=sahara", "boots=no", "reboot_ms=1")
+    for _ in range(2):
+        reset(m.appear().start_programmer())
+    goes_on(m).start_programmer()
+    assert not m.violations()
+
+
+def test_it_stops_when_it_is_gone_next(modem):
+    m = modem("initial=working", "start=sahara", "boots=no", "reboot_ms=1")
+    host = m.appear().start_programmer()
+    m.process.send_signal(signal.SIGUSR1)
+    assert host.command("nop")["value"] == "ACK"
+    reset(host)
+    reset(goes_on(m).start_programmer())
+    m.appear().start_programmer()  # once
+
+
+@pytest.mark.parametrize("point, times", [("read:2", 2), ("power:1", 1)])
+def test_it_stops_at_a_command(modem, point, times):
+    m = modem("start=sahara", f"fault=stop@{point}")
+    host = m.appear().start_programmer()
+    for i in range(times):
+        tag = point.split(":")[0]
+        host.send(f'<?xml version="1.0" ?><data><{tag} value="reset"/></data>'.encode())  # as a read it is refused
+        if i < times - 1:
+            host.response()
+    wait_until(lambda: state_of(m) == "T")
+    with pytest.raises(Silent):
+        host.response(0.1)
+    m.process.send_signal(signal.SIGCONT)
+    host.response()
+
+
+def test_its_clock_goes_on_by_an_hour(modem):
+    m = modem("initial=working", "boots=never-lasts", "normal_ms=3000000", "gap_ms=1000000", "reboot_ms=3000000")
+    host = m.appear()
+    assert is_normal(host)
+    wait_until(lambda: " state normal " in "\n".join(m.trace()))
+    m.process.send_signal(signal.SIGUSR2)
+    host.wait_gone()
+    with pytest.raises(Silent):
+        m.appear(0.3)
+    m.process.send_signal(signal.SIGUSR2)
+    assert m.appear().plug["PID"] == "9008"
 
 
 @pytest.mark.parametrize("arguments", [["--set", "nonsense=1"], ["--set", "loop=maybe"], ["--set", "fault=melt@in:1"],
-                                       ["--set", "fault=nak@in:0"], ["--blocks", "5", "--new"]])
+                                       ["--set", "fault=nak@in:0"], ["--set", "fault=unplug@gone:1"], ["--blocks", "5", "--new"]])
 def test_wrong_settings_are_refused(tmp_path, arguments):
     r = subprocess.run([MODEM, "--socket", "x", "--flash", tmp_path / "f", *arguments], capture_output=True, text=True)
     assert r.returncode == 2 and r.stderr.startswith("virtual-modem: ")

@@ -12,8 +12,11 @@
 
 #include <stdint.h>
 
-/* Microseconds of CLOCK_MONOTONIC. */
+/* Microseconds of CLOCK_MONOTONIC, and the hours by which it was set on. */
 int64_t trace_now(void);
+
+/* Sets it on by an hour; for signal handlers. */
+void trace_go_on(void);
 
 /* Opens (and truncates) path; "-" is standard error. 0 or -errno. Without a call, nothing is written. */
 int trace_open(const char *path);

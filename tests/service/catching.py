@@ -10,6 +10,7 @@ OWN = 4294967295  # OwnerUid of what a policy did
 PORT, OTHER_PORT = "virtual-usb-0:1.2", "virtual-usb-0:1.3"
 OTHER = ("serial=0badcafe", f"port={OTHER_PORT}", "kernel=1-1.3")
 LOOP = ("loop=soft", "window_ms=1000", "gap_ms=300")
+IN_BACKUP = "fault=stop@read:150"  # of some 250 before the first write; in_phase() judges
 STRANGER = "pkhash=" + "5a" * 32
 
 

@@ -51,10 +51,16 @@ PATIENCE = 60.0
 WELL_BEFORE = 20.0
 
 
+# LATE=0.3: how many seconds a test comes late to every look and every call, as on a machine on which everything else is fast. No test may
+# fail for it: each waits for what lasts.
+LATE = float(os.environ.get("LATE", 0))
+
+
 def wait_until(condition, timeout=PATIENCE, what="it"):
-    """Polls; for conditions that have no event a test could wait for."""
+    """Polls; for conditions that have no event a test could wait for, and that last once they are true."""
     end = time.monotonic() + timeout
     while True:
+        time.sleep(LATE)
         result = condition()
         if result:
             return result
@@ -154,6 +160,7 @@ class Service:
 
     def call(self, path, interface, method, *arguments, timeout=PATIENCE):
         proxy = self.bus.get_object(NAME, path, introspect=False)
+        time.sleep(LATE / 10)
         return proxy.get_dbus_method(method, interface)(*arguments, timeout=timeout)
 
     def manager(self, method, *arguments, **options):
@@ -274,6 +281,26 @@ def wait_stopped(modem):
 
 def go_on(modem):
     modem.send_signal(signal.SIGCONT)
+
+
+def stop_when_gone(modem):
+    """It stops between two appearances, the next time that it is there: where nobody can say fault=stop@gone:N, as nobody can count."""
+    modem.send_signal(signal.SIGUSR1)
+    wait_stopped(modem)
+
+
+def time_is_over(modem):
+    """Whatever it waits for has come: reboot_ms=, normal_ms= and such can be as long as a test likes."""
+    modem.send_signal(signal.SIGUSR2)
+
+
+def in_phase(service, job, phase):
+    """Waits for a phase that lasts: the modem is stopped in it or away for ever, or a forged worker waits for something."""
+    def there():
+        f = service.all(job, JOB)
+        assert f["State"] != "finished", (phase, dict(f), service.log(job)[-2000:])
+        return f["Phase"] == phase
+    wait_until(there, what=phase)
 
 
 def pull(modem):

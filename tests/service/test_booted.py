@@ -3,11 +3,12 @@
 
 import re
 import signal
+import time
 
 import dbus
 import pytest
 from catching import find_modem, import_package, jobs, options, trace
-from conftest import JOB, MODEM, VERSION, wait_until
+from conftest import JOB, MODEM, VERSION, go_on, in_phase, time_is_over, wait_stopped, wait_until
 
 ASKED = "[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n"
 SUPERSPEED = ("port_normal=virtual-usb-0:9", "kernel_normal=2-9")
@@ -19,10 +20,6 @@ def flash(service, path, firmware, **values):
 
 def mode(service, path, *wanted):
     wait_until(lambda: service.get(path, MODEM, "Mode") in wanted, what=" or ".join(wanted))
-
-
-def phase(service, job, wanted):
-    wait_until(lambda: service.get(job, JOB, "Phase") == wanted, timeout=120, what=wanted)
 
 
 def written(tmp_path):
@@ -54,29 +51,37 @@ def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_mod
     """Somebody plugs one in while ours is on its way."""
     firmware = import_package(service, make_package("--small"))
     known = "IMEI" in why
-    new_modem(service, "reboot_ms=9000", *(("initial=working",) if known else ()))
+    ours = new_modem(service, *(("initial=working", "fault=stop@gone:2") if known else ("fault=stop@gone:1",)))
     path = find_modem(service)
     if known:
         mode(service, path, "normal")
     job = flash(service, path, firmware)
-    phase(service, job, "wait-normal")
+    wait_stopped(ours)
+    in_phase(service, job, "wait-normal")
     new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", other, name="other")
     assert service.wait_job(job) == "done", service.log(job)
     assert "not confirmed" in service.get(job, JOB, "Report")["version"] and why in service.log(job), service.log(job)
     assert service.get(find_modem(service, "virtual-usb-0:9"), MODEM, "Job") == "/"
+    go_on(ours)
     mode(service, path, "normal")
 
 
 def test_one_that_came_before_it_left_is_not_asked(service, new_modem, make_package, plug):
     """Somebody plugs another modem in while ours is being written to: it is not ours, and is left in peace."""
     firmware = import_package(service, make_package("--small", "--image", "tz.mbn=1200K"))
-    new_modem(service, "program_us=20000", "reboot_ms=3000")
+    ours = new_modem(service, "fault=stop@program:2", "fault=stop@gone:1")
     path = find_modem(service)
     job = flash(service, path, firmware)
-    phase(service, job, "program")
+    wait_stopped(ours)
+    in_phase(service, job, "program")
     plug(service, port="virtual-usb-0:9", kernel="1-9", vid="2c7c", pid="0800", product="RM502Q-GL", interfaces=5)
     there = find_modem(service, "virtual-usb-0:9")
     mode(service, there, "normal")
+    time.sleep(2.5)  # longer than events of two ports may come in the wrong order: how long it is there is what this is about
+    go_on(ours)
+    in_phase(service, job, "wait-normal")  # with the other one there, and ours away
+    wait_stopped(ours)
+    go_on(ours)
     assert service.wait_job(job) == "done", service.log(job)
     assert "another connector" not in service.log(job) and is_version(service.get(job, JOB, "Report")["version"])
 
@@ -85,18 +90,22 @@ def test_one_that_came_before_it_left_is_not_asked(service, new_modem, make_pack
 
 @pytest.fixture
 def ended(new_service, new_modem, make_package, tmp_path):
-    """ended(config, how, at, ...): a service whose flash was complete when it ended, started anew: itself, modem, job, firmware."""
-    def make(*settings, config="", how=signal.SIGKILL, at="wait-normal"):
+    """ended(config, how, at, ...): a service whose flash was complete when it ended, started anew: itself, modem, job, firmware. The
+    modem is ended.modem; without boots it is still on its way."""
+    def make(*settings, config="", how=signal.SIGKILL, at="wait-normal", boots=True):
         service = new_service().start()
         firmware = import_package(service, make_package("--small"))
-        new_modem(service, "reboot_ms=4000", *settings)
+        make.modem = new_modem(service, "fault=stop@" + {"wait-normal": "gone:1", "reset": "power:1"}[at], *settings)
         path = find_modem(service)
         job = flash(service, path, firmware)
-        phase(service, job, at)
+        wait_stopped(make.modem)
+        in_phase(service, job, at)
         service.stop(how)
         make.written = written(tmp_path)
         service.start(config=config)
         assert service.get(job, JOB, "Result") == "interrupted" and " and verified" in service.get(job, JOB, "ErrorMessage")
+        if boots:
+            go_on(make.modem)
         return service, path, job, firmware
     return make
 
@@ -131,11 +140,12 @@ def test_a_wrong_version_is_said(ended):
 @pytest.mark.parametrize("wait", [True, False], ids=["booted", "booting"])
 def test_the_same_call_ends_it_without_writing(ended, tmp_path, wait):
     """Nobody asks the modem by himself: the same call does, and writes nothing."""
-    service, path, job, firmware = ended()
+    service, path, job, firmware = ended(boots=wait)
     if wait:
         mode(service, path, "normal")
         assert service.get(path, MODEM, "Interrupted") == job
     again = flash(service, path, firmware)
+    go_on(ended.modem)
     assert service.wait_job(again) == "done", service.log(again)
     assert service.get(again, JOB, "Resumes") == job and is_version(service.get(again, JOB, "Report")["version"])
     assert written(tmp_path) == ended.written and trace(tmp_path).count("boot normal") == 1
@@ -147,8 +157,9 @@ def test_the_same_call_ends_it_without_writing(ended, tmp_path, wait):
 
 
 def test_one_that_booted_and_is_in_9008_again_is_flashed_from_its_beginning(ended, tmp_path):
-    service, path, job, firmware = ended("boots=never-lasts", "normal_ms=6000")
+    service, path, job, firmware = ended("boots=never-lasts", "normal_ms=600000")
     mode(service, path, "normal")
+    time_is_over(ended.modem)
     mode(service, path, "sahara", "firehose")
     assert service.get(path, MODEM, "Interrupted") == "/"
     again = flash(service, path, firmware)
@@ -160,11 +171,12 @@ def test_one_that_booted_and_is_in_9008_again_is_flashed_from_its_beginning(ende
 def test_another_unit_in_its_place_is_not_what_was_flashed(new_service, new_modem, make_package, tmp_path, config, settings):
     service = new_service().start()
     firmware = import_package(service, make_package("--small"))
-    gone = new_modem(service, "reboot_ms=60000", "initial=working")
+    gone = new_modem(service, "fault=stop@gone:2", "initial=working")
     path = find_modem(service)
     mode(service, path, "normal")
     job = flash(service, path, firmware)
-    phase(service, job, "wait-normal")
+    wait_stopped(gone)
+    in_phase(service, job, "wait-normal")
     service.stop(signal.SIGKILL)
     gone.kill()
     gone.wait()
@@ -249,14 +261,16 @@ def test_one_without_a_serial_ends_its_own(new_service, new_modem, make_package,
 
 def test_a_stranger_elsewhere_keeps_its_family(service, new_modem, make_package, tmp_path):
     firmware = import_package(service, make_package("--small"))
-    new_modem(service, "reboot_ms=6000", "initial=working", "boots=other-version")
+    ours = new_modem(service, "fault=stop@gone:2", "initial=working", "boots=other-version")
     path = find_modem(service)
     mode(service, path, "normal")
     job = flash(service, path, firmware, allow=dbus.Array(["WrongFirmware"], signature="s"))
-    phase(service, job, "wait-normal")
+    wait_stopped(ours)
+    in_phase(service, job, "wait-normal")
     new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", name="other")
     assert service.wait_job(job) == "done"
     assert "another IMEI" in service.log(job)
+    go_on(ours)
     there = find_modem(service, "virtual-usb-0:9")
     assert service.wait_job(service.call(there, MODEM, "Identify", options())) == "done"
     service.stop()

@@ -9,7 +9,7 @@ import dbus
 import pytest
 from catching import (LOOP, OTHER, OTHER_PORT, OWN, PORT, STRANGER, arm, count, find_modem, import_package, jobs,
                       nothing_was_written, options, set_policy, trace, turns, wait_held)
-from conftest import JOB, MODEM, NAME, Refused, wait_until
+from conftest import JOB, MODEM, NAME, Refused, go_on, wait_stopped, wait_until
 
 
 @pytest.fixture
@@ -315,14 +315,17 @@ def test_what_another_tool_has_is_left_to_it(library, new_modem, tmp_path):
 
 # ---- the service's own life ----
 
-@pytest.mark.parametrize("when", ["in a window", "between two"])
-def test_killed_and_back(library, new_modem, when):
+@pytest.mark.parametrize("faults", [("stop@out:3",), ("stop@command:1",), ("unplug@command:1", "stop@gone:1")],
+                         ids=["in the upload", "at its programmer", "between two windows"])
+def test_killed_and_back(library, new_modem, faults):
     arm(library)
-    new_modem(library, *LOOP, "programmer_start_ms=300")
+    modem = new_modem(library, *LOOP, *("fault=" + f for f in faults))
     path = find_modem(library)
-    wait_until(lambda: (library.get(path, MODEM, "Mode") != "absent") == (when == "in a window"), what=when)
+    wait_stopped(modem)
+    assert library.get(path, MODEM, "Job") != "/" and not library.get(path, MODEM, "Held")
     library.stop(signal.SIGKILL)
     library.start()
+    go_on(modem)
     wait_held(library, path)
 
 

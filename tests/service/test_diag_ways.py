@@ -9,7 +9,7 @@ import tarfile
 
 import dbus
 import pytest
-from conftest import BACKUP, INVALID_ARGS, JOB, MODEM, TOP, Refused, wait_until
+from conftest import BACKUP, INVALID_ARGS, JOB, MODEM, TOP, Refused, in_phase, wait_stopped, wait_until
 from test_diag import IMEI, MASKED, VERSION, flash, run, running, trace, with_firmware  # noqa: F401 (fixtures)
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_xqcn import id_of, replug, requests, save  # noqa: F401 (fixtures)
@@ -243,12 +243,14 @@ def test_a_restore_after_which_it_does_not_come_back(saved):
     assert message.startswith("the backup is written and verified") and "last seen in mode" in message, message
 
 
-def test_a_restore_that_was_cut_off_still_ends_in_normal_mode(saved):
+def test_a_restore_that_was_cut_off_still_ends_in_normal_mode(saved, new_modem):
     """The same call finds the modem in 9008, where the first one left it."""
-    service, modem, backup = saved("program_us=20000")
+    service, modem, backup = saved("fault=stop@program:1")
     job = service.call(modem, MODEM, "Restore", backup, service.no_options())
-    wait_until(lambda: service.get(job, JOB, "Phase") == "program", what="the first write")
-    service.stop(signal.SIGKILL)
+    process = new_modem.started[-1]
+    wait_stopped(process)
+    in_phase(service, job, "program")
+    service.stop(signal.SIGKILL, modem=process)
     service.start()
     modem = service.modem()
     assert service.get(job, JOB, "Result") == "interrupted" and service.get(modem, MODEM, "Mode") != "normal"

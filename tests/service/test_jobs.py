@@ -10,7 +10,7 @@ import time
 
 import dbus
 import pytest
-from conftest import FIRMWARE, JOB, MODEM, TOP, VERSION, WELL_BEFORE, Refused, error, go_on, pull, wait_stopped, wait_until
+from conftest import FIRMWARE, JOB, MODEM, TOP, VERSION, WELL_BEFORE, Refused, error, go_on, in_phase, pull, wait_stopped, wait_until
 
 
 def word(**options):
@@ -186,10 +186,6 @@ def test_flash_with_busctl_alone(service, new_modem, make_package, bus_address):
 WRITING = "fault=stop@program:2"
 
 
-def in_phase(service, job, phase):
-    return lambda: service.get(job, JOB, "Phase") == phase or service.get(job, JOB, "State") == "finished"
-
-
 @pytest.mark.parametrize("victim", ["worker", "service"])
 def test_killed_while_writing_and_continued(service, new_modem, make_package, tmp_path, victim):
     package = make_package("--small")
@@ -199,7 +195,7 @@ def test_killed_while_writing_and_continued(service, new_modem, make_package, tm
     remember_flash(tmp_path)
     job = flash(service, firmware)
     wait_stopped(process)
-    wait_until(in_phase(service, job, "program"))
+    in_phase(service, job, "program")
     if victim == "worker":
         os.kill(service.workers()[0], signal.SIGKILL)
         go_on(process)
@@ -222,12 +218,12 @@ def test_killed_behind_the_reset_and_continued(service, new_modem, make_package,
     """Everything is written and the modem on its way to normal mode: it is not waited for in 9008, where it never comes again."""
     package = make_package("--small")
     firmware = import_package(service, package)
-    process = new_modem(service, "reboot_ms=3000")
+    process = new_modem(service, "fault=stop@gone:1")  # it does not come back before the test has looked
     modem = service.modem()
     remember_flash(tmp_path)
     job = flash(service, firmware)
-    wait_until(in_phase(service, job, "wait-normal"))
-    process.send_signal(signal.SIGSTOP)  # it does not come back before the test has looked
+    wait_stopped(process)
+    in_phase(service, job, "wait-normal")
     if victim == "worker":
         os.kill(service.workers()[0], signal.SIGKILL)
         assert service.wait_job(job) == "failed"
@@ -250,17 +246,16 @@ def test_killed_behind_the_reset_and_back_in_9008(service, new_modem, make_packa
     """It did not boot: everything is read again, and it is reset once more."""
     package = make_package("--small")
     firmware = import_package(service, package)
-    process = new_modem(service, "reboot_ms=600000")
+    process = new_modem(service, "fault=stop@gone:1")
     modem = service.modem()
     remember_flash(tmp_path)
     job = flash(service, firmware)
-    wait_until(in_phase(service, job, "wait-normal"))
+    in_phase(service, job, "wait-normal")
     os.kill(service.workers()[0], signal.SIGKILL)
     assert service.wait_job(job) == "failed"
-    process.terminate()
-    process.wait()
+    pull(process)
     again = service.call(modem, MODEM, "Flash", dbus.ObjectPath(firmware), word(modem_version=VERSION))
-    wait_until(in_phase(service, again, "wait-device"))
+    in_phase(service, again, "wait-device")
     new_modem(service, "start=sahara")
     assert service.wait_job(again) == "done", service.log(again)
     assert "SBL" in service.get(again, JOB, "Report")["verified"]
@@ -346,7 +341,7 @@ def flash_in_its_middle(service, new_modem, make_package):
 def test_lost_in_the_middle_and_back_in_normal_mode(service, new_modem, make_package, plug):
     process, modem, job = flash_in_its_middle(service, new_modem, make_package)
     take_away(service, process)
-    wait_until(in_phase(service, job, "wait-device"))
+    in_phase(service, job, "wait-device")
     begin = time.monotonic()
     boot(service, plug)
     assert service.wait_job(job) == "interrupted"

@@ -254,8 +254,7 @@ def test_reload_waits_for_the_job_and_takes_new_ones(systemd, start, archive):
     # Not while the second one runs.
     assert service.get(second, JOB, "State") == "running"
     service.call(second, JOB, "Cancel", options())
-    assert service.wait_job(second) == "cancelled"
-    assert exit_status(service) == RESTART
+    assert exit_status(service) == RESTART  # at once: nobody can be asked any more how it ended
     service.start(worker=service.directory / "forged")
     assert service.get(second, JOB, "Result") == "cancelled"
 

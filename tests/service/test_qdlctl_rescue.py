@@ -10,7 +10,7 @@ import time
 
 import pytest
 from catching import LOOP, PORT, arm, find_modem, import_package, jobs, wait_held
-from conftest import BUILD, FIRMWARE, MODEM, PATIENCE, VERSION, wait_until
+from conftest import BUILD, FIRMWARE, MODEM, PATIENCE, VERSION, go_on, wait_stopped, wait_until
 
 
 class Client:
@@ -93,11 +93,13 @@ def test_rescue_wait_says_what_helps_and_begins_again(service, client, new_modem
 
 def test_rescue_by_the_policy_and_one_that_runs_already(service, client, new_modem, make_package):
     firmware = import_package(service, make_package("--small"))
-    new_modem(service, *LOOP, "program_us=1000")
+    modem = new_modem(service, *LOOP, "fault=stop@program:2")
     path = find_modem(service)
     run(service, "policy", PORT, "rescue", service.get(firmware, FIRMWARE, "Sha256")[:32], "--modem-version", VERSION)
-    wait_until(lambda: jobs(service, "flash"), what="the policy's flash")
+    wait_stopped(modem)
     c = client(service, "rescue", PORT)
+    c.expect(" %  ")
+    go_on(modem)
     assert c.end() == 0, c.text
     assert len(jobs(service, "flash")) == 1 and service.get(path, MODEM, "Mode") == "normal"
 

@@ -7,9 +7,9 @@ import subprocess
 
 import dbus
 import pytest
-from catching import (LOOP, OTHER, OTHER_PORT, OWN, PORT, arm, count, find_modem, import_package, jobs, nothing_was_written, options,
+from catching import (IN_BACKUP, LOOP, OTHER, OTHER_PORT, OWN, PORT, arm, count, find_modem, import_package, jobs, nothing_was_written, options,
                       set_policy, trace, turns, wait_held)
-from conftest import BACKUP, JOB, MODEM, TOP, VERSION, Refused, wait_stopped, wait_until
+from conftest import BACKUP, JOB, MODEM, TOP, VERSION, Refused, go_on, in_phase, wait_stopped, wait_until
 
 FAST = "[Rescue]\nAttempts=2\nBackoffSec=1\n"
 
@@ -179,11 +179,13 @@ def test_a_user_s_own_work_is_not_disturbed(service, new_modem, make_package, tm
 def test_a_cancelled_rescue_is_not_begun_again(service, new_modem, make_package):
     firmware = import_package(service, make_package("--small"))
     arm(service, "rescue", firmware)
-    new_modem(service, *LOOP, "read_us=3000")
+    modem = new_modem(service, *LOOP, IN_BACKUP)
     path = find_modem(service)
-    job = wait_until(lambda: jobs(service, "flash"), what="the flash")[0]
-    wait_until(lambda: service.get(job, JOB, "Phase") == "backup", what="backup")
+    wait_stopped(modem)
+    [job] = jobs(service, "flash")
+    in_phase(service, job, "backup")
     service.call(job, JOB, "Cancel", options())
+    go_on(modem)
     assert service.wait_job(job) == "cancelled"
     note(service, path, "left to a human")
     assert len(jobs(service, "flash")) == 1

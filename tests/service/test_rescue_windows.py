@@ -29,7 +29,7 @@ import subprocess
 
 import pytest
 from catching import OTHER, OTHER_PORT, PORT, arm, count, find_modem, import_package, jobs, nothing_was_written, set_policy, trace
-from conftest import BACKUP, BUILD, JOB, MODEM, wait_stopped, wait_until
+from conftest import BACKUP, BUILD, JOB, MODEM, in_phase, stop_when_gone, wait_stopped, wait_until
 from test_rescue import assert_flashed, flash_py, note, wait_finished
 
 # A slow modem: a window of 14 s is none too long for it.
@@ -123,11 +123,11 @@ def test_the_module_is_swapped_in_the_middle(service, new_modem, make_package, t
 
 @pytest.mark.parametrize("when", ["in a window", "between two"])
 def test_the_service_is_killed(service, new_modem, make_package, tmp_path, when):
-    # Work for many windows, with a pause between two of them that nobody who looks can miss.
+    # Work for many windows.
     package = make_package("--small", "--image", "tz.mbn=800K")
     firmware = import_package(service, package)
     in_window = when == "in a window"
-    modem = new_modem(service, *HARD, "program_us=20000", "gap_ms=1200", *(["fault=stop@program:3"] if in_window else []))
+    modem = new_modem(service, *HARD, "program_us=20000", *(["fault=stop@program:3"] if in_window else []))
     find_modem(service)
     flash_py(tmp_path, "--snapshot", tmp_path / "before")
     arm(service, "rescue", firmware)
@@ -136,8 +136,9 @@ def test_the_service_is_killed(service, new_modem, make_package, tmp_path, when)
         [job] = jobs(service, "flash")
     else:
         job = wait_until(lambda: jobs(service, "flash"), what="the flash")[0]
-        wait_until(lambda: service.get(job, JOB, "Window") >= 2 and service.get(job, JOB, "Phase") == "wait-device"
-                   and written_after(trace(tmp_path)), timeout=120, what=when)
+        wait_until(lambda: written_after(trace(tmp_path)), timeout=120, what="its first write")
+        stop_when_gone(modem)
+        in_phase(service, job, "wait-device")
     service.stop(signal.SIGKILL, modem=modem)
     service.start()
     assert service.get(job, JOB, "Result") == "interrupted"

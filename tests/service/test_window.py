@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from catching import arm, find_modem, import_package, jobs, trace
-from conftest import BACKUP, BUILD, JOB, MODEM, TOP, VERSION, wait_until
+from conftest import BACKUP, BUILD, JOB, MODEM, TOP, VERSION, in_phase, stop_when_gone, wait_until
 
 HARD = ("loop=hard", "window_ms=3000", "gap_ms=1200", "program_us=15000", "erase_us=2000", "programmer_start_ms=300", "open_ms=300")
 FIRMWARE = ("--small", "--image", "tz.mbn=1200K")
@@ -25,7 +25,7 @@ def looping(service, make_package, new_modem, tmp_path):
     """A service with a package and a modem whose loop it has measured."""
     service.package = make_package(*FIRMWARE)
     import_package(service, service.package)
-    new_modem(service, *HARD)
+    service.process_of_modem = new_modem(service, *HARD)
     service.looping = find_modem(service)
     flash_py(tmp_path, "--snapshot", tmp_path / "before")
     measured(service)
@@ -67,9 +67,10 @@ def test_service_killed_between_two_windows(looping, tmp_path):
     process = qdlctl(looping, "flash", VERSION, f"--modem-version={VERSION}", "--yes")
     wait_until(lambda: looping.paths(JOB), what="the job")
     job = wait_until(lambda: jobs(looping, "flash"), what="the flash")[0]
-    wait_until(lambda: looping.get(job, JOB, "Window") >= 2 and looping.get(job, JOB, "Phase") == "wait-device", timeout=120,
-               what="a gap in the flash")
-    looping.stop(signal.SIGKILL)
+    wait_until(lambda: looping.get(job, JOB, "Window") >= 2, timeout=120, what="a window of the flash")
+    stop_when_gone(looping.process_of_modem)
+    in_phase(looping, job, "wait-device")
+    looping.stop(signal.SIGKILL, modem=looping.process_of_modem)
     process.communicate(timeout=60)
     looping.start()
     looping.looping = find_modem(looping)
