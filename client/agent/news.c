@@ -136,6 +136,13 @@ static void tell_end(json_object *job, size_t writer, const char *modem, struct 
              *help ? " " : "", help);
 }
 
+/* One that the service left behind its last step ends when its modem boots, perhaps as well as it could. */
+static bool ends(json_object *before, json_object *now)
+{
+    return is_finished(now) && (!is_finished(before) || (is_text(before, "Result", "interrupted") &&
+                                                         !is_text(now, "Result", "interrupted")));
+}
+
 bool news_of_job(json_object *before, json_object *now, const char *modem, struct news *out)
 {
     size_t writer = 0;
@@ -143,7 +150,7 @@ bool news_of_job(json_object *before, json_object *now, const char *modem, struc
     while (writer < WRITER_COUNT && !is_text(now, "Kind", writers[writer].kind))
         writer++;
     bool failed_alone = is_text(now, "Result", "failed") && dict_u64(now, "OwnerUid") == NO_OWNER;
-    if (is_finished(now) && !is_finished(before) && (writer < WRITER_COUNT || failed_alone)) {
+    if (ends(before, now) && (writer < WRITER_COUNT || failed_alone)) {
         tell_end(now, writer, modem, out);
         return true;
     }

@@ -124,6 +124,21 @@ def test_a_failure_that_was_over_before_it_looked_is_told(service, desktop, plug
     assert shown.wait_for_one("flash: failed").urgent
 
 
+def test_a_flash_that_ends_well_after_all_is_told(new_service, desktop, new_modem, make_package):
+    """The service ended behind its last step; the next one sees the modem boot."""
+    service = new_service().start()
+    firmware = import_package(service, make_package("--small", "--tiny-chip"))
+    new_modem(service, "reboot_ms=5000", blocks=16)
+    shown = desktop()
+    shown.wait_for(BRICK)
+    job = flash(service, service.modem(), firmware)
+    wait_until(lambda: service.get(job, JOB, "Phase") == "wait-normal", what="its reset")
+    service.stop(signal.SIGKILL)
+    service.start(config="[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n")
+    wait_until(lambda: service.get(job, JOB, "Result") == "done", what="its end")
+    shown.wait_for_one(FLASHED)
+
+
 def test_a_modem_that_comes_and_goes_is_told_once(service, desktop, plug):
     shown = desktop()
     for _ in range(4):
