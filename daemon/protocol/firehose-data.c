@@ -317,7 +317,11 @@ static int receive_data(struct download *d, uint32_t sector_size, struct error *
             continue;
         uint64_t pages = d->done / sector_size;
         suspect(d, n, f->boundary);
+        usec_t came = now_usec();
         deliver(d, f->in, n, d->sink_error == 0 ? e : NULL);
+        usec_t ours = now_usec() - came; /* a disk's, and not the modem's */
+        end += ours;
+        deadline += ours;
         if (d->done / sector_size != pages)
             deadline = deadline_in(patience);
     }

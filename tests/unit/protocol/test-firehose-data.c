@@ -345,6 +345,7 @@ struct downloading {
     enum content content;
     uint64_t got, fail_at;
     bool wrong;
+    struct peer_clock *stalls; /* at the first bytes, for minutes; NULL */
 };
 
 static int sink(void *userdata, uint64_t offset, const void *data, size_t size, struct error *e)
@@ -357,17 +358,20 @@ static int sink(void *userdata, uint64_t offset, const void *data, size_t size, 
     }
     if (d->fail_at && offset >= d->fail_at)
         return error_set(e, ERROR_NO_SPACE, "the test's sink is full");
+    if (d->stalls && offset == 0)
+        peer_clock_spend(d->stalls, 300 * USEC_PER_SEC);
     content(d->content, expected, offset, size);
     d->wrong |= memcmp(data, expected, size) != 0;
     d->got += size;
     return 0;
 }
 
-static void read_with(struct peer_case *c, struct transport *t, uint64_t fail_at, bool again)
+static void read_with(struct peer_case *c, struct transport *t, uint64_t fail_at, bool again, bool stalls)
 {
     const struct giving *g = c->arg;
     _cleanup_(firehose_freep) struct firehose *f = firehose_new(t);
     struct downloading d = {.content = g->content, .fail_at = fail_at};
+    d.stalls = stalls ? &c->peer.clock : NULL;
     c->r = firehose_read(f, &block10, true, sink, &d, &c->e);
     note(c, "%llu%s", (unsigned long long)d.got, d.wrong ? " wrong" : "");
     if (again)
@@ -376,12 +380,18 @@ static void read_with(struct peer_case *c, struct transport *t, uint64_t fail_at
 
 static void host_read(struct peer_case *c, struct transport *t)
 {
-    read_with(c, t, 0, false);
+    read_with(c, t, 0, false, false);
+}
+
+/* A disk that does not take them: the modem is in time all the same. */
+static void host_read_sink_stalls(struct peer_case *c, struct transport *t)
+{
+    read_with(c, t, 0, false, true);
 }
 
 static void host_read_sink_fails(struct peer_case *c, struct transport *t)
 {
-    read_with(c, t, 3 * PAGE, true);
+    read_with(c, t, 3 * PAGE, true, false);
 }
 
 static void host_read_pages(struct peer_case *c, struct transport *t)
@@ -471,6 +481,7 @@ static void test_read(void **state)
         {"sink fails", modem_read, &args[0], host_read_sink_fails},
         {"sink fails, then NAK", modem_read, &args[13], host_read_sink_fails},
         {"into memory", modem_read, &args[0], host_read_pages},
+        {"sink stalls", modem_read, &args[0], host_read_sink_stalls},
     };
     const struct expected expected[] = {
         {0, ERROR_NONE, NULL, "262144"},
@@ -499,6 +510,7 @@ static void test_read(void **state)
         {-ENOSPC, ERROR_NO_SPACE, NULL, "12288 0"},
         {-ENOSPC, ERROR_NO_SPACE, NULL, "12288 1"},
         {0, ERROR_NONE, NULL, "same"},
+        {0, ERROR_NONE, NULL, "262144"},
     };
     _Static_assert(ARRAY_SIZE(cases) == ARRAY_SIZE(expected), "one expectation a case");
     play(cases, expected, ARRAY_SIZE(cases));
