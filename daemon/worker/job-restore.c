@@ -220,10 +220,16 @@ static int check_again(struct restore *x, bool *ret, struct error *e)
     *ret = x->visits.session->recognized;
     if (!x->destructive || *ret)
         return 0;
-    int r = restore_is_known_again(x, e);
+    bool other;
+    int r = restore_is_known_again(x, &other, e);
     *ret = r > 0;
-    if (r != 0 || x->allow & ALLOW_WRONG_UNIT)
+    /* That the backup is another unit's may be wished; that a third one is written to is not. */
+    if (r != 0 || (!other && x->allow & ALLOW_WRONG_UNIT))
         return MIN_OF(r, 0);
+    if (other)
+        return error_set(e, ERROR_WRONG_UNIT,
+                         "the modem that came back is not the one that went away: its calibration is another "
+                         "one; nothing was written to it");
     return error_set(
         e, ERROR_WRONG_UNIT,
         "the modem that came back does not tell whether it is the one that went away; nothing was written "

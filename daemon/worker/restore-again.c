@@ -120,12 +120,13 @@ static int compare_written(struct restore *x, uint64_t block, const uint8_t *pag
     return r < 0 ? r : 1;
 }
 
-int restore_is_known_again(struct restore *x, struct error *e)
+int restore_is_known_again(struct restore *x, bool *ret_other, struct error *e)
 {
     const struct nand_geometry *g = &x->visits.session->geometry, *then = &x->backup->geometry;
     const size_t size = (size_t)RESTORE_PLACE_PAGES * g->page_size;
     uint8_t now[SHA256_SIZE];
     bool holds = false, read;
+    *ret_other = true;
     if (g->page_size != then->page_size || g->pages_per_block != then->pages_per_block)
         return 0;
     _cleanup_free_ uint8_t *pages = malloc(size);
@@ -138,6 +139,7 @@ int restore_is_known_again(struct restore *x, struct error *e)
         if (place->block >= g->blocks)
             return 0;
         int r = try_place(x, place->block, pages, &read, e);
+        *ret_other = r == 0 && read;
         if (r < 0 || !read)
             return MIN_OF(r, 0);
         if (x->ours && x->ours[place->block]) {
@@ -153,5 +155,6 @@ int restore_is_known_again(struct restore *x, struct error *e)
         if (r == 0)
             return 0;
     }
+    *ret_other = false;
     return holds;
 }

@@ -97,9 +97,9 @@ int restore_judge_again(const struct restore *x, struct error *e);
 
 /* Before anything is changed: by what a unit that tells no serial will be known again. */
 int restore_remember(struct restore *x, struct error *e);
-/* In a later appearance, before what was seen is forgotten: 1: it is that unit; 0: another one, or one that
- * nothing tells apart from others. */
-int restore_is_known_again(struct restore *x, struct error *e);
+/* In a later appearance, before what was seen is forgotten: 1: it is that unit; 0: another one (*ret_other),
+ * or one that nothing tells apart from others. */
+int restore_is_known_again(struct restore *x, bool *ret_other, struct error *e);
 
 /* ---- restore-target.c ---- */
 

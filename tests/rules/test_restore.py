@@ -407,9 +407,9 @@ def test_nameless_unit_comes_back_in_the_middle(bench, nameless, index):
         assert expected_difference(b, f, b.parts) is None
 
 
-@pytest.mark.parametrize("other", ["another calibration", "no calibration"])
-def test_another_nameless_unit_comes_back_in_the_middle(bench, nameless, other, tmp_path):
-    """All that two of one batch differ in."""
+@pytest.mark.parametrize("other, allow", [("another calibration", ""), ("no calibration", ""), ("another calibration", "WrongUnit")])
+def test_another_nameless_unit_comes_back_in_the_middle(bench, nameless, other, allow, tmp_path):
+    """All that two of one batch differ in. Whoever allows a backup of another unit does not allow a third one to be written to."""
     number = change_of(bench, nameless, 3)
     bench.start(*NAMELESS, "fault=unplug@done:%d" % number, "replug_ms=-1")
     strange = Bench(str(tmp_path), bench.packages)
@@ -423,7 +423,7 @@ def test_another_nameless_unit_comes_back_in_the_middle(bench, nameless, other, 
             strange.start(*NAMELESS)
             bench.modem.close()
             bench.modem = job.modem = strange.modem
-    job = bench.restore(nameless, bound=1, on_message=swap)
+    job = bench.restore(nameless, bound=1, allow=allow, on_message=swap)
     assert strange.modem, job.words
     bench.assert_error(job, "WrongUnit", "nothing was written")
     bench.stop()
