@@ -215,14 +215,14 @@ static void tell(struct job *j, struct modem *m)
 #define OUT_OF_ORDER_USEC (2 * USEC_PER_SEC)
 
 /*
- * It came after this job's modem went, nobody else has it, and it is no other unit that we know. One that
- * came while the job had its modem is another one, and is not to be disturbed.
+ * It came after this job's modem went, nobody else has it or keeps us away from it, and it is no other unit
+ * that we know. One that came while the job had its modem is another one, and is not to be disturbed.
  */
 static bool may_be(const struct job *j, const struct modem *m)
 {
     bool other = j->serial && m->chip_serial && *m->chip_serial && strcmp(j->serial, m->chip_serial) != 0;
     return m != j->modem && m->appearance && serve_there(modem_kind(m)) == THERE_NORMAL && !m->job &&
-           !other && m->number > j->since && m->claimed != m->number &&
+           !m->guard && !other && m->number > j->since && m->claimed != m->number &&
            m->appeared_at + OUT_OF_ORDER_USEC >= j->modem->gone_at;
 }
 

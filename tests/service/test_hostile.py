@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 
+import dbus
 import dbus.bus
 import pytest
 from conftest import BUILD, FIRMWARE, JOB, MANAGER, MODEM, PATIENCE, WELL_BEFORE, Refused, error, wait_until
@@ -587,6 +588,24 @@ def test_a_modem_that_was_there_before_is_not_the_one(new_service, forge, plug, 
     plug(service, product="mine", **NORMAL)
     assert service.wait_job(job, timeout=PATIENCE) == "done"
     assert service.get(job, JOB, "Report")["port"] == "mine"
+
+
+def test_one_that_another_tool_has_is_not_asked(new_service, forge, plug):
+    """What boots at a connector that is inhibited is that tool's, and left alone."""
+    service = new_service().start(worker=forge(LATE.format(ask="/")))
+    service.manager("ArmPort", SUPERSPEED["port"], "off", dbus.ObjectPath("/"), service.no_options())
+    kept = service.call(service.paths(MODEM)[0], MODEM, "Inhibit", "another tool", service.no_options()).take()
+    device = plug(service)
+    modem = wait_until(lambda: [p for p in service.paths(MODEM) if service.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
+    job = identify(service, modem)
+    device.unplug()
+    in_phase(service, job, "asked")
+    plug(service, product="another", **SUPERSPEED)
+    wait_until(lambda: "normal" in [service.get(p, MODEM, "Mode") for p in service.paths(MODEM)], what="the other tool's")
+    plug(service, product="mine", **NORMAL)
+    assert service.wait_job(job, timeout=PATIENCE) == "done"
+    assert service.get(job, JOB, "Report")["port"] == "mine"
+    os.close(kept)
 
 
 def test_it_boots_elsewhere_before_its_end_here_is_heard(new_service, forge, plug):
