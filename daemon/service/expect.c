@@ -64,7 +64,7 @@ static const struct {
     {KEY_RESULT, P | R, ALL},
     {KEY_BACKUP, R, WRITING},
     {KEY_BACKUP_FACT, P | R, IMPORT | 1 << JOB_BACKUP | WRITING},
-    {KEY_HOLDING, R | E, MODEM}, /* with or behind RESULT */
+    {KEY_HOLDING, R | E, MODEM & ~(1 << JOB_IDENTITY)}, /* with or behind RESULT; a question is answered */
 };
 
 static const char *const kind_names[JOB_KIND_COUNT] = {

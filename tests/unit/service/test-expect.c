@@ -63,6 +63,7 @@ static void test_kinds(void **state _unused_)
     assert_false(expect_key(JOB_FLASH, STAGE_RUNNING, KEY_PLAN));
     assert_false(expect_key(JOB_IMPORT, STAGE_ENDED, KEY_HOLDING));
     assert_true(expect_key(JOB_IDENTIFY, STAGE_ENDED, KEY_HOLDING));
+    assert_false(expect_key(JOB_IDENTITY, STAGE_ENDED, KEY_HOLDING));
     assert_true(expect_key(JOB_IMPORT, STAGE_RUNNING, "FIRMWARE.id"));
     assert_false(expect_key(JOB_IDENTIFY, STAGE_RUNNING, "FIRMWARE.id"));
     assert_false(expect_key(JOB_IMPORT, STAGE_RUNNING, "NOTHING"));
