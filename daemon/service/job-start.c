@@ -213,6 +213,8 @@ static void order_restore(struct job *j, struct order *o)
     if (j->kind_of_backup)
         add_option(o, "kind", j->kind_of_backup);
     add_number(o, "boot-usec", j->manager->config.boot_timeout);
+    if (is_named(j->modem))
+        add_option(o, "unit-imei", j->modem->imei_hash);
     add_binding(j, o);
     add_option(o, "backup", j->backup_id);
     add_option(o, "allow", j->allow);

@@ -125,7 +125,7 @@ static bool is_another(struct worker *w, const char *imei_before, const char *ve
                    version);
         return true;
     }
-    if (compared || !w->elsewhere || !name || same_version(name, version))
+    if (compared || !w->elsewhere || (name && same_version(name, version)))
         return false;
     worker_log(w, "WARN: a modem at another connector runs %s: whether it is this one cannot be told",
                version);

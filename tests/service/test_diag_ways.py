@@ -259,6 +259,25 @@ def test_a_restore_that_was_cut_off_still_ends_in_normal_mode(saved, new_modem):
     assert service.get(again, JOB, "Resumes") == job and service.get(modem, MODEM, "Mode") == "normal"
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["its IMEI is known", "it is not"])
+def test_another_one_that_boots_elsewhere_is_not_the_one_that_was_restored(saved, new_modem, tmp_path, known):
+    """From 9008 nobody has asked it, and there is no version that it has to run."""
+    service, modem, backup = saved("program_us=20000", "reboot_ms=9000")
+    job = service.call(modem, MODEM, "Restore", backup, service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Phase") == "program", timeout=120, what="the first write")
+    service.stop(signal.SIGKILL)
+    for record in [] if known else (tmp_path / "state/modems").glob("*.rec"):
+        record.write_text("".join(line for line in record.read_text().splitlines(True) if not line.startswith("IMEI")))
+    service.start()
+    again = service.call(service.modem(), MODEM, "Restore", backup, service.no_options())
+    wait_until(lambda: service.get(again, JOB, "Phase") == "wait-normal", timeout=120, what="its reset")
+    new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", name="other")
+    assert service.wait_job(again) == "done", service.log(again)[-2000:]
+    log = service.log(again)
+    assert "booted at another connector" in log and ("another IMEI" if known else "cannot be told") in log, log[-2000:]
+    assert "version" not in service.get(again, JOB, "Report")
+
+
 def test_a_restore_that_failed_behind_its_last_write_too(saved, changed):
     """It has nothing left to write, and the modem is in 9008 for no other reason than this call."""
     service, modem, backup = saved()
