@@ -310,6 +310,8 @@ static void on_gone(void *userdata, const struct process_end *end)
 {
     struct job *j = userdata;
     struct manager *manager = j->manager;
+    if (j->modem)
+        modem_break_silence(j->modem);
     judge_end(j, end);
     j->process = process_free(j->process);
     if (job_kind_is_question(j->job_kind) && verdict_is(j, "done")) {

@@ -320,6 +320,8 @@ void job_on_message(void *userdata, struct link_message *m)
     };
     bool holding = false;
 
+    if (j->modem)
+        modem_break_silence(j->modem);
     j->heard = now_usec();
     if (!descriptors_fit(m)) {
         job_broken(j, "it sent descriptors that nobody asked for");

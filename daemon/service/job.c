@@ -239,6 +239,8 @@ bool job_preempt(struct job *own)
     if (own->owner_uid != RESCUE_UID ||
         (own->job_kind != JOB_CATCH && own->job_kind != JOB_IDENTIFY && !saves))
         return false;
+    if (own->modem)
+        modem_break_silence(own->modem);
     if (!own->preempted && own->process)
         process_tell(own->process, KEY_CANCEL);
     own->preempted = true;
@@ -390,6 +392,8 @@ static int on_stop_time(sd_event_source *source _unused_, uint64_t usec _unused_
 
 void job_stop(struct job *j)
 {
+    if (j->modem)
+        modem_break_silence(j->modem);
     if (j->job_state == JOB_QUEUED) {
         error_set(&j->error, ERROR_INTERRUPTED, "The service was stopped before the job began.");
         snprintf(j->verdict, sizeof(j->verdict), "interrupted");

@@ -197,11 +197,12 @@ static void leave_bus(struct manager *m)
         on_leave_time(NULL, 0, m);
 }
 
-/* A modem is about to be handed to its worker: that comes first, unless its node hangs while it is opened. */
+/* A modem is about to be handed to its worker, or to be answered by it: that comes first, unless its node
+ * hangs while it is opened, or the modem says nothing. */
 static bool hands_over(const struct manager *m)
 {
     for (const struct modem *i = m->modems; i; i = i->next)
-        if (i->opener && i->job)
+        if (i->job && (i->opener || i->quiet))
             return true;
     return false;
 }
@@ -235,6 +236,7 @@ static int on_update(sd_event_source *source _unused_, void *userdata)
     modem_free_unneeded(m);
     /* A job that begins puts itself behind the others; no modem comes or goes by this. */
     for (struct modem *i = m->modems; i; i = i->next) {
+        modem_break_silence(i);
         modem_announce(i);
         if (i->save_pending)
             modem_save(i);

@@ -135,8 +135,9 @@ static bool is_stranger(struct manager *manager, const struct appearance *a)
 /* What was there is gone: its users are told, and the modem is absent. */
 static void leave(struct modem *m)
 {
-    struct job *j = m->job;
+    modem_break_silence(m);
     modem_announce(m);
+    struct job *j = m->job;
     modem_loop_went(m);
     rescue_went(m);
     modem_missed(m);

@@ -22,7 +22,7 @@ static void add_ids(const struct modem *m, struct link_message *message)
     link_add(message, KEY_PRODUCT, m->appearance->product);
 }
 
-static void hand_over(struct job *j, const struct modem *m, int fd)
+static void hand_over(struct job *j, struct modem *m, int fd)
 {
     struct link_message message = {.size = 0};
     link_add(&message, KEY_DEVICE, "1");
@@ -34,6 +34,7 @@ static void hand_over(struct job *j, const struct modem *m, int fd)
     if (link_add_fd(&message, fd) < 0)
         return;
     j->wants = WANTS_NOTHING;
+    m->quiet = serve_there(modem_kind(m)) != THERE_NORMAL;
     snprintf(j->given_serial, sizeof(j->given_serial), "%s", text_known(m->seen_serial));
     j->device_error = (struct error){0};
     if (j->given != m->number) {
@@ -137,6 +138,24 @@ void modem_missed(struct modem *m)
     process_stop(j->process);
 }
 
+/* Its worker has the modem, or there is none; now there is time for the world. */
+static void settle(struct modem *m)
+{
+    struct job *j = m->job;
+    m->quiet = false;
+    modem_announce(m);
+    if (j && j->job_state == JOB_STANDBY && j->given == m->number)
+        job_publish(j);
+    if (j)
+        job_flush(j);
+}
+
+void modem_break_silence(struct modem *m)
+{
+    if (m->quiet)
+        settle(m);
+}
+
 static void take_opened(struct modem *m, int fd)
 {
     struct job *j = m->job;
@@ -147,12 +166,10 @@ static void take_opened(struct modem *m, int fd)
         cannot_open(j, m, fd);
     else
         hand_over(j, m, fd);
-    /* It has the modem, or not; now there is time for the world. */
-    modem_announce(m);
-    if (m->job == j && j && j->job_state == JOB_STANDBY && j->given == m->number)
-        job_publish(j);
-    if (j)
-        job_flush(j);
+    if (m->quiet)
+        manager_update(m->manager);
+    else
+        settle(m);
 }
 
 static void on_opened(void *userdata, int fd)

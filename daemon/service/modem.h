@@ -85,7 +85,8 @@ struct modem {
     usec_t appeared_at;    /* when it came, CLOCK_MONOTONIC; 0: it was there when we started looking */
     uint64_t claimed;      /* the number with which a job was told of it */
     struct opener *opener; /* its node is being opened for its job */
-    bool unannounced;      /* it appeared, and whoever looks was not told yet: its node is being opened */
+    bool unannounced;      /* it appeared, and whoever looks was not told yet: see `opener` and `quiet` */
+    bool quiet;            /* in 9008, given to its job's worker, which has not said a word since */
     bool was_normal;       /* kind of the last appearance that went */
     usec_t gone_at;
     struct job *job;         /* the one that has it, published or not; NULL */
@@ -170,6 +171,13 @@ void modem_forget(struct modem *m);
 extern const struct watch_handler modem_watch_handler; /* userdata: the manager */
 /* Its worker has its node, or does not get it: now the world is told that it appeared. Nothing if it was. */
 void modem_announce(struct modem *m);
+/*
+ * The first answer to a modem in 9008 decides whether it is caught, and all who are told of it (the bus and
+ * its clients, the journal) would run just when the worker wants to, on a machine with one or two processors
+ * in its stead. So they are told when the worker has said its first word, which it does when the modem was
+ * answered, or after MANAGER_PATIENCE_USEC. Ends this before that time; nothing if there is no such silence.
+ */
+void modem_break_silence(struct modem *m);
 /*
  * Runs its firmware, and no job has it: what a journal says of its flash may not be true any more (flash rule
  * 9); one of a flash that was complete is void when the modem is seen in 9008 again. Asked when it appears,

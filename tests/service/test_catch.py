@@ -4,12 +4,13 @@
 import os
 import signal
 import threading
+import time
 
 import dbus
 import pytest
 from catching import (LOOP, OTHER, OTHER_PORT, OWN, PORT, STRANGER, arm, count, find_modem, import_package, jobs,
                       nothing_was_written, options, set_policy, trace, turns, wait_held)
-from conftest import JOB, MODEM, NAME, Refused, go_on, wait_stopped, wait_until
+from conftest import JOB, MODEM, NAME, Refused, go_on, pull, wait_stopped, wait_until
 
 
 @pytest.fixture
@@ -327,6 +328,41 @@ def test_killed_and_back(library, new_modem, faults):
     library.start()
     go_on(modem)
     wait_held(library, path)
+
+
+def standby_at_rest(library):
+    """Its process id, once it waits."""
+    def ticks():
+        with open(f"/proc/{worker}/stat") as f:
+            return f.read().rpartition(")")[2].split()[11:13]
+
+    def at_rest():
+        before = ticks()
+        time.sleep(0.3)
+        return ticks() == before
+    worker, = wait_until(lambda: len(library.workers()) == 1 and library.workers(), what="the standby")
+    wait_until(at_rest, what="a standby that waits")
+    return worker
+
+
+def test_its_worker_goes_first(library, new_modem, tmp_path):
+    """Nothing is told, written or published while the worker that was given a modem says nothing; after 100 ms it is all the same."""
+    arm(library)
+    path = find_modem(library)
+    for n in range(3):  # of which one at least found its standby waiting
+        worker = standby_at_rest(library)
+        os.kill(worker, signal.SIGSTOP)
+        modem = new_modem(library)
+        wait_until(lambda: len(jobs(library, "catch")) > n, what="the job")
+        plugged = max(int(line.split()[0]) for line in trace(tmp_path).splitlines() if " plug " in line) / 1e6
+        told = time.monotonic() - plugged
+        os.kill(worker, signal.SIGCONT)
+        wait_held(library, path)
+        if told > 0.1:
+            return
+        pull(modem)
+        wait_until(lambda: library.get(path, MODEM, "Mode") == "absent", what="its end")
+    raise AssertionError(f"told after {told:.3f} s, with a worker that had said nothing")
 
 
 def test_a_standby_is_no_job(library):
