@@ -5,10 +5,11 @@
  * programmer as fast as it is asked for, and writes pages with 8 KiB payloads, as many in flight as the
  * socket's own buffer holds, a ZLP behind each as qdld sends it, without any check.
  *
- *     bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES              writes them, the same bytes again and
- * again bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES write FILE   writes them from the start of a file
- *     bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES read         reads them with one command, and drops
- * what comes
+ *     bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES MODE
+ *
+ * MODE: nothing: writes them, the same bytes again and again; "write FILE": writes them from the start of a
+ * file; "read": reads them with one command, and drops what comes; "read FILE": and writes what comes to a
+ * file, each transfer before it asks for the next.
  *
  * The rate is read from the modem's trace, not from here.
  */
@@ -29,7 +30,7 @@ enum { PAGE = 4096, PIECE = 8 * LINK_PAYLOAD, SAHARA_READ = 3, SAHARA_END = 4, S
 
 static void sahara(const char *image, size_t size)
 {
-    uint32_t p[16] = {0};
+    uint32_t p[128] = {0}; /* whole packets of USB */
     if (link_get((char *)p, sizeof(p)) < 48 || p[0] != 1)
         link_fail("no hello");
     uint32_t hello[12] = {2, 48, 2, 1, 0, 0};
@@ -82,7 +83,7 @@ static void command(const char *tag)
     link_put(document, (size_t)n);
 }
 
-static void read_pages(unsigned long first, unsigned long pages)
+static void read_pages(unsigned long first, unsigned long pages, int target)
 {
     char tag[512], data[LINK_TRANSFER_MAX];
     snprintf(
@@ -94,7 +95,10 @@ static void read_pages(unsigned long first, unsigned long pages)
     wait_text("rawmode=\"true\"");
     for (unsigned long left = pages * PAGE; left > 0;) {
         size_t n = link_get(data, sizeof(data));
-        left -= n < left ? n : left;
+        n = n < left ? n : left;
+        if (target >= 0 && write(target, data, n) != (ssize_t)n)
+            link_fail("the file");
+        left -= n;
     }
     wait_text("rawmode=\"false\"");
 }
@@ -122,14 +126,17 @@ static void write_pages(unsigned long first, unsigned long pages, int source)
 int main(int argc, char **argv)
 {
     struct stat st;
-    bool reads = argc == 6 && strcmp(argv[5], "read") == 0;
+    bool reads = argc >= 6 && strcmp(argv[5], "read") == 0;
     bool from_file = argc == 7 && strcmp(argv[5], "write") == 0;
-    if (argc != 5 && !reads && !from_file) {
-        fprintf(stderr, "usage: bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES [read | write FILE]\n");
+    if (argc < 5 || argc > 7 || (argc > 5 && !reads && !from_file)) {
+        fprintf(stderr,
+                "usage: bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES [read [FILE] | write FILE]\n");
         return 2;
     }
-    int file = open(argv[2], O_RDONLY), source = from_file ? open(argv[6], O_RDONLY) : -1;
-    if (from_file && source < 0)
+    int file = open(argv[2], O_RDONLY), data = -1;
+    if (argc == 7)
+        data = open(argv[6], reads ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY, 0600);
+    if (argc == 7 && data < 0)
         link_fail(argv[6]);
     if (file < 0 || fstat(file, &st) < 0)
         link_fail(argv[2]);
@@ -147,8 +154,8 @@ int main(int argc, char **argv)
 
     unsigned long first = strtoul(argv[3], NULL, 10), pages = strtoul(argv[4], NULL, 10);
     if (reads)
-        read_pages(first, pages);
+        read_pages(first, pages, data);
     else
-        write_pages(first, pages, source);
+        write_pages(first, pages, data);
     return 0;
 }

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """make bench-system: qdld and Debian's qdl on the same modems in the same VM. Ratios count; seconds are an emulation's.
 
-All times but those of a whole command are read from the modem's trace: from what it did to what it received. ROUNDS of each, the median counts.
-The package is "whole": 16 MiB of images onto 2048 blocks. qdl neither saves nor reads back, so a whole flash of ours is more work; the rate of
-writing alone compares like with like. Debian's qdl takes the first modem it sees and cannot read: several modems are compared with one of its
-flashes, and a backup with a bare reader that waits for each transfer, as qdl's later versions do, and drops what comes.
+All times but those of a whole command are read from the modem's trace: from what it did to what it received. The median of the rounds counts.
+qdl neither saves nor reads back, so a whole flash of ours is more work; the rate of writing alone compares like with like. Debian's qdl takes
+the first modem it sees and cannot read: several modems are compared with one of its flashes, and a backup with a bare reader.
 """
 
 import os
@@ -17,9 +16,13 @@ import traceback
 import ring
 from qdlpackage import package_for_qdl
 from ring import FIRMWARE, SHARE, VERSION, Background, Modem, run
+from worked import work as worked_with
 
 ROUNDS = 5
-CATCH_MAX, BACKUP_MAX = 0.5, 0.8
+CATCH_MAX, BACKUP_MAX, WINDOWS_MAX = 0.5, 0.8, 1.5
+WINDOW_MS = 3000
+PAGES_PER_BLOCK = 64
+RECOVERY = 157 * PAGES_PER_BLOCK  # tests/package/layout.py
 ROWS, MISSED = [], []
 
 
@@ -83,8 +86,8 @@ def rate(found):
 class Qdl:
     """Debian's qdl, which waits for a modem."""
 
-    def __init__(self):
-        programmer, xml = package_for_qdl("whole")
+    def __init__(self, package="whole"):
+        programmer, xml = package_for_qdl(package)
         self.said = ring.WORK / "qdl.log"
         with open(self.said, "wb") as f:
             self.pid = os.posix_spawnp("qdl", ["qdl", "--debug", "--storage", "nand", "--include", str(programmer.parent), str(programmer), str(xml)],
@@ -126,135 +129,191 @@ def cpu():
 
 # ---- what is compared ----
 
-def latencies(text):
-    return [between(text, "plug 05c6:9008", end) for end in ("poll", "out transfer", "sahara out HELLO_RESP", "state programmer")]
+# Between what appear() tells. Until udevd has told of it everybody waits: the kernel gives the node to root alone. From there on it is ours.
+PLUG, NODE, WORD, ANSWER, PROGRAMMER = range(5)
+INTERVALS = (
+    ("caught: plug to its node, which is the kernel's", PLUG, NODE, None),
+    ("caught: its node to udevd's word of it", NODE, WORD, None),
+    ("caught: udevd's word to HELLO_RESP, which is ours", WORD, ANSWER, None),
+    ("caught: HELLO_RESP to a programmer that runs", ANSWER, PROGRAMMER, None),
+    ("caught: its node to HELLO_RESP", NODE, ANSWER, CATCH_MAX),
+    ("caught: its node to a programmer that runs", NODE, PROGRAMMER, CATCH_MAX),
+)
+
+
+def made(node):
+    """When the kernel made it, just before its uevent, on the clock of traces."""
+    ahead = time.clock_gettime(time.CLOCK_REALTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return float(run("stat", "--format=%.W", node).out) - ahead
 
 
 def appear(modem, udev):
-    """What became of a new appearance until a programmer ran: latencies(), and behind them the part of HELLO_RESP that comes after udevd
-    has told of the device, for which everybody waits."""
+    """A new appearance until a programmer runs: when it was plugged in, its node was made, udevd told of it, HELLO_RESP came, one ran."""
     modem.trace_path.unlink(missing_ok=True)
     modem.plug()
     modem.wait_trace("state programmer")
     text = modem.trace()
-    plugged = next(when for when, what in events(text) if what.startswith("plug 05c6:9008"))
+
+    def first(what):
+        return next(when for when, event in events(text) if event.startswith(what))
+    plugged = first("plug 05c6:9008")
     pattern = r"UDEV +\[ *([0-9.]+)\] add +\S+/" + re.escape(modem.kernel) + r" \(usb\)"
     told = ring.wait(lambda: [t for t in map(float, re.findall(pattern, udev.text())) if t > plugged], "udevd's word of it")
-    known = told[0] - plugged
-    found = latencies(text)
-    return [*found, known, found[2] - known]
-
-
-def medians(rounds):
-    return [statistics.median(column) for column in zip(*rounds)]
+    return plugged, made(modem.node()), told[0], first("sahara out HELLO_RESP"), first("state programmer")
 
 
 def catching():
-    """A modem that falls into 9008 while somebody waits for it."""
+    """A modem that falls into 9008 while somebody waits for it; in turns, for the machine is not the same all the time."""
     modem = Modem("sahara_zlp=ignore")
     ours, theirs = [], []
     udev = Background("root", "udevadm", "monitor", "--udev", "--subsystem-match=usb")
     ring.wait(modem.rows, "the modem in the list")
     for _ in range(ROUNDS):
         # Anew each time: a modem that goes again and again as soon as it is held is left to a human.
-        run("qdlctl", "policy", modem.kernel, "hold")
+        run("systemctl", "start", "qdld")
+        run("qdlctl", "policy", modem.connector, "hold")
         modem.unplug()
         ring.wait(lambda: len(workers()) == 1 and at_rest(workers()), "a worker that waits")
         ours.append(appear(modem, udev))
         ring.wait(lambda: any(m["Held"] for m in modem.rows()), "a modem that is held")
-    run("qdlctl", "policy", modem.kernel, "off")
-    run("systemctl", "stop", "qdld")
-    modem.unplug()
-    for _ in range(ROUNDS):
+        run("qdlctl", "policy", modem.connector, "off")
+        run("systemctl", "stop", "qdld")
+        modem.unplug()
         qdl = Qdl()
         theirs.append(appear(modem, udev))
         qdl.kill()
         modem.unplug()
     udev.process.terminate()
-    say(f"    by round, to the programmer: qdld {' '.join(f'{r[3]:.3f}' for r in ours)}, qdl {' '.join(f'{r[3]:.3f}' for r in theirs)}")
-    names = ("enumeration to the first question", "enumeration to the first byte", "enumeration to HELLO_RESP", "enumeration to a programmer that runs",
-             "enumeration to udevd's word of it", "udevd's word to HELLO_RESP")
-    for name, one, other, limit in zip(names, medians(ours), medians(theirs), (None, None, CATCH_MAX, CATCH_MAX, None, None)):
-        row(f"caught: {name}", one, other, "s", "less", limit)
+    for name, rounds in (("qdld", ours), ("qdl", theirs)):
+        say(f"    {name}, seconds from the plug, by round: " + "; ".join(" ".join(f"{t - r[0]:.3f}" for t in r[1:]) for r in rounds))
+    for name, begin, end, limit in INTERVALS:
+        one, other = (statistics.median(r[end] - r[begin] for r in rounds) for rounds in (ours, theirs))
+        row(name, one, other, "s", "less", limit)
 
 
 def backup():
-    """The same ranges: ours reads, hashes and stores them, and a second process reads the file; all of it counts but the latter."""
+    """The same ranges: ours reads, hashes and stores them, and a second process reads the file; all of it counts but the latter. The other
+    one reads as qdl's later versions do, one transfer at a time, and writes each to a file before it asks for the next."""
     ours, theirs = [], []
     programmer, = (FIRMWARE / "whole" / VERSION / "update" / "firehose").glob("prog_*")
-    for _ in range(3):
-        modem = Modem("initial=working", "force_edl=yes", blocks=2048)
-        ring.wait(modem.rows, "the modem in the list")
-        run("qdlctl", "backup", modem.kernel, "--kind=nand", "--partitions=modem", timeout=600)
-        found = commands(modem.trace(), "read")
-        large = [c for c in found if c[1] >= 0.25]
-        ours.append((large[-1][2] - large[0][0], sum(c[1] for c in large)))
-        run("systemctl", "stop", "qdld")
+    run("systemctl", "stop", "qdld")
+    modem = Modem("initial=working", "force_edl=yes", blocks=2048)
+
+    def bare(*arguments):
         modem.unplug()
         modem.trace_path.unlink()
         modem.plug()
-        first, last = (re.search(r'start_sector="(\d+)"', c[3])[1] for c in (large[0], large[-1]))
-        pages = int(last) + int(re.search(r'num_partition_sectors="(\d+)"', large[-1][3])[1]) - int(first)
-        run(SHARE / "bin/bare-writer", modem.node(), programmer, first, pages, "read", timeout=600)
+        run(SHARE / "bin/bare-writer", modem.node(), programmer, *arguments, timeout=600)
+
+    # Half of a partition that is fresh from the factory and holds only the beginning of something.
+    bare(RECOVERY + 3 * PAGES_PER_BLOCK, 1920)
+    for _ in range(3):
+        modem.unplug()
+        modem.trace_path.unlink()
+        run("systemctl", "start", "qdld")
+        modem.plug()
+        ring.wait(modem.rows, "the modem in the list")
+        run("qdlctl", "backup", modem.kernel, "--kind=nand", "--partitions=recovery", timeout=600)
+        large = [c for c in commands(modem.trace(), "read") if c[1] >= 0.25]
+        ours.append((large[-1][2] - large[0][0], total(large)))
+        run("systemctl", "stop", "qdld")
+        first, last = (int(re.search(r'start_sector="(\d+)"', c[3])[1]) for c in (large[0], large[-1]))
+        bare(first, last + int(re.search(r'num_partition_sectors="(\d+)"', large[-1][3])[1]) - first, "read", "/var/tmp/bare")
         (begun, size, end, _), = commands(modem.trace(), "read")
         theirs.append((end - begun, size))
-        ring.tidy()
-    say(f"    by round: qdld {', '.join('%.1f MiB in %.3f s' % r[::-1] for r in ours)}; bare {', '.join('%.1f MiB in %.3f s' % r[::-1] for r in theirs)}")
-    row("backup of modem beside a bare reader: time for a MiB", *(statistics.median(t / size for t, size in r) for r in (ours, theirs)), "s/MiB", "less", BACKUP_MAX)
+    for name, rounds in (("qdld", ours), ("bare", theirs)):
+        say(f"    {name} by round: " + ", ".join(f"{size:.1f} MiB in {took:.2f} s" for took, size in rounds))
+    own, other = (statistics.median(took / size for took, size in rounds) for rounds in (ours, theirs))
+    row("backup of a MiB beside a reader like qdl's", own, other, "s", "less", BACKUP_MAX)
 
 
-def one_of_qdl():
+# Its chip's blocks. The small one is for several modems at once: what they do to each other, in a time that an emulation has.
+BLOCKS = {"whole": 2048, "tiny": 16}
+
+
+def one_of_qdl(package):
     """(trace, seconds, processor seconds) of a whole flash by qdl."""
     run("systemctl", "stop", "qdld")
-    modem = Modem("sahara_zlp=ignore", blocks=2048, plug=False)
-    qdl = Qdl()
+    modem = Modem("sahara_zlp=ignore", blocks=BLOCKS[package], plug=False)
+    qdl = Qdl(package)
     begun = time.monotonic()
     modem.plug()
     used = qdl.end()
     took = time.monotonic() - begun
-    modem.expect_flashed("whole")
+    modem.expect_flashed(package)
     text = modem.trace()
     ring.tidy()
     return text, took, used
 
 
-def ours(count):
+def ours(count, package):
     """(traces, seconds, processor seconds) of count whole flashes at once."""
-    modems = [Modem(blocks=2048) for _ in range(count)]
+    modems = [Modem(blocks=BLOCKS[package]) for _ in range(count)]
     for m in modems:
         ring.wait(m.rows, "the modem in the list")
     before, begun = cpu(), time.monotonic()
-    for c in [Background("member", *m.flash_command("whole")) for m in modems]:
-        c.end(timeout=1800)
+    for c in [Background("member", *m.flash_command(package)) for m in modems]:
+        c.end(timeout=600)
     took, used = time.monotonic() - begun, cpu() - before
     for m in modems:
-        m.expect_flashed("whole")
+        m.expect_flashed(package)
     texts = [m.trace() for m in modems]
     ring.tidy()
     return texts, took, used
 
 
+def total(found):
+    return sum(c[1] for c in found)
+
+
 def flashing():
-    text, their_time, their_cpu = one_of_qdl()
+    """One modem with a package of 16 MiB."""
+    text, their_time, their_cpu = one_of_qdl("whole")
+    (own,), took, used = ours(1, "whole")
     programs = commands(text, "program")
-    size = sum(c[1] for c in programs)
-    say(f"    {size:.1f} MiB are written to each modem")
+    size, moved = total(programs), total(commands(own, "program")) + total(commands(own, "read"))
+    say(f"    of {size:.1f} MiB; ours saves before and reads back after: {moved:.1f} MiB over the wire")
+    row("upload of the programmer", *(between(t, "state pbl transfer", "state pbl done") for t in (own, text)), "s", "less")
+    row("rate while programming", *(rate(commands(t, "program")) for t in (own, text)), "MiB/s", "more")
+    row("whole flash", took, their_time, "s", "less")
+    row("    of a MiB over the wire", took / moved, their_time / size, "s/MiB", "less")
+    row("processor time of a MiB over the wire", used / moved, their_cpu / size, "s/MiB", "less")
+    row("    of a MiB of images", used / size, their_cpu / size, "s/MiB", "less")
+
+
+def together():
+    """1, 4 and 8 modems with a small package beside one of qdl's, which knows no second one."""
+    text, their_time, their_cpu = one_of_qdl("tiny")
+    size = total(commands(text, "program"))
+    say(f"    of {size:.2f} MiB each")
     for count in (1, 4, 8):
-        texts, took, used = ours(count)
-        if count == 1:
-            row("upload of the programmer", *(between(t, "state pbl transfer", "state pbl done") for t in (texts[0], text)), "s", "less")
-            row("rate while programming", *(rate(c) for c in (commands(texts[0], "program"), programs)), "MiB/s", "more")
-            row("whole flash; ours saves before and reads back after", took, their_time, "s", "less")
-            moved = sum(c[1] for tag in ("program", "read") for c in commands(texts[0], tag))
-            row(f"processor time a MiB over the wire (ours: {moved:.1f} MiB)", used / moved, their_cpu / size, "s/MiB", "less")
+        _, took, used = ours(count, "tiny")
         each = f"{count} modem{'s' if count > 1 else ''}"
-        row(f"whole flashes, {each} (qdl: one): MiB of images a second", count * size / took, size / their_time, "MiB/s", "more")
-        row(f"processor time a MiB of images, {each}", used / (count * size), their_cpu / size, "s/MiB", "less")
+        row(f"whole flashes of {each}: MiB of images a second", count * size / took, size / their_time, "MiB/s", "more")
+        row("    processor time of a MiB of images", used / (count * size), their_cpu / size, "s/MiB", "less")
+
+
+def windows():
+    """One modem flashed at once, and one that goes after WINDOW_MS whatever runs there: how much longer it is worked with."""
+    work = []
+    for settings in ([], ["loop=hard", f"window_ms={WINDOW_MS}", "gap_ms=1000"]):
+        modem = Modem(*settings, plug=False)
+        modem.plug()
+        ring.wait(modem.rows, "the modem in the list")
+        run(*modem.flash_command(), timeout=600)
+        modem.expect_flashed()
+        work.append([(worked, there) for worked, there in worked_with(modem.trace().splitlines()) if worked])
+        ring.tidy()
+    say("    work of time there, by window: " + "; ".join(" ".join(f"{w:.2f}/{t:.2f}" for w, t in of) for of in work))
+    (at_once,), in_windows = work
+    worked, there = map(sum, zip(*in_windows))
+    row(f"flash in {len(in_windows)} windows of {WINDOW_MS / 1000:.0f} s beside one at once: work", worked, at_once[0], "s", "less", WINDOWS_MAX)
+    row("    work in a second of such windows beside the flash at once", worked / there, at_once[0] / at_once[1], "", "more")
 
 
 def main(words):
     """How many limits were missed."""
-    parts = [f for f in (catching, backup, flashing) if not words or f.__name__ in words]
+    parts = [f for f in (catching, backup, windows, together, flashing) if not words or f.__name__ in words]
     ring.install_for_member()
     run("qdlctl", "firmware", "import", FIRMWARE / "whole" / (VERSION + ".zip"), timeout=600)
     say(f"{'':<54} {'qdld':>9} {'qdl':>9} {'':<6} {'ratio':>6}")
