@@ -284,13 +284,12 @@ def flashing():
 def together():
     """1, 4 and 8 modems with a small package beside one of qdl's, which knows no second one."""
     text, their_time, their_cpu = one_of_qdl("tiny")
-    size = total(commands(text, "program"))
-    say(f"    of {size:.2f} MiB each")
+    say(f"    of {total(commands(text, 'program')) * 1024:.0f} KiB each: what a flash costs beside its data")
     for count in (1, 4, 8):
         _, took, used = ours(count, "tiny")
         each = f"{count} modem{'s' if count > 1 else ''}"
-        row(f"whole flashes of {each}: MiB of images a second", count * size / took, size / their_time, "MiB/s", "more")
-        row("    processor time of a MiB of images", used / (count * size), their_cpu / size, "s/MiB", "less")
+        row(f"whole flashes of {each}", count * 60 / took, 60 / their_time, "1/min", "more")
+        row("    processor time of a flash", used / count, their_cpu, "s", "less")
 
 
 def windows():
