@@ -33,7 +33,7 @@ static void on_signal(int number)
 
     if (number == SIGUSR1)
         stops_when_gone = 1;
-    else if (number == SIGUSR2)
+    else if (number == SIGHUP)
         trace_go_on();
     else
         terminated = 1;
@@ -51,7 +51,7 @@ int front_catch_signals(void)
     sigaction(SIGTERM, &a, NULL);
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGUSR1, &a, NULL);
-    sigaction(SIGUSR2, &a, NULL);
+    sigaction(SIGHUP, &a, NULL); /* SIGUSR2 is the still clock's */
     signal(SIGPIPE, SIG_IGN);
     return 0;
 }

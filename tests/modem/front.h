@@ -85,7 +85,7 @@ bool front_address_of_path(struct front_address *a, const char *path);
 void front_init(struct front *f, const struct front_address *host, int given_fd, struct faults *faults);
 void front_free(struct front *f);
 
-/* Installs the handlers for SIGTERM, SIGINT, SIGUSR1 (it stops when it is gone) and SIGUSR2 (trace_go_on());
+/* Installs the handlers for SIGTERM, SIGINT, SIGUSR1 (it stops when it is gone) and SIGHUP (trace_go_on());
  * once a process. */
 int front_catch_signals(void);
 

@@ -436,11 +436,11 @@ def test_its_clock_goes_on_by_an_hour(modem):
     host = m.appear()
     assert is_normal(host)
     wait_until(lambda: " state normal " in "\n".join(m.trace()))
-    m.process.send_signal(signal.SIGUSR2)
+    m.process.send_signal(signal.SIGHUP)
     host.wait_gone()
     with pytest.raises(Silent):
         m.appear(0.3)
-    m.process.send_signal(signal.SIGUSR2)
+    m.process.send_signal(signal.SIGHUP)
     assert m.appear().plug["PID"] == "9008"
 
 
