@@ -256,6 +256,7 @@ class Bench:
         self.unit_data_may_change = False
         self.may_violate = ()
         self.traces = []
+        self.last_job = None
         self.made = False
 
     # ---- modem ----
@@ -325,7 +326,8 @@ class Bench:
     # ---- jobs ----
     def job(self, kind, options=None, fds=(), **more):
         self.release()
-        return Job(self.modem, kind, {**(options or {}), **{k.replace("_", "-"): v for k, v in more.items()}}, list(fds))
+        self.last_job = Job(self.modem, kind, {**(options or {}), **{k.replace("_", "-"): v for k, v in more.items()}}, list(fds))
+        return self.last_job
 
     def flash(self, package=(), recorded=None, on_message=None, on_stop=None, known=VERSION, confirmed=True, backup=True,
               answer=None, **options):

@@ -208,7 +208,7 @@ class Case:
         for path in self.bench.traces:
             with open(path, errors="replace") as f:
                 text = f.read()
-            bad = [v for v in re.findall(".*VIOLATION.*", text) if "program of erased" not in v and "out of good blocks" not in v]
+            bad = [v for v in text.splitlines() if "VIOLATION" in v and "program of erased" not in v and "out of good blocks" not in v]
             self.check(not bad, lambda: bad)
             for number, attributes in re.findall(r"command (\d+) (?:erase|program) (.*)", text):
                 c = {k: int(v) for k, v in re.findall(r'(\w+)="(\d+)"', attributes)}
