@@ -103,7 +103,8 @@ static void order_unit(const struct modem *m, struct order *o)
 {
     add_option(o, "known-version", m->family_version);
     add_option(o, "known-confirmed", m->confirmed ? "1" : "0");
-    if (is_named(m)) {
+    /* One that runs its firmware has told much, and yet may be in the place of the one whose serial it is. */
+    if (is_named(m) && m->unit_watched) {
         add_option(o, "serial", m->chip_serial);
         add_option(o, "hwid", m->hardware_id);
         add_option(o, "pkhash", m->pk_hash);

@@ -3,7 +3,7 @@
 
 import dbus
 import pytest
-from catching import OTHER, OTHER_PORT, PORT, find_modem, options
+from catching import OTHER, OTHER_PORT, PORT, find_modem, import_package, options
 from conftest import MODEM, VERSION, wait_until
 
 RUNNING = {"vid": "2c7c", "pid": "0800", "product": "RM502Q-GL", "interfaces": 5}
@@ -173,6 +173,21 @@ def test_a_module_in_its_place_tells_nothing_of_it(new_service, new_modem, ran):
         assert f["FirmwareVersion"] == was and f["Confirmed"]
     else:
         assert not f["Confirmed"]
+
+
+def test_a_module_in_the_place_of_a_brick_can_be_flashed(new_service, new_modem, make_package):
+    """It runs its firmware, and nobody has heard its serial: it is not expected to be the brick's."""
+    service = new_service().start(config=ASKS)
+    firmware = import_package(service, make_package("--small"))
+    a = new_modem(service)
+    path = find_modem(service)
+    identified(service, path)
+    away(service, a)
+    new_modem(service, "initial=working", "serial=0badcafe", name="other")
+    wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
+    job = service.call(path, MODEM, "Flash", dbus.ObjectPath(firmware), options())
+    assert service.wait_job(job) == "done", service.log(job)
+    assert service.get(path, MODEM, "ChipSerial") == "0badcafe"
 
 
 def test_the_imei_of_one_is_not_another_ones_that_comes_twice(new_service, new_modem):
