@@ -2,18 +2,24 @@
 #include "base/digest.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
 
 #include "base/io.h"
 
-enum { READ_CHUNK = 64 * 1024 };
+enum { READ_CHUNK = 64 * 1024, GMAC_NONCE_SIZE = 12 };
+
+static const char GMAC_CIPHER[] = "AES-256-GCM";
 
 struct digest {
     EVP_MD_CTX *context;
 };
 
 static EVP_MD *md5, *sha256;
+static EVP_MAC *gmac;
+static EVP_CIPHER *gmac_cipher;
 
 int digest_init(void)
 {
@@ -21,7 +27,11 @@ int digest_init(void)
         md5 = EVP_MD_fetch(NULL, "MD5", NULL);
     if (!sha256)
         sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    return md5 && sha256 ? 0 : -ENOSYS;
+    if (!gmac)
+        gmac = EVP_MAC_fetch(NULL, "GMAC", NULL);
+    if (!gmac_cipher)
+        gmac_cipher = EVP_CIPHER_fetch(NULL, GMAC_CIPHER, NULL);
+    return md5 && sha256 && gmac && gmac_cipher ? 0 : -ENOSYS;
 }
 
 struct digest *digest_new(enum digest_kind kind)
@@ -131,4 +141,24 @@ int digest_hmac_sha256(const void *key, size_t key_size, const void *data, size_
     memcpy(block, key, key_size);
     int r = hmac_pass(block, HMAC_INNER, data, size, inner);
     return r < 0 ? r : hmac_pass(block, HMAC_OUTER, inner, sizeof(inner), ret);
+}
+
+/* ---- GMAC ---- */
+
+int digest_gmac(const uint8_t key[GMAC_KEY_SIZE], const struct iovec *pieces, size_t n_pieces,
+                uint8_t ret[GMAC_SIZE])
+{
+    static const uint8_t nonce[GMAC_NONCE_SIZE];
+    const OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_CIPHER, (char *)GMAC_CIPHER, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_IV, (void *)nonce, sizeof(nonce)),
+        OSSL_PARAM_construct_end()};
+    size_t size = 0;
+    EVP_MAC_CTX *context = digest_init() < 0 ? NULL : EVP_MAC_CTX_new(gmac);
+    bool good = context && EVP_MAC_init(context, key, GMAC_KEY_SIZE, parameters) == 1;
+    for (size_t i = 0; good && i < n_pieces; i++)
+        good = EVP_MAC_update(context, pieces[i].iov_base, pieces[i].iov_len) == 1;
+    good = good && EVP_MAC_final(context, ret, &size, GMAC_SIZE) == 1 && size == GMAC_SIZE;
+    EVP_MAC_CTX_free(context);
+    return good ? 0 : -ENOMEM;
 }

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Streaming MD5 and SHA-256 (libcrypto EVP). Call digest_init() once before a sandbox closes the file system.
+/* Streaming MD5 and SHA-256, and a quick checksum (libcrypto EVP). Call digest_init() once before a sandbox
+ * closes the file system.
  */
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 #include "base/cleanup.h"
 
-enum { MD5_SIZE = 16, SHA256_SIZE = 32, SHA256_HEX_SIZE = 2 * SHA256_SIZE + 1 };
+enum {
+    MD5_SIZE = 16,
+    SHA256_SIZE = 32,
+    SHA256_HEX_SIZE = 2 * SHA256_SIZE + 1,
+    GMAC_KEY_SIZE = 32,
+    GMAC_SIZE = 16
+};
 
 enum digest_kind { DIGEST_MD5, DIGEST_SHA256 };
 
@@ -38,3 +46,11 @@ int digest_sha256_fd(int fd, uint64_t offset, uint64_t size, uint8_t ret[SHA256_
 /* RFC 2104, of one buffer; a key of at most 64 bytes. -EINVAL, -ENOMEM. */
 int digest_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
                        uint8_t ret[SHA256_SIZE]);
+
+/*
+ * Of the pieces one behind the other, told apart by the key: GMAC (AES-256, the nonce is all zeros). Finds
+ * what accidents do, at a tenth of SHA-256's price; it is no proof against somebody who wants to deceive.
+ * -ENOMEM.
+ */
+int digest_gmac(const uint8_t key[GMAC_KEY_SIZE], const struct iovec *pieces, size_t n_pieces,
+                uint8_t ret[GMAC_SIZE]);

@@ -12,33 +12,35 @@
 
 enum { ERASED = 0xff, PAGES_MAX = 1024, HEAD = 2 * sizeof(uint64_t) };
 
-/* A record: block and offset (the host's byte order: it is read where it was written), states, digest. */
+/* A record: block and offset (the host's byte order: it is read where it was written), states, checksum. */
 static size_t record_size(const struct save_cache *c)
 {
-    return HEAD + c->geometry.pages_per_block + SHA256_SIZE;
+    return HEAD + c->geometry.pages_per_block + GMAC_SIZE;
 }
 
+/* The number says how a record looks: with another one, or a SHA-256 as version 1 had, it is not ours. */
 static int make_key(struct save_cache *c, const struct sahara_identity *unit, enum backup_map how)
 {
     _cleanup_free_ char *text =
-        text_printf("qdld-save 1 %08x %u %u %" PRIu64 " %d", unit->serial, c->geometry.page_size,
+        text_printf("qdld-save 2 %08x %u %u %" PRIu64 " %d", unit->serial, c->geometry.page_size,
                     c->geometry.pages_per_block, c->geometry.blocks, (int)how);
     return text ? digest_sha256(text, strlen(text), c->key) : -ENOMEM;
 }
 
-static int digest_record(const struct save_cache *c, const uint8_t *record, const uint8_t *data,
-                         uint8_t ret[SHA256_SIZE])
+static int sum_record(const struct save_cache *c, const uint8_t *record, const uint8_t *data,
+                      uint8_t ret[GMAC_SIZE])
 {
-    _cleanup_(digest_freep) struct digest *d = digest_new(DIGEST_SHA256);
-    if (!d)
-        return -ENOMEM;
-    digest_update(d, c->key, sizeof(c->key));
-    digest_update(d, record, record_size(c) - SHA256_SIZE);
-    for (uint32_t i = 0; i < c->geometry.pages_per_block; i++)
-        if (record[HEAD + i] == NAND_PAGE_DATA)
-            digest_update(d, data + (size_t)i * c->geometry.page_size, c->geometry.page_size);
-    digest_final(d, ret);
-    return 0;
+    struct iovec pieces[1 + PAGES_MAX] = {{(void *)record, record_size(c) - GMAC_SIZE}};
+    size_t n = 1, size = c->geometry.page_size;
+    for (uint32_t i = 0; i < c->geometry.pages_per_block; i++) {
+        if (record[HEAD + i] != NAND_PAGE_DATA)
+            continue;
+        if (i > 0 && record[HEAD + i - 1] == NAND_PAGE_DATA)
+            pieces[n - 1].iov_len += size;
+        else
+            pieces[n++] = (struct iovec){(void *)(data + i * size), size};
+    }
+    return digest_gmac(c->key, pieces, n, ret);
 }
 
 /* Where each block's last record lies; a journal of another key is emptied. */
@@ -92,7 +94,7 @@ void save_cache_done(struct save_cache *c)
 
 int save_cache_take(struct save_cache *c, uint64_t block, uint8_t *data, uint8_t *states)
 {
-    uint8_t record[HEAD + PAGES_MAX + SHA256_SIZE], digest[SHA256_SIZE];
+    uint8_t record[HEAD + PAGES_MAX + GMAC_SIZE], sum[GMAC_SIZE];
     uint32_t pages = c->geometry.pages_per_block, size = c->geometry.page_size;
     if (!c->blocks || c->blocks[block].record == UINT64_MAX)
         return 0;
@@ -104,8 +106,8 @@ int save_cache_take(struct save_cache *c, uint64_t block, uint8_t *data, uint8_t
         if (record[HEAD + i] == NAND_PAGE_DATA &&
             io_pread_full(c->fd_file, data + (size_t)i * size, size, b->offset + (uint64_t)i * size) < 0)
             return 0;
-    if (digest_record(c, record, data, digest) < 0 ||
-        memcmp(digest, record + record_size(c) - SHA256_SIZE, SHA256_SIZE) != 0)
+    if (sum_record(c, record, data, sum) < 0 ||
+        memcmp(sum, record + record_size(c) - GMAC_SIZE, GMAC_SIZE) != 0)
         return 0;
     memcpy(states, record + HEAD, pages);
     c->taken++;
@@ -115,13 +117,13 @@ int save_cache_take(struct save_cache *c, uint64_t block, uint8_t *data, uint8_t
 void save_cache_note(struct save_cache *c, uint64_t block, uint64_t offset, const uint8_t *data,
                      const uint8_t *states)
 {
-    uint8_t record[HEAD + PAGES_MAX + SHA256_SIZE];
+    uint8_t record[HEAD + PAGES_MAX + GMAC_SIZE];
     const uint64_t head[2] = {block, offset};
     if (!c->blocks)
         return;
     memcpy(record, head, sizeof(head));
     memcpy(record + HEAD, states, c->geometry.pages_per_block);
-    if (digest_record(c, record, data, record + record_size(c) - SHA256_SIZE) < 0 ||
+    if (sum_record(c, record, data, record + record_size(c) - GMAC_SIZE) < 0 ||
         io_pwrite_full(c->fd_journal, record, record_size(c), c->end) < 0) {
         save_cache_done(c);
         return;

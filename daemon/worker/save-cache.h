@@ -4,8 +4,10 @@
 /*
  * What an earlier call of the same backup had read, so that it goes on after the service was restarted: a
  * journal with one record a block (where its pages lie in the unfinished file, what each of them is, a
- * SHA-256 over both and over the bytes), and that file. A block is taken from there only if its digest fits,
- * so nothing is believed of a torn file, and nothing has to be synced.
+ * checksum over both and over the bytes), and that file. A block is taken from there only if its checksum
+ * fits, so nothing is believed of a torn file, and nothing has to be synced. What a backup is trusted for is
+ * its SHA-256, which is taken over these bytes, too; this one only finds what a lost power or a full disk
+ * did.
  *
  * The journal belongs to one unit with a serial, one geometry and one way of knowing bad blocks. That the
  * unit did not run its firmware meanwhile is for the service to know (it voids the journal), and unit data

@@ -93,13 +93,34 @@ static void test_hmac(void **state)
     assert_int_equal(digest_hmac_sha256(key, sizeof(key), "", 0, mac), -EINVAL);
 }
 
+static void test_gmac(void **state _unused_)
+{
+    static const uint8_t zeros[GMAC_KEY_SIZE];
+    uint8_t sum[GMAC_SIZE], other[GMAC_SIZE], data[100] = {1, 2, 3}, key[GMAC_KEY_SIZE] = {1};
+    char hex[2 * GMAC_SIZE + 1];
+    assert_int_equal(digest_gmac(zeros, NULL, 0, sum), 0); /* case 13 of McGrew and Viega */
+    text_hex(sum, sizeof(sum), hex);
+    assert_string_equal(hex, "530f8afbc74536b9a963b4f1c4cb738b");
+    const struct iovec whole = {data, 100}, cut[] = {{data, 1}, {data + 1, 16}, {data + 17, 83}};
+    assert_int_equal(digest_gmac(zeros, &whole, 1, sum), 0);
+    assert_int_equal(digest_gmac(zeros, cut, ARRAY_SIZE(cut), other), 0);
+    assert_memory_equal(sum, other, GMAC_SIZE);
+    assert_int_equal(digest_gmac(key, &whole, 1, other), 0);
+    assert_memory_not_equal(sum, other, GMAC_SIZE);
+    for (size_t i = 0; i < sizeof(data); i++) {
+        data[i] ^= 0x10;
+        assert_int_equal(digest_gmac(zeros, &whole, 1, other), 0);
+        assert_memory_not_equal(sum, other, GMAC_SIZE);
+        data[i] ^= 0x10;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers),
-        cmocka_unit_test(test_file),
-        cmocka_unit_test(test_sealed_memfd),
-        cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_known_answers), cmocka_unit_test(test_file),
+        cmocka_unit_test(test_sealed_memfd),  cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_gmac),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
