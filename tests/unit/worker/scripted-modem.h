@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * A modem of a few lines behind a virtual modem's socket, in a child process: says HELLO once when it is
- * opened, answers command mode, takes a programmer of any content, then answers configure, getstorageinfo,
+ * A modem of a few lines behind a virtual modem's socket, in a child process: whoever opens it finds one
+ * HELLO, it answers command mode, takes a programmer of any content, then answers configure, getstorageinfo,
  * nop and power. Enough to lead a session; the real thing is tests/modem.
  */
 
@@ -149,9 +149,7 @@ static inline void modem_run(int fd, struct scripted_modem *m)
         if (n <= 0 || m->leaves)
             _exit(0);
         packet[n] = '\0';
-        if (packet[0] == VIRTUAL_POLL && !m->running)
-            modem_hello(fd, m);
-        else if (packet[0] == VIRTUAL_DATA && n > 1 && m->running)
+        if (packet[0] == VIRTUAL_DATA && n > 1 && m->running)
             modem_firehose(fd, m, packet + 1);
         else if (packet[0] == VIRTUAL_DATA && n > 8)
             modem_sahara(fd, m, (const uint32_t *)(const void *)(packet + 1));
@@ -163,6 +161,10 @@ static inline void modem_plug(struct scripted_modem *m)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         abort();
+    /* The first IN transfer finds it there, as on the wire: whoever does not hear it at once begins to
+     * persuade a modem, and this one is a process that a busy machine may leave waiting. */
+    if (!m->running && !m->leaves)
+        modem_hello(pair[1], m);
     pid_t parent = getpid();
     m->pid = fork();
     if (m->pid == 0) {
