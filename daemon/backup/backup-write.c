@@ -14,6 +14,7 @@ struct backup_writer {
     uint64_t at;           /* of the next member's header */
     struct backup_part *p; /* the one in hand, NULL */
     uint64_t block;        /* its next block */
+    uint32_t page;         /* the next one of that */
     uint64_t good_pages;   /* of its good blocks so far */
     struct digest *digest;
     uint8_t *erased; /* PIECE bytes */
@@ -80,6 +81,7 @@ int backup_writer_begin(struct backup_writer *w, const char *name, uint64_t firs
     w->made.n_parts++;
     w->p = p;
     w->block = first_block;
+    w->page = 0;
     w->good_pages = 0;
     return 0;
 }
@@ -112,28 +114,37 @@ static uint32_t run_of(const uint8_t *states, uint32_t n)
     return same;
 }
 
-int backup_writer_block(struct backup_writer *w, const uint8_t *states, const void *data, struct error *e)
+int backup_writer_pages(struct backup_writer *w, const uint8_t *states, const void *data, uint32_t first,
+                        uint32_t n, struct error *e)
 {
     const struct nand_geometry *g = &w->made.geometry;
     const uint8_t *bytes = data;
     if (!w->p || w->block >= w->p->first_block + w->p->n_blocks)
         return error_set(e, ERROR_FAILED, "A block too many for %s", w->p ? w->p->name : "a backup");
+    if (first != w->page || n > g->pages_per_block - first)
+        return error_set(e, ERROR_FAILED, "Pages of %s out of their order", w->p->name);
     memcpy(w->p->states + (w->block - w->p->first_block) * g->pages_per_block, states, g->pages_per_block);
-    w->block++;
+    w->page = (first + n) % g->pages_per_block;
+    w->block += w->page == 0;
     if (states[0] == NAND_PAGE_BAD)
         return 0;
     int r = 0;
-    for (uint32_t i = 0, n; r == 0 && i < g->pages_per_block; i += n, w->good_pages += n) {
-        n = run_of(states + i, g->pages_per_block - i);
+    for (uint32_t i = first, end = first + n, same; r == 0 && i < end; i += same, w->good_pages += same) {
+        same = run_of(states + i, end - i);
         if (states[i] == NAND_PAGE_ERASED)
             continue;
         r = append_erased(w, w->good_pages * g->page_size, e);
         if (r == 0 && states[i] == NAND_PAGE_UNREADABLE)
-            r = append_erased(w, (w->good_pages + n) * g->page_size, e);
+            r = append_erased(w, (w->good_pages + same) * g->page_size, e);
         else if (r == 0)
-            r = append(w, bytes + (size_t)i * g->page_size, (size_t)n * g->page_size, e);
+            r = append(w, bytes + (size_t)i * g->page_size, (size_t)same * g->page_size, e);
     }
     return r;
+}
+
+int backup_writer_block(struct backup_writer *w, const uint8_t *states, const void *data, struct error *e)
+{
+    return backup_writer_pages(w, states, data, 0, w->made.geometry.pages_per_block, e);
 }
 
 uint64_t backup_writer_offset(const struct backup_writer *w)

@@ -107,6 +107,10 @@ int backup_writer_begin(struct backup_writer *w, const char *name, uint64_t firs
                         struct error *e);
 /* The next block: the state of each of its pages (of a bad one all NAND_PAGE_BAD), and its bytes. */
 int backup_writer_block(struct backup_writer *w, const uint8_t *states, const void *data, struct error *e);
+/* The same (states and bytes are those of the whole block) in several calls: pages from `first` on, which are
+ * the next ones. The last page ends the block. */
+int backup_writer_pages(struct backup_writer *w, const uint8_t *states, const void *data, uint32_t first,
+                        uint32_t n, struct error *e);
 /* Where in the file the next block's first page will lie. */
 uint64_t backup_writer_offset(const struct backup_writer *w);
 int backup_writer_end(struct backup_writer *w, struct error *e);

@@ -155,36 +155,49 @@ void save_smaller_pieces(struct save *s)
 struct belt {
     struct save *s;
     struct look_piece coming, going;
-    uint64_t gone; /* blocks of `going` that are in the file */
+    uint64_t gone; /* pages of `going` that are in the file */
+    uint64_t at;   /* where the block lies there that the next of them is in */
     int r;         /* of writing, and why */
     struct error e;
 };
 
-static void put_block(struct belt *b)
+static uint64_t pages_of(const struct belt *b)
 {
-    struct save *s = b->s;
-    const uint8_t *data = b->going.data + b->gone * nand_block_size(geometry(s)),
-                  *states = b->going.states + b->gone * geometry(s)->pages_per_block;
-    uint64_t at = backup_writer_offset(s->writer);
-    b->r = backup_writer_block(s->writer, states, data, &b->e);
-    if (b->r == 0)
-        save_cache_note(&s->cache, b->going.first + b->gone, at, data, states);
-    b->gone++;
+    return b->going.n * geometry(b->s)->pages_per_block;
 }
 
-/* As much of the last piece as has come of the next. */
+/* Pages of one block, at most up to this one. */
+static void put_pages(struct belt *b, uint64_t up_to)
+{
+    struct save *s = b->s;
+    uint32_t pages = geometry(s)->pages_per_block, first = (uint32_t)(b->gone % pages),
+             n = (uint32_t)MIN_OF(up_to - b->gone, (uint64_t)(pages - first));
+    uint64_t block = b->gone / pages;
+    const uint8_t *data = b->going.data + block * nand_block_size(geometry(s)),
+                  *states = b->going.states + block * pages;
+    if (first == 0)
+        b->at = backup_writer_offset(s->writer);
+    b->r = backup_writer_pages(s->writer, states, data, first, n, &b->e);
+    if (b->r == 0 && first + n == pages)
+        save_cache_note(&s->cache, b->going.first + block, b->at, data, states);
+    b->gone += n;
+}
+
+/* As much of the last piece as has come of the next: in small portions, as what the modem may send without
+ * our attention is not much either. */
 static void put_meanwhile(void *userdata, uint64_t bytes)
 {
     struct belt *b = userdata;
-    while (b->r == 0 && b->gone < b->going.n && b->gone * nand_block_size(geometry(b->s)) < bytes)
-        put_block(b);
+    uint64_t up_to = MIN_OF(bytes / geometry(b->s)->page_size, pages_of(b));
+    while (b->r == 0 && b->gone < up_to)
+        put_pages(b, up_to);
 }
 
 static int put_rest(struct belt *b, struct error *e)
 {
     struct save *s = b->s;
-    while (b->r == 0 && b->gone < b->going.n)
-        put_block(b);
+    while (b->r == 0 && b->gone < pages_of(b))
+        put_pages(b, pages_of(b));
     if (b->r < 0) {
         *e = b->e;
         return b->r;

@@ -74,6 +74,16 @@ static const struct {
     uint64_t first, n;
 } parts[] = {{"SBL", 0, 3}, {"EFS2", 5, 8}, {"blocks-14-19", 14, 6}, {"mi/sc", 20, 2}, {"-x y", 30, 10}};
 
+static uint32_t portion; /* pages given to the writer at once; 0: whole blocks */
+
+static int put(struct backup_writer *w, const uint8_t *states, const uint8_t *data, struct error *e)
+{
+    int r = portion == 0 ? backup_writer_block(w, states, data, e) : 0;
+    for (uint32_t at = 0; portion > 0 && r == 0 && at < PAGES; at += portion)
+        r = backup_writer_pages(w, states, data, at, MIN_OF(portion, PAGES - at), e);
+    return r;
+}
+
 static int make(const struct chip *c, const struct backup *f, int fd, const struct backup **ret,
                 struct backup_writer **ret_writer, struct error *e)
 {
@@ -81,7 +91,7 @@ static int make(const struct chip *c, const struct backup *f, int fd, const stru
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++) {
         r = backup_writer_begin(*ret_writer, parts[i].name, parts[i].first, parts[i].n, e);
         for (uint64_t b = parts[i].first; r == 0 && b < parts[i].first + parts[i].n; b++)
-            r = backup_writer_block(*ret_writer, c->states[b], c->data[b], e);
+            r = put(*ret_writer, c->states[b], c->data[b], e);
         if (r == 0)
             r = backup_writer_end(*ret_writer, e);
     }
@@ -393,6 +403,22 @@ static void test_no_space(void **state _unused_)
     }
 }
 
+static void test_in_portions(void **state _unused_)
+{
+    static struct chip c;
+    static uint8_t whole[1 << 20], other[1 << 20];
+    fill(&c, true);
+    _cleanup_close_ int fd = make_file(&c);
+    ssize_t size = pread(fd, whole, sizeof(whole), 0);
+    assert_in_range(size, 1, sizeof(whole) - 1);
+    for (portion = 1; portion <= PAGES; portion++) {
+        _cleanup_close_ int again = make_file(&c);
+        assert_int_equal(pread(again, other, sizeof(other), 0), size);
+        assert_memory_equal(other, whole, (size_t)size);
+    }
+    portion = 0;
+}
+
 static void test_misuse(void **state _unused_)
 {
     static struct chip c;
@@ -409,7 +435,11 @@ static void test_misuse(void **state _unused_)
     assert_int_equal(backup_writer_begin(w, "x", 1, 2, &e), 0);
     assert_true(backup_writer_begin(w, "y", 4, 2, &e) < 0); /* in the middle of x */
     assert_true(backup_writer_end(w, &e) < 0);
-    assert_int_equal(backup_writer_block(w, c.states[1], c.data[1], &e), 0);
+    assert_true(backup_writer_pages(w, c.states[1], c.data[1], 1, 1, &e) < 0); /* not the next one */
+    assert_true(backup_writer_pages(w, c.states[1], c.data[1], 0, PAGES + 1, &e) < 0);
+    assert_int_equal(backup_writer_pages(w, c.states[1], c.data[1], 0, 1, &e), 0);
+    assert_true(backup_writer_block(w, c.states[1], c.data[1], &e) < 0); /* in the middle of another one */
+    assert_int_equal(backup_writer_pages(w, c.states[1], c.data[1], 1, PAGES - 1, &e), 0);
     assert_true(backup_writer_finish(w, &made, &e) < 0);
     assert_int_equal(backup_writer_block(w, c.states[2], c.data[2], &e), 0);
     assert_true(backup_writer_block(w, c.states[3], c.data[3], &e) < 0);
@@ -435,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_lies),
         cmocka_unit_test(test_other_tools),
         cmocka_unit_test(test_no_space),
+        cmocka_unit_test(test_in_portions),
         cmocka_unit_test(test_misuse),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
