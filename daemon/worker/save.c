@@ -14,6 +14,7 @@ enum {
     MIB = 1024 * 1024,
     ROOM_BESIDES = 4 * MIB,    /* manifest, XML, sums */
     PIECE_BYTES = 1024 * 1024, /* of one read command; the modem waits while it is judged */
+    PORTION_BYTES = 32 * 1024,
     PPM = 1000000,
 };
 
@@ -183,12 +184,12 @@ static void put_pages(struct belt *b, uint64_t up_to)
     b->gone += n;
 }
 
-/* As much of the last piece as has come of the next: in small portions, as what the modem may send without
- * our attention is not much either. */
+/* As much of the last piece as has come of the next: in portions of half of what the modem can send without
+ * our attention. */
 static void put_meanwhile(void *userdata, uint64_t bytes)
 {
     struct belt *b = userdata;
-    uint64_t up_to = MIN_OF(bytes / geometry(b->s)->page_size, pages_of(b));
+    uint64_t up_to = MIN_OF(bytes / PORTION_BYTES * PORTION_BYTES / geometry(b->s)->page_size, pages_of(b));
     while (b->r == 0 && b->gone < up_to)
         put_pages(b, up_to);
 }
