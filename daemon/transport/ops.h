@@ -48,7 +48,7 @@ struct transport {
     /* Those of them whose data the device has not taken yet. The ZLP that ends a transfer is not waited for:
        a device may take it only with the next command, and say its answer before (reference/edl.md 2.10). */
     unsigned untaken;
-    unsigned unheard; /* payloads queued since IN and the waker were looked at */
+    unsigned unheard; /* payloads queued, and chunks read, since IN and the waker were looked at */
     bool gone;        /* -ENODEV from now on (what is in the inbox can still be read) */
     int in_error;     /* negative: no more IN until clear_halt or reset */
     int out_error;    /* negative: an OUT transfer failed, and all that stood behind it was cancelled */

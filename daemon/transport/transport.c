@@ -144,8 +144,8 @@ int transport_read(struct transport *t, void *buffer, size_t size, usec_t deadli
         return -EINVAL;
     bool may_salvage = t->ops->salvage && deadline >= deadline_in(SALVAGE_AFTER);
     /* Whoever has nothing yet takes its look by waiting: one call an answer less, and NV items are asked for
-     * by the thousand. */
-    int r = inbox_is_empty(&t->inbox) ? 0 : pump(t);
+     * by the thousand. Whoever has something looks as often as a writer. */
+    int r = inbox_is_empty(&t->inbox) || ++t->unheard < TRANSPORT_QUEUE_DEPTH ? 0 : pump(t);
     if (r < 0)
         return r;
     while (inbox_is_empty(&t->inbox)) {
