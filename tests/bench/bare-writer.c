@@ -9,7 +9,7 @@
  *
  * MODE: nothing: writes them, the same bytes again and again; "write FILE": writes them from the start of a
  * file; "read": reads them with one command, and drops what comes; "read FILE": and writes what comes to a
- * file, each transfer before it asks for the next.
+ * file, each 16 KiB before it asks for the next.
  *
  * The rate is read from the modem's trace, not from here.
  */
@@ -86,6 +86,7 @@ static void command(const char *tag)
 static void read_pages(unsigned long first, unsigned long pages, int target)
 {
     char tag[512], data[LINK_TRANSFER_MAX];
+    size_t have = 0;
     snprintf(
         tag, sizeof(tag),
         "<read PAGES_PER_BLOCK=\"64\" SECTOR_SIZE_IN_BYTES=\"4096\" num_partition_sectors=\"%lu\" "
@@ -94,11 +95,15 @@ static void read_pages(unsigned long first, unsigned long pages, int target)
     command(tag);
     wait_text("rawmode=\"true\"");
     for (unsigned long left = pages * PAGE; left > 0;) {
-        size_t n = link_get(data, sizeof(data));
+        size_t n = link_get(data + have, sizeof(data) - have);
         n = n < left ? n : left;
-        if (target >= 0 && write(target, data, n) != (ssize_t)n)
-            link_fail("the file");
         left -= n;
+        have += n;
+        if (have < sizeof(data) && left > 0)
+            continue;
+        if (target >= 0 && write(target, data, have) != (ssize_t)have)
+            link_fail("the file");
+        have = 0;
     }
     wait_text("rawmode=\"false\"");
 }
@@ -157,5 +162,7 @@ int main(int argc, char **argv)
         read_pages(first, pages, data);
     else
         write_pages(first, pages, data);
+    if (reads && data >= 0 && fdatasync(data) < 0) /* behind the last answer: not part of the rate */
+        link_fail(argv[6]);
     return 0;
 }

@@ -22,6 +22,9 @@ enum {
     /* The kernel's least: a second small datagram waits until the host took the first (POLLOUT needs three
        quarters of it free). A modem has no memory for what its host does not collect. */
     SEND_BUFFER = 0,
+    /* A quarter may be full for POLLOUT, the kernel doubles what it is asked for, and a datagram of one frame
+       takes about twice its size. */
+    SEND_BUFFER_PER_BYTE = 4,
 };
 
 static int signal_pipe[2] = {-1, -1};
@@ -173,7 +176,7 @@ static int wait_events(struct front *f, short events, int64_t until, short *ret_
 
 static int connect_socket(struct front *f)
 {
-    int fd, size = SEND_BUFFER;
+    int fd, size = f->in_posted > 0 ? SEND_BUFFER_PER_BYTE * f->in_posted : SEND_BUFFER;
 
     if (f->given_fd >= 0) {
         fd = f->given_fd;

@@ -65,6 +65,7 @@ struct front {
     enum end_reason ended;
     int64_t power_until; /* µs of CLOCK_MONOTONIC; 0: no end */
     int64_t host_wait_us;
+    int in_posted; /* bytes that the host's controller takes in without the host; 0: only while it waits */
     bool port_reset_restarts;
     bool usb; /* at the other end is a port: it loses what is not collected, and if it is gone, it is gone */
 

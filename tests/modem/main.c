@@ -15,6 +15,7 @@
 #include "trace.h"
 #include "usbip.h"
 
+enum { IN_POSTED_MAX = 1024 * 1024 };
 enum { EXIT_USAGE = 2, DEFAULT_BLOCKS = 2048, PAGES_PER_BLOCK = 64, PAGE_4K = 4096, PAGE_2K = 2048 };
 enum option_id {
     OPTION_SOCKET = 256,
@@ -181,6 +182,8 @@ static int live(const struct options *o, struct modem *m)
     }
     front_init(&m->front, &host, o->fd, &m->faults);
     m->front.usb = usb;
+    m->front.in_posted =
+        (int)(m->scenario->in_posted < IN_POSTED_MAX ? m->scenario->in_posted : IN_POSTED_MAX);
     m->front.host_wait_us = m->scenario->host_wait_ms < 0 ? -1 : m->scenario->host_wait_ms * 1000;
     r = front_catch_signals();
     if (r == 0)

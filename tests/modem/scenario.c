@@ -116,6 +116,9 @@ static const struct setting settings[] = {
     NUMBER(host_wait_ms, "60000",
            "how long it waits for a host that is not there before it ends; -1 for ever"),
     CHOICE(power_delay, "ignore", "ignore|honour", "DelayInSeconds of <power>"),
+    NUMBER(
+        in_posted, "0",
+        "bytes of the IN transfers that its host keeps posted: what goes in there without the host (socket)"),
 
     CHOICE(loop, "none", "none|soft|hard", "power cycles in 9008: never; until a programmer runs; always"),
     CHOICE(start, "boot", "boot|sahara|firehose|mid-transfer|crash-dump|normal|reset-resp",

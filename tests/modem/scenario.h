@@ -143,7 +143,8 @@ struct scenario {
 
     /* Time. */
     int64_t program_us, erase_us, read_us, command_us, open_ms, read_data_us, programmer_start_ms;
-    int64_t window_ms, gap_ms, reboot_ms, replug_ms, once_more_ms, normal_ms, host_wait_ms, power_delay;
+    int64_t window_ms, gap_ms, reboot_ms, replug_ms, once_more_ms, normal_ms, host_wait_ms, power_delay,
+        in_posted;
 
     /* Its life. */
     int64_t loop, start, force_edl, boots, crash_id, crash_table, crash_again, port_reset;

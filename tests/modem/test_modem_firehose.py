@@ -201,6 +201,16 @@ def test_logs_that_nobody_reads_block_everything(modem):
     assert commands() == 2  # configure, and the one whose answer is not collected
 
 
+def test_posted_transfers_take_in_what_the_host_does_not_read(modem):
+    m, host = started(modem, "in_posted=65536")
+    host.send(b"<data><nop /></data>")
+    host.send(b"<data><nop /></data>")
+    end = time.monotonic() + 30
+    while sum(" command " in line for line in m.trace()) < 3:  # the second one is heard, with the first one's answer not collected
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_hang_after_nak(modem):
     _, host = started(modem, "after_nak=hang")
     assert host.command("unknown")["value"] == "NAK"
