@@ -16,7 +16,11 @@
 static const usec_t wait_device = 120 * USEC_PER_SEC;
 static const usec_t boot_time = 180 * USEC_PER_SEC;
 
-enum { PPM = 1000000 };
+enum {
+    PPM = 1000000,
+    PPM_SAVED =
+        700000, /* every item there is was read; those of the backup are to be written, and read back */
+};
 
 static void putting_done(struct putting *p)
 {
@@ -44,7 +48,9 @@ static int save_first(struct putting *p)
     struct worker *w = p->worker;
     if (w->fd_backup < 0)
         return error_set(p->e, ERROR_INVALID_ARGS, "a restore needs a file for the present state");
+    worker_progress_part(w, PPM_SAVED);
     int r = calibrate_save(&p->running, &p->id, w->fd_backup, &p->now, p->e);
+    worker_progress_part(w, PPM);
     if (r == 0)
         r = calibrate_offer(&p->running, &w->fd_backup, "1", p->e);
     if (r < 0)

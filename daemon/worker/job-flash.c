@@ -26,7 +26,11 @@
 
 static const usec_t wait_device = 600 * USEC_PER_SEC;
 
-enum { OPTIONS_SIZE = 2048 };
+enum {
+    OPTIONS_SIZE = 2048,
+    PPM = 1000000,
+    PPM_CALIBRATION = 400000, /* a minute or two, as the flash itself */
+};
 
 static void flash_done(struct flash *f)
 {
@@ -513,9 +517,11 @@ static int keep_calibration(struct flash *f, struct running *r, struct error *e)
     struct error own = {0};
     if (w->fd_calibration < 0)
         return 0;
+    worker_progress_part(w, PPM_CALIBRATION);
     int q = calibrate_save(r, &f->told, w->fd_calibration, NULL, &own);
     if (q == 0)
         q = calibrate_offer(r, &w->fd_calibration, "calibration", &own);
+    worker_progress_part(w, PPM);
     if (q == -ENODEV || own.kind == ERROR_CANCELLED || own.kind == ERROR_INTERRUPTED) {
         *e = own;
         return q;

@@ -132,7 +132,8 @@ static void put_progress(struct worker *w)
 void worker_progress(struct worker *w, uint64_t ppm, uint64_t bytes_done, uint64_t bytes_total)
 {
     struct worker_progress *p = &w->progress;
-    p->ppm = MAX_OF(p->ppm, MIN_OF(ppm, (uint64_t)PPM));
+    uint64_t end = p->end ? p->end : PPM;
+    p->ppm = MAX_OF(p->ppm, p->begin + MIN_OF(ppm, (uint64_t)PPM) * (end - p->begin) / PPM);
     p->bytes_done = bytes_done;
     p->bytes_total = bytes_total;
     p->pending = true;
@@ -140,6 +141,12 @@ void worker_progress(struct worker *w, uint64_t ppm, uint64_t bytes_done, uint64
         return;
     put_progress(w);
     flush(w);
+}
+
+void worker_progress_part(struct worker *w, uint64_t end)
+{
+    w->progress.begin = w->progress.ppm;
+    w->progress.end = end;
 }
 
 void worker_phase(struct worker *w, const char *phase, const char *detail)

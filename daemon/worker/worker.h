@@ -60,6 +60,7 @@ struct worker {
     bool state_told, unsafe, cancelable;
     struct worker_progress {
         uint64_t ppm, bytes_done, bytes_total;
+        uint64_t begin, end; /* the part of the whole that is under way; end 0: all of it */
         usec_t sent;
         bool pending; /* throttled; goes out with the next phase at the latest */
     } progress;
@@ -117,6 +118,9 @@ void worker_phase(struct worker *w, const char *phase, const char *detail);
 void worker_listen_first(struct worker *w, bool first);
 /* Throttled to 5 a second; the last one of a phase always goes out. ppm never goes backwards. */
 void worker_progress(struct worker *w, uint64_t ppm, uint64_t bytes_done, uint64_t bytes_total);
+/* What a job tells from here on is of this part of it, from where it has come to up to `end` ppm: a job that
+ * consists of several works. */
+void worker_progress_part(struct worker *w, uint64_t end);
 void worker_log(struct worker *w, const char *format, ...) _printf_(2, 3);
 void worker_problem(struct worker *w, const char *text);
 void worker_report(struct worker *w, const char *key, const char *format, ...) _printf_(3, 4);

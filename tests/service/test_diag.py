@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The modem that still runs: who it is, and its way to 9008. The real service, real workers, a virtual modem in normal mode."""
 
+import re
 import subprocess
 
 import dbus
 import pytest
 from conftest import BACKUP, JOB, MODEM, Refused, wait_until
+from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 
 WORKING = "initial=working"
 VERSION = "RM502QGLAAR05A03M4G"
@@ -208,6 +210,20 @@ def test_flash_of_a_running_modem(with_firmware):
     assert not facts["FactoryTestMode"]
     assert run(service, modem, "Identify")[1] == "done"
     assert service.get(modem, MODEM, "Imei") == MASKED
+
+
+def percent_of(printed, phase):
+    """The first and the last percentage of a phase's plain lines."""
+    found = [int(n) for n in re.findall(r"^ *(\d+) %  (?:\S+ )?" + phase, printed, re.M)]
+    return found[0], found[-1]
+
+
+def test_the_bar_of_such_a_flash_is_of_all_of_it(with_firmware, qdlctl):
+    """It is not at its end when the calibration is saved."""
+    with_firmware("program_us=100000")  # so that a bar is shown of what else takes no time
+    printed = qdlctl("--yes", "flash", "RM502QGLAAR05A04M4G_01.001.01.001").stdout
+    saved, begun, written = percent_of(printed, "saving NV"), percent_of(printed, "erasing"), percent_of(printed, "verifying SBL")
+    assert saved[0] == 0 and 5 < saved[1] < 40 and begun[0] < 45 and written[1] > begun[0] + 10, printed
 
 
 def test_a_running_modem_stays_where_it_is_for_a_wrong_package(with_firmware):

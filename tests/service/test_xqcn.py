@@ -10,7 +10,7 @@ import pytest
 import xqcn
 from conftest import BACKUP, JOB, MODEM, Refused, wait_until
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
-from test_diag import ASKED, IMEI, WORKING, run, running, trace  # noqa: F401 (fixtures)
+from test_diag import ASKED, IMEI, WORKING, percent_of, run, running, trace  # noqa: F401 (fixtures)
 
 ITEM = re.compile(r"<Stream Length='(\d+)' Name='([^']*)' Value='([^']*)'/>")
 
@@ -304,6 +304,8 @@ def test_status_says_how_to_leave_factory_test_mode(lost, qdlctl, tmp_path):
     assert IMEI not in said
     # The command as it is printed does it.
     done = qdlctl("--yes", *command.split()).stdout
+    # The bar is of all of it: saving what is there now is not its end.
+    assert percent_of(done, "storing")[1] <= 70, done
     # In words, and of the restore: what was saved first is one line of it.
     assert re.search(r"Backup: \w{32} \(xqcn, blank\)", done) and "Operating mode: 5 (online)" in done, done
     assert not re.search(r"^ *[a-z-]+: ", done, re.M) and "Files" not in done, done

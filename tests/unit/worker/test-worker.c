@@ -435,6 +435,22 @@ static void test_progress(void **state)
     assert_int_equal(f->w.progress.ppm, 1000000);
 }
 
+/* A job of several works, of which each tells its own from nothing to all. */
+static void test_progress_of_parts(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        uint64_t end, told, shown; /* end 0: the same part goes on */
+    } table[] = {{400000, 0, 0},       {0, 500000, 200000}, {0, 250000, 200000},  {0, 9000000, 400000},
+                 {1000000, 0, 400000}, {0, 500000, 700000}, {0, 1000000, 1000000}};
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        if (table[i].end)
+            worker_progress_part(&f->w, table[i].end);
+        worker_progress(&f->w, table[i].told, 0, 0);
+        assert_int_equal(f->w.progress.ppm, table[i].shown);
+    }
+}
+
 static void test_state(void **state)
 {
     struct fixture *f = *state;
@@ -608,6 +624,7 @@ int main(void)
         TEST(test_wait_is_a_safe_point),
         TEST(test_appeared),
         TEST(test_progress),
+        TEST(test_progress_of_parts),
         TEST(test_state),
         TEST(test_log),
         TEST(test_log_is_bounded),
