@@ -64,10 +64,21 @@ static int parse_modem_version(const char *name, const char *what, struct versio
     return 0;
 }
 
+/* With the way out of it. */
+static int refuse_version(const struct version *modem, const struct error *mismatch, struct error *e)
+{
+    int r = error_set(e, ERROR_WRONG_FIRMWARE,
+                      "%s; packages for it begin with %s%s (--allow=WrongFirmware to flash this one anyway)",
+                      mismatch->message, modem->prefix, modem->baseline);
+    error_hint(e, HINT_WRONG_FIRMWARE);
+    return r;
+}
+
 static int match_versions(struct plan *plan, const struct package *p, const struct plan_options *o,
                           struct error *e)
 {
     bool allowed = o->allow & ALLOW_WRONG_FIRMWARE;
+    struct error mismatch = {0};
     struct version modem;
 
     if (!p->version_known) {
@@ -89,9 +100,9 @@ static int match_versions(struct plan *plan, const struct package *p, const stru
         int r = parse_modem_version(o->modem_version, "modem-version", &modem, e);
         if (r < 0)
             return r;
-        r = version_match(&p->version, &modem, e);
+        r = version_match(&p->version, &modem, &mismatch);
         if (r < 0 && !allowed)
-            return r;
+            return refuse_version(&modem, &mismatch, e);
         snprintf(plan->matched_version, sizeof(plan->matched_version), "%s", modem.name);
     }
 
@@ -102,7 +113,6 @@ static int match_versions(struct plan *plan, const struct package *p, const stru
                   o->known_version);
         return 0;
     }
-    struct error mismatch = {0};
     int r = version_match(&p->version, &modem, &mismatch);
     if (!o->known_confirmed) {
         /* A port's memory is a hint: somebody may have swapped the card. */
@@ -110,11 +120,8 @@ static int match_versions(struct plan *plan, const struct package *p, const stru
             plan_note(plan, "this port last saw a modem with %s, which this package is not for", modem.name);
         return 0;
     }
-    if (r < 0 && !allowed) {
-        if (e)
-            *e = mismatch;
-        return r;
-    }
+    if (r < 0 && !allowed)
+        return refuse_version(&modem, &mismatch, e);
     if (r < 0)
         plan_note(plan, "%s; allowed by the caller", mismatch.message);
     plan->version_proven = r == 0;
