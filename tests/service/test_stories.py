@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The two stories of README.md about calibration, told to a virtual modem: each command as it stands there, in its order."""
+"""What README.md tells of backups, told to a virtual modem: each command as it stands there, in its order."""
 
 import re
 
 import xqcn
-from conftest import BACKUP, MODEM, TOP, wait_until
+from conftest import BACKUP, JOB, MODEM, TOP, wait_until
+from test_backup_modem import backupfile, spoil
 from test_diag import IMEI, MASKED, VERSION, running  # noqa: F401 (fixtures)
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_xqcn import id_of, replug
 
+SPOILT = (77, 91, 98)  # of TZ, cust_info and boot
 AT_ONCE = "[Identify]\nOnAppear=yes\nDelaySec=0\n"
 
 
 def commands(title):
     """Of the section with this title, without what is optional or an example of another case."""
-    section = (TOP / "README.md").read_text().split("\n### " + title + "\n")[1].split("\n#")[0]
+    section = re.split(r"\n##+ " + title + "\n", (TOP / "README.md").read_text())[1].split("\n#")[0]
     return section, re.findall(r"^    (?:To leave it: )?(qdlctl .*?)(?:  +#.*)?$", section, re.M)
 
 
@@ -54,3 +56,45 @@ def test_before_anything_goes_wrong_and_when_it_has(running, new_modem, qdlctl, 
     assert "Written: 0" in done and "Reset: not needed" in done, done
     said = qdlctl("status").stdout
     assert MASKED in said and "factory test" not in said and IMEI not in said
+
+
+def test_what_is_saved_where_it_lies_and_how_to_get_it_back(running, make_package, qdlctl, tmp_path):
+    """On one screen, and true."""
+    service, modem = running("sahara_reset=reboot", config=AT_ONCE + "[Backup]\nAutomatic=no\n")
+    assert service.wait_job(service.import_file(make_package("--small"))) == "done"
+    wait_until(lambda: service.get(modem, MODEM, "Imei") == MASKED, what="who it is")
+    section, told = commands("What is saved, where it lies, how to get it back")
+    assert section.count("\n") <= 32 and max(map(len, section.splitlines())) <= 160
+    assert told == ["qdlctl backups", "qdlctl backups export ID FILE", "qdlctl backups import FILE", "qdlctl backups verify ID",
+                    "qdlctl restore ID", "qdlctl backups remove ID"]
+    assert "`qdlctl backup`" in section and "State: complete" in qdlctl("backup").stdout
+    backup, = service.paths(BACKUP)
+    words = {"ID": id_of(backup)[:12], "FILE": "mine.tar"}
+
+    def run(command, *more, code=0):
+        assert command in told
+        return qdlctl("--yes", *[words.get(word, word) for word in command.split()[1:]], *more, code=code)
+
+    # "one file each", in the state directory, which the shipped unit has in /var/lib.
+    assert "`/var/lib/qdld/backups`" in section and len(list((service.state / "backups").glob("*.tar"))) == 1
+    assert words["ID"] in run("qdlctl backups").stdout
+    run("qdlctl backups export ID FILE")
+    # "the last good one of a unit only with --allow=LastBackup"; then the copy is all that there is.
+    assert "--allow=LastBackup" in run("qdlctl backups remove ID", code=1).stderr
+    run("qdlctl backups remove ID", "--allow=LastBackup")
+    assert service.paths(BACKUP) == []
+    run("qdlctl backups import FILE")
+    run("qdlctl backups verify ID")
+    flash = tmp_path / "modem.flash"
+    spoil(flash, *(block * 64 for block in SPOILT))
+    saved = backupfile.Backup(tmp_path / "mine.tar")
+    assert saved.difference(backupfile.flashfile.Flash(flash)) is not None
+    printed = run("qdlctl restore ID").stdout
+    assert "Verified: every page" in printed and int(re.search(r"Blocks written: (\d+)", printed)[1]) >= len(SPOILT), printed
+    with open(flash, "rb") as f:
+        assert b"something else" not in f.read()
+    assert service.get(modem, MODEM, "Mode") == "normal"
+    # "what is there now is saved first"
+    assert len(service.paths(BACKUP)) == 2
+    job = service.paths(JOB)[-1]
+    assert service.get(job, JOB, "Kind") == "restore"
