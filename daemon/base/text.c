@@ -135,6 +135,15 @@ char *text_escape(const char *text, size_t size)
     return out;
 }
 
+int text_put(FILE *out, const char *key, const char *value)
+{
+    _cleanup_free_ char *escaped = text_escape(value, strlen(value));
+    if (!escaped)
+        return -ENOMEM;
+    fprintf(out, "%s=%s\n", key, escaped);
+    return 0;
+}
+
 int text_unescape(const char *text, char **ret)
 {
     size_t size = strlen(text), o = 0;

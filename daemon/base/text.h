@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /*
  * Copies `size` bytes of foreign text into out (always NUL-terminated, out_size >= 1): printable UTF-8 stays,
@@ -26,6 +27,8 @@ bool text_is_clean(const char *text, size_t size);
 char *text_escape(const char *text, size_t size);
 /* The reverse, strict: -EINVAL for an unknown or cut escape or a NUL inside, -ENOMEM. */
 int text_unescape(const char *text, char **ret);
+/* A line KEY=value of a record, escaped; -ENOMEM. */
+int text_put(FILE *out, const char *key, const char *value);
 
 /*
  * A whole string as an unsigned number: decimal, or hexadecimal with 0x if base is 0. No sign, no blanks, no

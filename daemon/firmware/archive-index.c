@@ -86,15 +86,6 @@ void archive_cut_top(struct package_file *files, size_t n_files, char *ret_top, 
 
 /* ---- writing ---- */
 
-static int put(FILE *out, const char *key, const char *value)
-{
-    _cleanup_free_ char *escaped = text_escape(value, strlen(value));
-    if (!escaped)
-        return -ENOMEM;
-    fprintf(out, "%s=%s\n", key, escaped);
-    return 0;
-}
-
 static int print_index(FILE *out, const char *top, const char *name, const struct package_file *files,
                        size_t n_files)
 {
@@ -103,13 +94,13 @@ static int print_index(FILE *out, const char *top, const char *name, const struc
     /* The name is a caller's text; what cannot be shown is not kept. */
     text_clean(name ? name : "", name ? strlen(name) : 0, clean, sizeof(clean));
     fputs("FORMAT=" FORMAT "\n", out);
-    int r = put(out, "TOP", top);
+    int r = text_put(out, "TOP", top);
     if (r == 0)
-        r = put(out, "NAME", clean);
+        r = text_put(out, "NAME", clean);
     for (size_t i = 0; r == 0 && i < n_files; i++) {
         const struct package_file *f = &files[i];
         fputc('\n', out);
-        r = put(out, "PATH", f->path);
+        r = text_put(out, "PATH", f->path);
         fprintf(out, "OFFSET=%" PRIu64 "\nSIZE=%" PRIu64 "\n", f->offset, f->size);
         text_hex(f->sha256, SHA256_SIZE, hex);
         fprintf(out, "SHA256=%s\n", hex);

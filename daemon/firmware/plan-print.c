@@ -55,16 +55,6 @@ int plan_parse_allow(const char *list, unsigned *ret, struct error *e)
 
 /* ---- records ---- */
 
-/* KEY=value, escaped for the link's text form. */
-static int put(FILE *out, const char *key, const char *value)
-{
-    _cleanup_free_ char *escaped = text_escape(value, strlen(value));
-    if (!escaped)
-        return -ENOMEM;
-    fprintf(out, "%s=%s\n", key, escaped);
-    return 0;
-}
-
 static void put_u64(FILE *out, const char *key, uint64_t value)
 {
     fprintf(out, "%s=%" PRIu64 "\n", key, value);
@@ -76,23 +66,23 @@ static int print_summary(FILE *out, const struct plan *plan, const struct packag
 {
     char geometry[32];
     nand_geometry_name(&plan->geometry, geometry, sizeof(geometry));
-    int r = put(out, "KIND", "summary");
+    int r = text_put(out, "KIND", "summary");
     if (r == 0)
-        r = put(out, "FIRMWARE", p->id);
+        r = text_put(out, "FIRMWARE", p->id);
     if (r == 0)
-        r = put(out, "VERSION", p->version_known ? p->version.name : "");
+        r = text_put(out, "VERSION", p->version_known ? p->version.name : "");
     if (r == 0)
-        r = put(out, "GEOMETRY", geometry);
+        r = text_put(out, "GEOMETRY", geometry);
     put_u64(out, "BYTES", plan->bytes_to_write);
     fprintf(out, "SBL_LAST=%d\n", plan->sbl_last);
     if (r == 0)
-        r = put(out, "BACKUP", saved);
+        r = text_put(out, "BACKUP", saved);
     if (r == 0 && *plan->sbl_note)
-        r = put(out, "NOTE", plan->sbl_note);
+        r = text_put(out, "NOTE", plan->sbl_note);
     for (size_t i = 0; r == 0 && i < plan->n_notes; i++)
-        r = put(out, "NOTE", plan->notes[i]);
+        r = text_put(out, "NOTE", plan->notes[i]);
     for (size_t i = 0; r == 0 && i < p->n_notes && plan->n_notes + i < NOTES_MAX; i++)
-        r = put(out, "NOTE", p->notes[i]);
+        r = text_put(out, "NOTE", p->notes[i]);
     fputc('\n', out);
     return r;
 }
@@ -101,17 +91,18 @@ static int print_step(FILE *out, const struct plan *plan, const struct plan_step
 {
     uint64_t bytes =
         s->file ? s->pages * plan->geometry.page_size : s->n_blocks * nand_block_size(&plan->geometry);
-    int r = put(out, "ACTION", plan_action_name(s->action));
+    int r = text_put(out, "ACTION", plan_action_name(s->action));
     if (r == 0)
-        r = put(out, "PARTITION", s->action == PLAN_CHECK_VENDOR ? s->vendor.project_name : s->partition);
+        r = text_put(out, "PARTITION",
+                     s->action == PLAN_CHECK_VENDOR ? s->vendor.project_name : s->partition);
     put_u64(out, "FIRST_BLOCK", s->first_block);
     put_u64(out, "BLOCKS", s->n_blocks);
     put_u64(out, "PAGES", s->pages);
     put_u64(out, "BYTES", bytes);
     if (r == 0)
-        r = put(out, "FILE", s->file ? s->file->path : "");
+        r = text_put(out, "FILE", s->file ? s->file->path : "");
     if (r == 0)
-        r = put(out, "RISK", s->risk);
+        r = text_put(out, "RISK", s->risk);
     fputc('\n', out);
     return r;
 }

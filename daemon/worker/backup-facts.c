@@ -31,20 +31,6 @@ void backup_facts(const struct session *s, const char *table, struct backup *ret
         snprintf(ret->model, sizeof(ret->model), "%s", version.model);
 }
 
-static void tell(struct worker *w, const char *name, const char *value)
-{
-    char key[64];
-    snprintf(key, sizeof(key), KEY_BACKUP_FACT "%s", name);
-    worker_tell(w, key, value);
-}
-
-static void tell_number(struct worker *w, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%" PRIu64, value);
-    tell(w, name, text);
-}
-
 static void tell_partitions(struct worker *w, const struct backup *b)
 {
     char list[LIST_SIZE] = "";
@@ -55,7 +41,7 @@ static void tell_partitions(struct worker *w, const struct backup *b)
             break;
         used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? "," : "", b->parts[i].name);
     }
-    tell(w, "partitions", list);
+    worker_backup_fact(w, "partitions", list);
 }
 
 static void tell_unit_data(struct worker *w, const struct backup *b)
@@ -65,7 +51,7 @@ static void tell_unit_data(struct worker *w, const struct backup *b)
     if (backup_unit_data(b, digest) < 0)
         return;
     text_hex(digest, SHA256_SIZE, hex);
-    tell(w, "unit-data", hex);
+    worker_backup_fact(w, "unit-data", hex);
 }
 
 void backup_tell(struct worker *w, const struct backup *b)
@@ -74,18 +60,18 @@ void backup_tell(struct worker *w, const struct backup *b)
     nand_geometry_name(&b->geometry, geometry, sizeof(geometry));
     if (b->unit.have_serial)
         snprintf(serial, sizeof(serial), "%08x", b->unit.serial);
-    tell(w, "id", b->id);
-    tell(w, "kind", backup_kind_name(b->kind));
-    tell(w, "state", backup_state_name(b->state));
-    tell_number(w, "size", b->file_size);
+    worker_backup_fact(w, "id", b->id);
+    worker_backup_fact(w, "kind", backup_kind_name(b->kind));
+    worker_backup_fact(w, "state", backup_state_name(b->state));
+    worker_backup_number(w, "size", b->file_size);
     text_hex(b->content_sha256, SHA256_SIZE, hex);
-    tell(w, "sha256", hex);
-    tell(w, "serial", serial);
-    tell(w, "model", b->model);
-    tell(w, "version", b->version);
-    tell(w, "chip", b->chip);
-    tell(w, "geometry", geometry);
+    worker_backup_fact(w, "sha256", hex);
+    worker_backup_fact(w, "serial", serial);
+    worker_backup_fact(w, "model", b->model);
+    worker_backup_fact(w, "version", b->version);
+    worker_backup_fact(w, "chip", b->chip);
+    worker_backup_fact(w, "geometry", geometry);
     tell_partitions(w, b);
-    tell_number(w, "created", b->created);
+    worker_backup_number(w, "created", b->created);
     tell_unit_data(w, b);
 }

@@ -10,20 +10,6 @@
 #include "firmware/version.h"
 #include "worker/calibrate.h"
 
-static void tell(struct worker *w, const char *name, const char *value)
-{
-    char key[64];
-    snprintf(key, sizeof(key), KEY_BACKUP_FACT "%s", name);
-    worker_tell(w, key, value);
-}
-
-static void tell_number(struct worker *w, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%" PRIu64, value);
-    tell(w, name, text);
-}
-
 int calibrate_tell(struct worker *w, int fd, const struct calibration *c, const struct calibration_facts *f,
                    struct error *e)
 {
@@ -34,24 +20,24 @@ int calibrate_tell(struct worker *w, int fd, const struct calibration *c, const 
         return error_set(e, ERROR_FAILED, "the backup cannot be read back: %s", strerror(-r));
     if (f->unit.have_serial)
         snprintf(serial, sizeof(serial), "%08x", f->unit.serial);
-    tell(w, "id", f->id);
-    tell(w, "kind", "xqcn");
-    tell(w, "state", backup_state_name(f->state));
-    tell_number(w, "size", f->file_size);
+    worker_backup_fact(w, "id", f->id);
+    worker_backup_fact(w, "kind", "xqcn");
+    worker_backup_fact(w, "state", backup_state_name(f->state));
+    worker_backup_number(w, "size", f->file_size);
     text_hex(f->sha256, SHA256_SIZE, hex);
-    tell(w, "sha256", hex);
+    worker_backup_fact(w, "sha256", hex);
     text_hex(digest, SHA256_SIZE, hex);
-    tell(w, "file-sha256", hex);
-    tell(w, "serial", serial);
-    tell(w, "model", f->model);
-    tell(w, "version", f->version);
-    tell(w, "chip", f->chip);
-    tell(w, "partitions", "NV,EFS");
-    tell_number(w, "created", f->created);
-    tell_number(w, "xqcn-size", f->xqcn_size);
+    worker_backup_fact(w, "file-sha256", hex);
+    worker_backup_fact(w, "serial", serial);
+    worker_backup_fact(w, "model", f->model);
+    worker_backup_fact(w, "version", f->version);
+    worker_backup_fact(w, "chip", f->chip);
+    worker_backup_fact(w, "partitions", "NV,EFS");
+    worker_backup_number(w, "created", f->created);
+    worker_backup_number(w, "xqcn-size", f->xqcn_size);
     /* Of a unit that told no serial in normal mode this says whose it is. */
     if (calibration_imei(c, imei) && running_imei_hash(w, imei, hex) == 0)
-        tell(w, "imei-hash", hex);
+        worker_backup_fact(w, "imei-hash", hex);
     return 0;
 }
 

@@ -22,40 +22,24 @@ struct dump {
     bool lost;        /* the modem went away in the middle: what is saved by then is kept */
 };
 
-/* ---- telling ---- */
-
-static void tell(struct worker *w, const char *name, const char *value)
-{
-    char key[64];
-    snprintf(key, sizeof(key), KEY_BACKUP_FACT "%s", name);
-    worker_tell(w, key, value);
-}
-
-static void tell_number(struct worker *w, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%" PRIu64, value);
-    tell(w, name, text);
-}
-
 void dump_tell(struct worker *w, const struct dump_facts *f)
 {
     char hex[SHA256_HEX_SIZE], regions[PARTITIONS_TOLD_MAX] = "";
     memcpy(regions, f->partitions, strnlen(f->partitions, sizeof(regions) - 1));
     if (strlen(f->partitions) >= sizeof(regions) && strrchr(regions, ','))
         *strrchr(regions, ',') = '\0'; /* whole names */
-    tell(w, "id", f->id);
-    tell(w, "kind", "dump");
-    tell(w, "state", backup_state_name(f->damaged ? BACKUP_DAMAGED : BACKUP_COMPLETE));
-    tell_number(w, "size", f->file_size);
+    worker_backup_fact(w, "id", f->id);
+    worker_backup_fact(w, "kind", "dump");
+    worker_backup_fact(w, "state", backup_state_name(f->damaged ? BACKUP_DAMAGED : BACKUP_COMPLETE));
+    worker_backup_number(w, "size", f->file_size);
     text_hex(f->sha256, SHA256_SIZE, hex);
-    tell(w, "sha256", hex);
-    tell(w, "serial", f->serial);
-    tell(w, "model", f->model);
-    tell(w, "version", f->version);
-    tell(w, "chip", f->chip);
-    tell(w, "partitions", regions);
-    tell_number(w, "created", f->created);
+    worker_backup_fact(w, "sha256", hex);
+    worker_backup_fact(w, "serial", f->serial);
+    worker_backup_fact(w, "model", f->model);
+    worker_backup_fact(w, "version", f->version);
+    worker_backup_fact(w, "chip", f->chip);
+    worker_backup_fact(w, "partitions", regions);
+    worker_backup_number(w, "created", f->created);
 }
 
 /* ---- saving ---- */

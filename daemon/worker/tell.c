@@ -3,6 +3,7 @@
 /* The worker's voice: everything of worker.h that goes to the service. */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -77,6 +78,20 @@ void worker_tell(struct worker *w, const char *key, const char *value)
 {
     put(w, key, value);
     flush(w);
+}
+
+void worker_backup_fact(struct worker *w, const char *name, const char *value)
+{
+    char key[64];
+    snprintf(key, sizeof(key), KEY_BACKUP_FACT "%s", name);
+    worker_tell(w, key, value);
+}
+
+void worker_backup_number(struct worker *w, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    worker_backup_fact(w, name, text);
 }
 
 static int fill_room(struct worker *w, const void *data, size_t size, int *ret)

@@ -128,6 +128,9 @@ void worker_report(struct worker *w, const char *key, const char *format, ...) _
 void worker_state(struct worker *w, bool unsafe, bool cancelable);
 void worker_ready(struct worker *w);
 void worker_tell(struct worker *w, const char *key, const char *value);
+/* A fact of the backup that is offered: BACKUP.name. */
+void worker_backup_fact(struct worker *w, const char *name, const char *value);
+void worker_backup_number(struct worker *w, const char *name, uint64_t value);
 /* Sends KEY=1 with a sealed memfd holding data; nothing if the last one held the same. */
 void worker_tell_memfd(struct worker *w, const char *key, const void *data, size_t size);
 

@@ -346,8 +346,12 @@ class Bench:
             fds.append(("recorded", memory(recorded.encode())))
         self.saved = os.path.join(self.directory, "saved.%d" % len(os.listdir(self.directory)))
         fds.append(("backup", os.open(self.saved, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) if backup else None))
+        return self.run("flash", given, fds, answer, on_message, on_stop)
+
+    def run(self, kind, given, fds, answer, on_message, on_stop):
+        """A job with these files to its end."""
         try:
-            job = self.job("flash", given, fds)
+            job = self.job(kind, given, fds)
             if answer:
                 job.answer_backup = lambda: answer(job)
             job.run(on_message, on_stop)
@@ -370,13 +374,7 @@ class Bench:
             fds.append(("package", os.open(p.store, os.O_RDONLY)))
         if recorded is not None:
             fds.append(("recorded", memory(recorded.encode())))
-        try:
-            job = self.job("backup", given, fds).run(on_message, on_stop)
-        finally:
-            for _, fd in fds:
-                os.close(fd)
-        self.holder = job
-        return job
+        return self.run("backup", given, fds, None, on_message, on_stop)
 
     def restore(self, path, package=(), on_message=None, known=VERSION, answer=None, backup=True, journal=None,
                 on_stop=None, **options):
@@ -390,17 +388,7 @@ class Bench:
                ("backup", os.open(self.saved, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) if backup else None)]
         if journal:
             fds.append(("journal", os.open(journal, os.O_RDWR | os.O_CREAT, 0o600)))
-        try:
-            job = self.job("restore", given, fds)
-            if answer:
-                job.answer_backup = lambda: answer(job)
-            job.run(on_message, on_stop)
-        finally:
-            for _, fd in fds:
-                if fd is not None:
-                    os.close(fd)
-        self.holder = job
-        return job
+        return self.run("restore", given, fds, answer, on_message, on_stop)
 
     def release(self):
         if self.holder:
