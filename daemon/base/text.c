@@ -257,6 +257,12 @@ static char ascii_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
 
+bool text_equal_version(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "_");
+    return n > 0 && n == strcspn(b, "_") && memcmp(a, b, n) == 0;
+}
+
 bool text_equal_nocase(const char *a, const char *b)
 {
     while (*a && ascii_lower(*a) == ascii_lower(*b))

@@ -45,6 +45,9 @@ bool text_starts_with(const char *text, const char *prefix);
 bool text_ends_with(const char *text, const char *suffix);
 /* ASCII only, independent of the locale. */
 bool text_equal_nocase(const char *a, const char *b);
+/* Names of versions up to the first '_': behind it stands the sub-edition, which a firmware need not tell
+ * (flash rule 10). Two that say nothing are not equal. */
+bool text_equal_version(const char *a, const char *b);
 
 /* printf into a malloc'ed string; NULL without memory. */
 char *text_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));

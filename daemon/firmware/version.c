@@ -109,9 +109,3 @@ int version_match(const struct version *package, const struct version *modem, st
         }
     return 0;
 }
-
-bool version_same_release(const char *a, const char *b)
-{
-    size_t n = strcspn(a, "_"), m = strcspn(b, "_");
-    return n == m && n > 0 && memcmp(a, b, n) == 0;
-}

@@ -29,6 +29,3 @@ int version_parse(const char *name, struct version *ret);
  * differs. A memory code that one of them lacks is not compared.
  */
 int version_match(const struct version *package, const struct version *modem, struct error *e);
-
-/* Equal up to the first '_' (rule 10). */
-bool version_same_release(const char *a, const char *b);

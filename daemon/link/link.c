@@ -56,11 +56,6 @@ int link_addf(struct link_message *m, const char *key, const char *format, ...)
     return link_add(m, key, owned);
 }
 
-int link_add_u64(struct link_message *m, const char *key, uint64_t value)
-{
-    return link_addf(m, key, "%llu", (unsigned long long)value);
-}
-
 int link_add_fd(struct link_message *m, int fd)
 {
     if (m->n_fds == LINK_FDS_MAX) {
@@ -203,19 +198,6 @@ const char *link_get(const struct link_message *m, const char *key)
         if (strcmp(m->fields[i].key, key) == 0)
             return m->fields[i].value;
     return NULL;
-}
-
-uint64_t link_get_u64(const struct link_message *m, const char *key, uint64_t max, uint64_t fallback)
-{
-    const char *value = link_get(m, key);
-    uint64_t number;
-    return value && text_parse_u64(value, 10, max, &number) == 0 ? number : fallback;
-}
-
-bool link_get_bool(const struct link_message *m, const char *key)
-{
-    const char *value = link_get(m, key);
-    return value && strcmp(value, "1") == 0;
 }
 
 int link_steal_fd(struct link_message *m)

@@ -47,7 +47,6 @@ void link_message_done(struct link_message *m);
  * (fields). */
 int link_add(struct link_message *m, const char *key, const char *value);
 int link_addf(struct link_message *m, const char *key, const char *format, ...) _printf_(3, 4);
-int link_add_u64(struct link_message *m, const char *key, uint64_t value);
 /* Appends a descriptor; the message owns it from then on, also on failure. -E2BIG. */
 int link_add_fd(struct link_message *m, int fd);
 
@@ -69,10 +68,6 @@ int link_receive(int socket, int flags, const char *const *allowed, struct link_
 
 /* The first value of a key; NULL if it is not there. */
 const char *link_get(const struct link_message *m, const char *key);
-/* The first value as an unsigned decimal number, `fallback` if it is absent, malformed or above max. */
-uint64_t link_get_u64(const struct link_message *m, const char *key, uint64_t max, uint64_t fallback);
-/* True if the key is there with the value "1". */
-bool link_get_bool(const struct link_message *m, const char *key);
 /* Takes the next descriptor out of the message (in the order they were added); -1 if there is none left. */
 int link_steal_fd(struct link_message *m);
 

@@ -283,18 +283,6 @@ static int read_late(struct firehose *f)
     }
 }
 
-int firehose_drain(struct firehose *f, struct error *e)
-{
-    int r = read_late(f);
-    if (r == -ETIMEDOUT || r == -EOVERFLOW) /* talking without end: enough for this time */
-        return 0;
-    if (r == -EBADMSG || r == -ENOBUFS) {
-        firehose_note(f, FIREHOSE_LOG_WARN, "qdld: the modem said something that is no Firehose document");
-        return 0;
-    }
-    return firehose_fail(f, FIREHOSE_START, r, e);
-}
-
 void firehose_linger(struct firehose *f, const bool *seen)
 {
     usec_t deadline = deadline_in(LINGER);

@@ -148,7 +148,3 @@ int firehose_vendor_check(struct firehose *f, const struct firehose_vendor_check
 /* power; then logs are drained until the modem goes away or is silent for a moment (2.11). Going away is
  * success. */
 int firehose_power(struct firehose *f, enum firehose_power mode, struct error *e);
-
-/* Reads and drops what the programmer says meanwhile (a holder's work); returns when nothing is there right
- * now. */
-int firehose_drain(struct firehose *f, struct error *e);

@@ -116,19 +116,6 @@ int sahara_packet_receive(struct transport *t, struct sahara_packet *p, usec_t d
     return 0;
 }
 
-int sahara_receive(struct transport *t, void *packet, size_t size, size_t *ret_size, uint32_t *ret_command,
-                   usec_t deadline)
-{
-    struct sahara_packet p;
-    int r = sahara_packet_receive(t, &p, deadline);
-    if (r < 0)
-        return r;
-    *ret_size = MIN_OF(size, p.size);
-    memcpy(packet, p.bytes, *ret_size);
-    *ret_command = p.command;
-    return 0;
-}
-
 int sahara_send(struct transport *t, enum sahara_command command, const uint32_t *words, size_t n_words,
                 usec_t deadline)
 {

@@ -102,7 +102,3 @@ int sahara_reset(struct transport *t, struct error *e);
 /* Single packets, for detect.c: written without ZLP (2.10). */
 int sahara_send(struct transport *t, enum sahara_command command, const uint32_t *words, size_t n_words,
                 usec_t deadline);
-/* The next packet: *ret_command and up to `size` bytes of the packet (header included). -EPROTO if it is not
- * Sahara. */
-int sahara_receive(struct transport *t, void *packet, size_t size, size_t *ret_size, uint32_t *ret_command,
-                   usec_t deadline);

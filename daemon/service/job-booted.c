@@ -53,17 +53,10 @@ void job_note_boot(struct job *j)
     job_save(j);
 }
 
-/* Up to the sub-edition (flash rule 10). */
-static bool same_version(const char *a, const char *b)
-{
-    size_t n = strcspn(a, "_");
-    return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
-}
-
 static const char *judge(const struct modem *m, const char *name, struct error *e)
 {
     const char *runs = m->firmware_version;
-    if (*name && !same_version(name, runs)) {
+    if (*name && !text_equal_version(name, runs)) {
         error_set(e, ERROR_WRONG_FIRMWARE,
                   "The flash is complete and verified, but the modem runs %s and not %s.", runs, name);
         error_hint(e, HINT_WRONG_FIRMWARE);

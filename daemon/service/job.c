@@ -477,11 +477,3 @@ struct job *job_free(struct job *j)
     free(j);
     return NULL;
 }
-
-struct job *job_find_path(struct manager *m, const char *path)
-{
-    for (struct job *j = m->jobs; j; j = j->next)
-        if (j->object.path && strcmp(j->object.path, path) == 0)
-            return j;
-    return NULL;
-}

@@ -184,7 +184,6 @@ void job_signal_numbers(struct job *j);
 void job_limit_cancel(struct job *j);
 void job_arm_timer(struct job *j, usec_t usec, sd_event_time_handler_t handler);
 struct job *job_free(struct job *j);
-struct job *job_find_path(struct manager *m, const char *path);
 bool job_finished(const struct job *j);
 /* "flash 17", for logs. Static buffer. */
 const char *job_title(const struct job *j);

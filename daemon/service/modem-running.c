@@ -33,13 +33,6 @@ bool modem_is_running_fact(const char *key)
            strcmp(key, KEY_IMEI_HASH) == 0 || strcmp(key, KEY_IMEI) == 0;
 }
 
-/* Versions are the same up to the sub-edition (flash rule 10). */
-static bool same_version(const char *a, const char *b)
-{
-    size_t n = strcspn(a, "_");
-    return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
-}
-
 /* In normal mode it tells no serial: the one that is remembered is its own only if it was watched since. */
 static void rest_on_serial(struct modem *m, bool news)
 {
@@ -51,7 +44,7 @@ static void rest_on_serial(struct modem *m, bool news)
 
 static void learn_version(struct modem *m, const char *version)
 {
-    bool news = !same_version(text_known(m->firmware_version), version);
+    bool news = !text_equal_version(text_known(m->firmware_version), version);
     /* One that we did not put there is the unit's own, and says what family it is of (flash rule 2). */
     if (news)
         text_replace(&m->family_version, version);

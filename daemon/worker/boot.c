@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "transport/transport.h"
 #include "worker/running.h"
 
@@ -106,13 +107,6 @@ static int ask(struct worker *w, struct running_identity *ret, struct error *e)
     }
 }
 
-/* Up to the sub-edition, which the firmware itself may not tell (rule 10). */
-static bool same_version(const char *a, const char *b)
-{
-    size_t n = strcspn(a, "_");
-    return n == strcspn(b, "_") && strncmp(a, b, n) == 0;
-}
-
 /*
  * Is what answered this job's modem? One that tells another IMEI than this unit had is not; one at another
  * connector that runs something else may be one that somebody has plugged in meanwhile.
@@ -125,7 +119,7 @@ static bool is_another(struct worker *w, const char *imei_before, const char *ve
                    version);
         return true;
     }
-    if (compared || !w->elsewhere || (name && same_version(name, version)))
+    if (compared || !w->elsewhere || (name && text_equal_version(name, version)))
         return false;
     worker_log(w, "WARN: a modem at another connector runs %s: whether it is this one cannot be told",
                version);
@@ -160,7 +154,7 @@ int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
         return r;
     }
     worker_report(w, "version", "%s", id.version);
-    if (b->version && !same_version(b->version, id.version)) {
+    if (b->version && !text_equal_version(b->version, id.version)) {
         *ret_result = "wrong-version";
         r = error_set(e, ERROR_WRONG_FIRMWARE, "%s, but the modem runs %s and not %s", b->done, id.version,
                       b->version);

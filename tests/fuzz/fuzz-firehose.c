@@ -167,7 +167,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(done <= page.sector_size && (r < 0 || done == page.sector_size));
     check_error(firehose_read_pages(f, &page, false, memory, &e), &e);
     check_error(firehose_nop(f, &e), &e);
-    check_error(firehose_drain(f, &e), &e);
     check_error(firehose_power(f, FIREHOSE_POWER_RESET, &e), &e);
     (void)firehose_first_error(f);
     firehose_free(f);

@@ -391,10 +391,3 @@ int firehose_power(struct firehose *f, enum firehose_power mode, struct error *e
     (void)mode;
     return fake_begin(f, FAKE_POWER, NULL, e);
 }
-
-int firehose_drain(struct firehose *f, struct error *e)
-{
-    (void)f;
-    (void)e;
-    return 0;
-}

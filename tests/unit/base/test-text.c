@@ -130,6 +130,12 @@ static void test_compare(void **state)
     assert_false(text_ends_with("conf", ".conf"));
     assert_true(text_equal_nocase("EFS2", "efs2"));
     assert_false(text_equal_nocase("EFS2", "efs"));
+    assert_true(text_equal_version("RM502QGLAAR11A02M4G_01.001.01.001", "RM502QGLAAR11A02M4G"));
+    assert_true(text_equal_version("RM502QGLAAR11A02M4G_01.001.01.001", "RM502QGLAAR11A02M4G_02.002.02.002"));
+    assert_false(
+        text_equal_version("RM502QGLAAR11A02M4G_01.001.01.001", "RM502QGLAAR11A03M4G_01.001.01.001"));
+    assert_false(text_equal_version("RM502QGLAAR11A02M4G", "RM502QGLAAR11A02M4"));
+    assert_false(text_equal_version("", "") || text_equal_version("_1", "_2"));
 }
 
 int main(void)

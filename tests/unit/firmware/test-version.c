@@ -93,24 +93,12 @@ static void test_match(void **state)
     }
 }
 
-static void test_same_release(void **state)
-{
-    (void)state;
-    assert_true(version_same_release(VERSION, "RM502QGLAAR11A02M4G"));
-    assert_true(version_same_release(VERSION, "RM502QGLAAR11A02M4G_02.002.02.002"));
-    assert_false(version_same_release(VERSION, "RM502QGLAAR11A03M4G_01.001.01.001"));
-    assert_false(version_same_release(VERSION, "RM502QGLAAR11A02M4"));
-    assert_false(version_same_release("", ""));
-    assert_false(version_same_release("_1", "_2"));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_match),
-        cmocka_unit_test(test_same_release),
     };
     return cmocka_run_group_tests(tests, support_setup, support_teardown);
 }

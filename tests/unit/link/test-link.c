@@ -38,7 +38,7 @@ static void test_round_trip(void **state)
     int *pair = *state;
     assert_int_equal(link_add(&out, KEY_PHASE, "program"), 0);
     assert_int_equal(link_add(&out, KEY_LOG, "two\nlines \\ \xff"), 0);
-    assert_int_equal(link_add_u64(&out, KEY_BYTES_DONE, 4096), 0);
+    assert_int_equal(link_addf(&out, KEY_BYTES_DONE, "%d", 4096), 0);
     assert_int_equal(link_addf(&out, "REPORT.written", "%d", 3), 0);
     assert_int_equal(link_add_fd(&out, open("/dev/null", O_RDONLY)), 0);
     assert_int_equal(link_send(pair[0], &out), 0);
@@ -47,8 +47,7 @@ static void test_round_trip(void **state)
     assert_int_equal(link_receive(pair[1], 0, link_keys_from_worker, &in), 1);
     assert_string_equal(link_get(&in, KEY_PHASE), "program");
     assert_string_equal(link_get(&in, KEY_LOG), "two\nlines \\ \xff");
-    assert_int_equal(link_get_u64(&in, KEY_BYTES_DONE, 10000, 7), 4096);
-    assert_int_equal(link_get_u64(&in, KEY_BYTES_DONE, 100, 7), 7);
+    assert_string_equal(link_get(&in, KEY_BYTES_DONE), "4096");
     assert_string_equal(link_get(&in, "REPORT.written"), "3");
     assert_null(link_get(&in, KEY_RESULT));
     int fd = link_steal_fd(&in);
