@@ -265,7 +265,8 @@ int job_begin(struct job *j, sd_bus_message *call, bool queue, sd_bus_error *err
         return 1;
     }
     if (m && m->job) {
-        int r = errors_set(error, ERROR_MODEM_BUSY, "%s is busy with %s; use queue=true to wait for its end.",
+        int r = errors_set(error, ERROR_MODEM_BUSY,
+                           "%s is busy with %s; with --queue (queue=true) this waits for its end.",
                            modem_title(m), job_title(m->job));
         job_free(j);
         return r;

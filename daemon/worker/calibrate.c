@@ -191,7 +191,7 @@ static void choose_span(struct reading *x)
 static int explain(int r, struct error *e)
 {
     if (r == -ECANCELED && e->kind == ERROR_NONE)
-        return error_set(e, ERROR_CANCELLED, "cancelled by the user; nothing was changed");
+        return error_set(e, ERROR_CANCELLED, "cancelled; nothing was changed");
     if (r == -EINTR && e->kind == ERROR_NONE)
         return error_set(e, ERROR_INTERRUPTED, "interrupted: the service is stopping");
     return r;

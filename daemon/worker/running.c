@@ -15,7 +15,7 @@ static const usec_t leave_time = 20 * USEC_PER_SEC;
 static int explain(int r, const char *doing, struct error *e)
 {
     if (r == -ECANCELED)
-        return error_set(e, ERROR_CANCELLED, "cancelled by the user while %s", doing);
+        return error_set(e, ERROR_CANCELLED, "cancelled while %s", doing);
     if (r == -EINTR)
         return error_set(e, ERROR_INTERRUPTED, "interrupted while %s: the service is stopping", doing);
     return r;

@@ -82,7 +82,7 @@ void session_lost(struct session *s)
 static int explain(int r, const char *doing, struct error *e)
 {
     if (r == -ECANCELED)
-        return error_set(e, ERROR_CANCELLED, "cancelled by the user while %s", doing);
+        return error_set(e, ERROR_CANCELLED, "cancelled while %s", doing);
     if (r == -EINTR)
         return error_set(e, ERROR_INTERRUPTED, "interrupted while %s: the service is stopping", doing);
     if (r >= 0 || e->kind != ERROR_NONE)
