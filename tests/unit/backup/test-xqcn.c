@@ -422,6 +422,37 @@ static void test_speed_is_linear(void **state)
     assert_true(took[1] < 10 * USEC_PER_SEC);
 }
 
+/* One value of so many bytes, in front of its Length or behind it. */
+static int read_value(uint64_t bytes, bool first, struct error *e)
+{
+    enum { PIECE = 3 << 16 };
+    static char piece[PIECE];
+    char length[64], end[512];
+    struct calibration *c = NULL;
+    int fd = memfd_create("value", 0);
+    uint64_t at = 0;
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < sizeof(piece); i += 3)
+        memcpy(piece + i, "00 ", 3);
+    snprintf(length, sizeof(length), " Length='%llu' Name='Roaming'", (unsigned long long)bytes);
+    snprintf(end, sizeof(end),
+             "'%s/></Storage>" FILES("NV_Items", STREAM("5", "00000000", PATH_A), STREAM("0", "00000000", ""))
+                 TAIL,
+             first ? length : "");
+    const char *begin[] = {HEAD "<Storage Name='Other'><Stream", first ? "" : length, " Value='"};
+    for (size_t i = 0; i < ARRAY_SIZE(begin); at += strlen(begin[i++]))
+        assert_int_equal(io_pwrite_full(fd, begin[i], strlen(begin[i]), at), 0);
+    for (uint64_t left = 3 * bytes - 1, n; left > 0; left -= n, at += n) {
+        n = MIN_OF(left, (uint64_t)sizeof(piece));
+        assert_int_equal(io_pwrite_full(fd, piece, (size_t)n, at), 0);
+    }
+    assert_int_equal(io_pwrite_full(fd, end, strlen(end), at), 0);
+    int r = xqcn_read(fd, 0, at + strlen(end), &c, e);
+    calibration_free(c);
+    close(fd);
+    return r;
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -431,6 +462,14 @@ static void test_limits(void **state)
     assert_int_equal(ftruncate(fd, (off_t)(XQCN_FILE_MAX + 1)), 0);
     assert_int_equal(xqcn_read(fd, 0, XQCN_FILE_MAX + 1, &c, &e), -EFBIG);
     close(fd);
+
+    e = (struct error){0};
+    if (read_value(XQCN_VALUE_MAX, true, &e) < 0)
+        fail_msg("64 MiB: %s", e.message);
+    assert_true(read_value(XQCN_VALUE_MAX + 1, false, &e) < 0);
+    assert_non_null(strstr(e.message, "a Length is a number up to 67108864"));
+    assert_int_equal(read_value(XQCN_VALUE_MAX + 1, true, &e), -EFBIG);
+    assert_non_null(strstr(e.message, "larger than 64 MiB"));
 }
 
 int main(void)
