@@ -167,25 +167,38 @@ def test_files_that_only_the_firmwares_own_lists_name(running, new_modem, tmp_pa
     assert {p.split("/")[3] for p in set(everything) - set(found)} == {"conf", "ims", "mcfg", "modem", "wcdma"}
 
 
-def test_a_blank_card_is_not_given_what_its_port_remembers(lost, new_modem):
-    """Nobody watched since the IMEI was told: the chip serial has to say who it is, and it says so in 9008 only."""
-    service, modem, backup = lost("sahara_reset=reboot")
-    assert run(service, modem, "EnterEdl")[1] == "done"
+def through_9008(service, modem):
+    """Where it tells its serial, and back."""
+    for method, mode in (("EnterEdl", "sahara"), ("Reset", "normal")):
+        assert run(service, modem, method)[1] == "done"
+        wait_until(lambda: service.get(modem, MODEM, "Mode") == mode, what=mode)
     assert service.get(modem, MODEM, "ChipSerial") != ""
-    assert run(service, modem, "Reset")[1] == "done"
-    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["its serial was told with its IMEI", "its serial was never told"])
+def test_a_blank_card_is_not_given_what_its_port_remembers(running, new_modem, tmp_path, told):
+    """Nobody watched since the IMEI was told: the chip serial has to say who it is, and it says so in 9008 only. A serial that
+    was first heard of the blank card says nothing of the one that told the IMEI."""
+    service, modem = running("sahara_reset=reboot")
+    assert run(service, modem, "Identify")[1] == "done"
+    if told:
+        through_9008(service, modem)
+        assert run(service, modem, "Identify")[1] == "done"
+    _, backup = save(service, modem)
+    modem = replug(service, new_modem, tmp_path, "calibration=erased", "sahara_reset=reboot")
     service.restart()
     wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
     job, result = restore(service, modem, backup)
     assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("WrongUnit")
     assert "qdlctl enter-edl" in service.get(job, JOB, "ErrorMessage")
-    assert "command=0x29" not in trace(service) and "command=0x27" not in trace(service)
-    assert run(service, modem, "EnterEdl")[1] == "done"
-    assert run(service, modem, "Reset")[1] == "done"
-    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
+    through_9008(service, modem)
     job, result = restore(service, modem, backup)
-    assert result == "done", service.get(job, JOB, "ErrorMessage")
-    assert not service.get(modem, MODEM, "FactoryTestMode")
+    if told:
+        assert result == "done", service.get(job, JOB, "ErrorMessage")
+        assert not service.get(modem, MODEM, "FactoryTestMode")
+        return
+    assert result == "failed" and str(service.get(job, JOB, "ErrorName")).endswith("WrongUnit")
+    assert "command=0x29" not in trace(service) and "command=0x27" not in trace(service)
 
 
 def test_another_units_calibration_is_refused(running, new_modem, tmp_path):
