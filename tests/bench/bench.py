@@ -164,7 +164,7 @@ def backups(directory, library, package, store, firmware, chip):
     """One partition of 110 MiB, as the flash before left it, against a reader that does what later versions of qdl do: it has 16
     KiB read, writes them into a file on the same disk, and only then asks the wire for more. qdld has transfers posted all
     the time, which a socket has not: the modem is told how much of what it says goes in there (IN_POSTED). On one processor that
-    saves no time but that of waking up; what hashing and syncing cost beside the plain reader's writing is what is seen here. How
+    saves no time but that of waking up; what judging and hashing cost beside the plain reader's writing is what is seen here. How
     much of it a wire hides is for bench-system. Debian 12's qdl is no peer; it knows erase, program and patch, and no read."""
 
     def bare_rate():
