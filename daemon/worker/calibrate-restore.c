@@ -34,7 +34,7 @@ static void putting_done(struct putting *p)
 static int explain(int r, struct error *e)
 {
     if (e->kind == ERROR_NONE && r == -ECANCELED)
-        return error_set(e, ERROR_CANCELLED, "cancelled");
+        return error_set(e, ERROR_CANCELLED, "cancelled before it was done");
     if (e->kind == ERROR_NONE && r == -EINTR)
         return error_set(e, ERROR_INTERRUPTED, "interrupted: the service is stopping");
     return r;

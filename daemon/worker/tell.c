@@ -254,7 +254,7 @@ void worker_result(struct worker *w, int r, struct job_outcome *o, bool hold)
     const char *result = o->result;
     if (r < 0 && e->kind == ERROR_NONE) {
         if (r == -ECANCELED)
-            error_set(e, ERROR_CANCELLED, "cancelled");
+            error_set(e, ERROR_CANCELLED, "cancelled before it was done");
         else if (r == -EINTR)
             error_set(e, ERROR_INTERRUPTED, "interrupted: the service is stopping");
         else

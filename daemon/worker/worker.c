@@ -318,7 +318,7 @@ static int asked_to_end(const struct worker *w, struct error *e)
     if (w->stop)
         return error_set(e, ERROR_INTERRUPTED, "interrupted: the service is stopping");
     if (w->cancel && !w->critical)
-        return error_set(e, ERROR_CANCELLED, "cancelled");
+        return error_set(e, ERROR_CANCELLED, "cancelled before it was done");
     return 0;
 }
 
