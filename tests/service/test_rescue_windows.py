@@ -88,6 +88,7 @@ def test_a_window_that_is_too_short_for_anything(new_service, new_modem, make_pa
 def test_two_that_loop_and_one_that_is_well(service, new_modem, make_package, tmp_path):
     firmware = import_package(service, make_package("--small"))
     new_modem(service, "initial=working", "port=virtual-usb-0:1.4", "kernel=1-1.4", "serial=600df00d", name="well")
+    find_modem(service, "virtual-usb-0:1.4")  # one that comes behind the others may be one of them, booted there, and is asked
     ports = (PORT, OTHER_PORT, "virtual-usb-0:1.4")
     for port in ports:
         arm(service, "rescue", firmware, port=port)
