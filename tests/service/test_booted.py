@@ -18,6 +18,14 @@ def flash(service, path, firmware, **values):
     return service.call(path, MODEM, "Flash", dbus.ObjectPath(firmware), options(**values))
 
 
+def flash_until_gone(service, path, firmware, modem):
+    """The job, whose last step is behind it: the modem (fault=stop@gone:N) has left for its boot and stands still there."""
+    job = flash(service, path, firmware)
+    wait_stopped(modem)
+    in_phase(service, job, "wait-normal")
+    return job
+
+
 def mode(service, path, *wanted):
     wait_until(lambda: service.get(path, MODEM, "Mode") in wanted, what=" or ".join(wanted))
 
@@ -55,9 +63,7 @@ def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_mod
     path = find_modem(service)
     if known:
         mode(service, path, "normal")
-    job = flash(service, path, firmware)
-    wait_stopped(ours)
-    in_phase(service, job, "wait-normal")
+    job = flash_until_gone(service, path, firmware, ours)
     new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", other, name="other")
     assert service.wait_job(job) == "done", service.log(job)
     assert "not confirmed" in service.get(job, JOB, "Report")["version"] and why in service.log(job), service.log(job)
@@ -174,9 +180,7 @@ def test_another_unit_in_its_place_is_not_what_was_flashed(new_service, new_mode
     gone = new_modem(service, "fault=stop@gone:2", "initial=working")
     path = find_modem(service)
     mode(service, path, "normal")
-    job = flash(service, path, firmware)
-    wait_stopped(gone)
-    in_phase(service, job, "wait-normal")
+    job = flash_until_gone(service, path, firmware, gone)
     service.stop(signal.SIGKILL)
     gone.kill()
     gone.wait()
@@ -214,9 +218,7 @@ def test_another_unit_is_not_it_however_often_it_was_interrupted(new_service, ne
     modem = new_modem(service, "fault=stop@gone:2", "initial=working")
     path = find_modem(service)
     mode(service, path, "normal")
-    first = flash(service, path, firmware)
-    wait_stopped(modem)
-    in_phase(service, first, "wait-normal")
+    first = flash_until_gone(service, path, firmware, modem)
     swapped(service, new_modem, None)
     again = flash(service, path, firmware)
     in_phase(service, again, "wait-device")
@@ -237,9 +239,7 @@ def test_another_unit_without_a_serial_is_not_it(new_service, new_modem, make_pa
     path = find_modem(service)
     wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
     imei = service.get(path, MODEM, "Imei")
-    job = flash(service, path, firmware)
-    wait_stopped(modem)
-    in_phase(service, job, "wait-normal")
+    job = flash_until_gone(service, path, firmware, modem)
     swapped(service, new_modem, modem, "serial=0", "imei=490154203237518")
     mode(service, path, "normal")
     wait_until(lambda: service.get(path, MODEM, "Imei") != imei, what="its own word")
@@ -255,9 +255,7 @@ def test_one_without_a_serial_ends_its_own(new_service, new_modem, make_package,
     modem = new_modem(service, "fault=stop@gone:2", "initial=working", "serial=0")
     path = find_modem(service)
     wait_until(lambda: service.get(path, MODEM, "Imei"), what="its IMEI")
-    job = flash(service, path, firmware)
-    wait_stopped(modem)
-    in_phase(service, job, "wait-normal")
+    job = flash_until_gone(service, path, firmware, modem)
     swapped(service, new_modem, None)
     go_on(modem)
     wait_until(lambda: service.get(job, JOB, "Result") == "done", what="its end")
