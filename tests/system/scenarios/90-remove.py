@@ -4,7 +4,7 @@
 import os
 import pathlib
 
-from ring import Modem, as_user, install, run, scenario
+from ring import Modem, as_user, install, run, scenario, wait
 
 # Each begins with what the one before has left.
 TOGETHER = True
@@ -21,6 +21,10 @@ def purge():
     return apt("purge", "qdld", "qdlctl").out
 
 
+def running():
+    return run("systemctl", "is-active", "qdld", code=None).out.strip() == "active"
+
+
 @scenario
 def remove_leaves_what_was_saved():
     """apt remove: service and rules are gone, settings, library and backups are not"""
@@ -32,7 +36,7 @@ def remove_leaves_what_was_saved():
     backups = sorted(STATE.glob("backups/**/*"))
     assert backups and list(STATE.glob("firmware/*"))
     apt("remove", "qdld", "qdlctl")
-    run("systemctl", "is-active", "qdld", code=None)
+    assert not running()
     assert run("busctl", "--system", "status", "org.qdld1", code=None).code != 0
     left = [p for p in files if os.path.exists(p) and not p.startswith("/etc/")]
     assert not left, left
@@ -44,7 +48,7 @@ def remove_leaves_what_was_saved():
 def installed_again_it_knows_its_backups():
     """apt install after a remove: the service runs and shows the backups of before"""
     install()
-    assert run("systemctl", "is-active", "qdld").out.strip() == "active"
+    wait(running, "the service")  # apt does not wait until it has started
     assert len(run("qdlctl", "backups", "--no-legend").out.splitlines()) == len(list(STATE.glob("backups/*.tar")) or list(STATE.glob("backups/*")))
 
 
