@@ -116,7 +116,7 @@ $(BUILD)/qdlctl: $(CLIENT_OBJECTS)
 
 # What shows news on the desktop.
 AGENT_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/agent/*.c))
-$(BUILD)/qdl-agent: $(AGENT_OBJECTS) $(patsubst %,$(BUILD)/client/%.o,agent bus loop options output report)
+$(BUILD)/qdl-agent: $(AGENT_OBJECTS) $(patsubst %,$(BUILD)/client/%.o,agent bus help loop options output report)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_client)
 
 # The virtual modem shares no code with the daemon: it is the other side of the wire.

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <wchar.h>
 
+#include "help.h"
+
 enum { TIMEOUT_MAX_SEC = 365 * 24 * 3600 };
 
 struct options options;
@@ -36,82 +38,6 @@ bool options_is_utf8(const char *text)
     uselocale(before);
     return valid;
 }
-
-static void help(const struct verb *verbs, size_t n_verbs)
-{
-    printf("qdlctl [OPTIONS] VERB [ARGS]\n\nBring Quectel modems back to life: flash them through the qdld "
-           "service.\n\nVerbs:\n");
-    for (size_t i = 0; i < n_verbs; i++) {
-        char left[64];
-        snprintf(left, sizeof(left), "%s %s", verbs[i].name, verbs[i].arguments);
-        if (strlen(left) <= 26)
-            printf("  %-26s %s\n", left, verbs[i].help);
-        else
-            printf("  %s\n  %-26s %s\n", left, "", verbs[i].help);
-    }
-    printf(
-        "\nMODEM is a port, kernel name, chip serial or the beginning of a model; left out "
-        "where one modem fits.\n"
-        "FIRMWARE is an id or name in the library, or a path to a directory, zip, 7z or tar, imported on "
-        "the way.\n"
-        "BACKUP is the id of one, or its beginning; restore takes a file, too, and puts it into the "
-        "store.\n\n"
-        "Options:\n"
-        "  -h, --help                 this text\n"
-        "      --version              the version of qdlctl\n"
-        "  -j, --json=MODE            short (-j), pretty or off; a followed job is JSON lines, the last "
-        "with its result\n"
-        "  -q, --quiet                print errors only (and what was asked to be shown)\n"
-        "  -y, --yes                  do not ask before flashing or restoring\n"
-        "      --no-wait              start the job, print its number, do not follow it\n"
-        "      --timeout=SEC          follow for at most this long; the job goes on (exit 130)\n"
-        "      --dry-run              flash: show the plan, leave the modem alone\n"
-        "      --allow=NAME,...       lift a refusal by the name of its error (WrongFirmware, "
-        "EraseCalibration, ...)\n"
-        "      --modem-version=NAME   the version on the modem's label, where it cannot be read from the "
-        "modem\n"
-        "      --no-reset             flash, restore: leave the modem in emergency download mode\n"
-        "      --wait                 rescue, catch: wait for the first modem in 9008 and say what to do\n"
-        "      --port=PORT            rescue, catch, policy: of a connector, whatever comes there\n"
-        "      --queue                wait for the job that has the modem\n"
-        "      --kind=KIND            backup: nand (default: everything), calibration (what only this unit "
-        "has)\n"
-        "                             or xqcn (its calibration over DIAG, while it runs)\n"
-        "      --format=FORMAT        backups export: native (default) or xqcn, for QPST and others\n"
-        "      --partitions=A,B,...   backup, restore: only these\n"
-        "  -o, --output=FILE          backup, backups export: a copy for yourself\n"
-        "      --mode=MODE            reset: normal (default), edl or off\n"
-        "      --label=TEXT           firmware import: the text to show with it\n"
-        "      --sha256=HEX           firmware import: the digest that the file must have\n"
-        "      --no-pager             long output goes straight to the terminal\n"
-        "      --no-legend            tables without their first line\n"
-        "      --no-ask-password      never ask for a password\n\n"
-        "Exit status: 0 done, 1 other, 2 usage, 3 no such thing, 4 not authorised, 5 busy, 6 failed and "
-        "may be retried,\n"
-        "7 failed and the modem needs recovery, 8 service not reachable, 130 detached.\n");
-}
-
-enum {
-    OPTION_VERSION = 256,
-    OPTION_NO_WAIT,
-    OPTION_TIMEOUT,
-    OPTION_DRY_RUN,
-    OPTION_ALLOW,
-    OPTION_MODEM_VERSION,
-    OPTION_NO_RESET,
-    OPTION_QUEUE,
-    OPTION_FORMAT,
-    OPTION_WAIT,
-    OPTION_PORT,
-    OPTION_MODE,
-    OPTION_KIND,
-    OPTION_PARTITIONS,
-    OPTION_LABEL,
-    OPTION_SHA256,
-    OPTION_NO_PAGER,
-    OPTION_NO_LEGEND,
-    OPTION_NO_ASK_PASSWORD,
-};
 
 static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
@@ -187,6 +113,12 @@ static int take_option(int c)
     if (optarg && !options_is_utf8(optarg))
         return usage_error("the text of an option is not UTF-8");
     switch (c) {
+    case 'h':
+        options.help = true;
+        break;
+    case OPTION_VERSION:
+        options.version = true;
+        break;
     case 'j':
         options.json = JSON_SHORT;
         break;
@@ -263,54 +195,24 @@ static int take_option(int c)
     return code;
 }
 
-/* An option that the verb would not look at is refused: a --dry-run that is not heard does harm. */
-static const struct {
-    int option;
-    unsigned use;
-    const char *name;
-} uses[] = {
-    {OPTION_NO_WAIT, USES_JOB, "--no-wait"},
-    {OPTION_TIMEOUT, USES_JOB | USES_FOLLOW, "--timeout"},
-    {OPTION_DRY_RUN, USES_FLASH, "--dry-run"},
-    {OPTION_ALLOW, USES_FLASH | USES_PLAN | USES_ALLOW, "--allow"},
-    {OPTION_KIND, USES_BACKUP, "--kind"},
-    {OPTION_FORMAT, USES_FORMAT, "--format"},
-    {OPTION_PARTITIONS, USES_PARTITIONS, "--partitions"},
-    {'o', USES_OUTPUT, "--output"},
-    {OPTION_MODEM_VERSION, USES_FLASH | USES_PLAN | USES_VERSION, "--modem-version"},
-    {OPTION_WAIT, USES_WAIT, "--wait"},
-    {OPTION_PORT, USES_PORT, "--port"},
-    {OPTION_NO_RESET, USES_FLASH | USES_PLAN | USES_RESET, "--no-reset"},
-    {OPTION_QUEUE, USES_MODEM, "--queue"},
-    {OPTION_MODE, USES_MODE, "--mode"},
-    {OPTION_LABEL, USES_IMPORT, "--label"},
-    {OPTION_SHA256, USES_IMPORT, "--sha256"},
-};
-enum { N_USES = sizeof(uses) / sizeof(uses[0]) };
-static bool given[N_USES];
+static bool given[HELP_OPTIONS_MAX];
 
+/* One that the verb would not look at is refused: a --dry-run that is not heard does harm. */
 int options_check(const char *verb, unsigned use)
 {
-    for (size_t i = 0; i < N_USES; i++)
-        if (given[i] && !(uses[i].use & use))
-            return usage_error("%s does not take %s", verb, uses[i].name);
+    const struct help_option *o;
+    for (size_t i = 0; (o = help_option(i)); i++)
+        if (given[i] && !(o->use & (use | USES_ANY)))
+            return usage_error("%s does not take %s", verb, o->name);
     return EXIT_OK;
 }
 
-int options_parse(int argc, char **argv, const struct verb *verbs, size_t n_verbs, bool *ret_done)
+int options_parse(int argc, char **argv)
 {
-    *ret_done = false;
+    const struct help_option *o;
     for (int c; (c = getopt_long(argc, argv, "hjqyo:", long_options, NULL)) >= 0;) {
-        if (c == 'h' || c == OPTION_VERSION) {
-            *ret_done = true;
-            if (c == 'h')
-                help(verbs, n_verbs);
-            else
-                printf("qdlctl %s\n", QDLD_VERSION);
-            return EXIT_OK;
-        }
-        for (size_t i = 0; i < N_USES; i++)
-            given[i] |= uses[i].option == c;
+        for (size_t i = 0; (o = help_option(i)); i++)
+            given[i] |= o->option == c;
         int code = take_option(c);
         if (code != EXIT_OK)
             return code;

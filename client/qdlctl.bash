@@ -23,7 +23,7 @@ __qdlctl_second_words() {
     qdlctl --help | sed -n "/^Verbs:/,/^MODEM is/s/^  $1 \([a-z]\{1,\}\).*/\1/p"
 }
 __qdlctl_options() {
-    qdlctl --help | grep -o -e '--[a-z-]*' | sort -u
+    qdlctl "$@" --help 2>/dev/null | grep -o -e '--[a-z-]*' | sort -u
 }
 
 _qdlctl() {
@@ -37,7 +37,7 @@ _qdlctl() {
         esac
     done
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$(__qdlctl_options)" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "$(__qdlctl_options $verb ${second:+"$second"})" -- "$word")
         return
     fi
     case $verb in

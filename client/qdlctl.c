@@ -9,6 +9,7 @@
 
 #include "agent.h"
 #include "bus.h"
+#include "help.h"
 #include "options.h"
 
 enum { ARGUMENTS_ANY = 4096 };
@@ -111,6 +112,10 @@ static int run_verb(int argc, char **argv)
         argv = list;
     }
     int code = find_words(&argc, &argv, &verb);
+    if (code == EXIT_OK && options.help) {
+        help_verb(verb);
+        return EXIT_OK;
+    }
     if (code == EXIT_OK && (argc - 1 < verb->arguments_min || argc - 1 > verb->arguments_max))
         code = usage_error("%s takes %s", verb->name, verb->arguments_max ? verb->arguments : "no argument");
     if (code == EXIT_OK)
@@ -127,15 +132,25 @@ static int run_verb(int argc, char **argv)
     return code;
 }
 
+static int run(int argc, char **argv)
+{
+    if (options.version)
+        printf("qdlctl %s\n", QDLD_VERSION);
+    else if (options.help && argc == 0)
+        help_all(verbs, N_VERBS);
+    else
+        return run_verb(argc, argv);
+    return EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
-    bool done;
     setlocale(LC_ALL, "");
     /* 0.43, not 0.42999999999999999 */
     json_c_set_serialization_double_format("%.6g", JSON_C_OPTION_GLOBAL);
-    int code = options_parse(argc, argv, verbs, N_VERBS, &done);
-    if (code == EXIT_OK && !done)
-        code = run_verb(argc - optind, argv + optind);
+    int code = options_parse(argc, argv);
+    if (code == EXIT_OK)
+        code = run(argc - optind, argv + optind);
     if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE) {
         fprintf(stderr, "qdlctl: standard output: %s\n", strerror(errno));
         code = code == EXIT_OK ? EXIT_OTHER : code;

@@ -39,6 +39,7 @@ struct options {
     bool queue, no_reset, wait;
     const char *port; /* of catch, rescue, policy */
     bool no_start;    /* the service is not started for our sake */
+    bool help, version;
 };
 extern struct options options;
 
@@ -60,6 +61,7 @@ enum verb_use {
     USES_VERSION = 8192,
     USES_FORMAT = 16384,
     USES_RESET = 32768,
+    USES_ANY = 65536, /* of an option: a verb that has no use for it takes it all the same */
 };
 
 struct verb {

@@ -84,6 +84,8 @@ def test_completion_of_verbs_and_options(complete):
     assert complete("qdlctl fl") == ["flash"]
     assert complete("qdlctl firmware im") == ["import"] and "list" in complete("qdlctl backups ")
     assert complete("qdlctl flash --modem-v") == ["--modem-version"]
+    assert complete("qdlctl backups export --fo") == ["--format"] and complete("qdlctl flash --fo") == []
+    assert complete("qdlctl --modem-v") == ["--modem-version"]
     assert complete("qdlctl --no-wait fla") == ["flash"]
     assert complete("qdlctl inhibit x -- ") == []
 

@@ -406,6 +406,34 @@ def test_help_and_version():
     assert subprocess.run([BUILD / "qdlctl", "--version"], capture_output=True, text=True, check=True).stdout.startswith("qdlctl 0.")
 
 
+def verbs_of_the_help():
+    said = subprocess.run([BUILD / "qdlctl", "--help"], capture_output=True, text=True, check=True).stdout
+    return [line.split("[")[0].strip() for line in re.findall(r"^  ([a-z-]+(?: (?:\[list\]|[a-z]+\b)|))", said.split("\nMODEM is")[0], re.M)]
+
+
+def test_help_of_a_verb_names_the_options_that_it_takes():
+    """Each of them, and none that it refuses; before and behind the verb."""
+    def run(*words):
+        return subprocess.run([BUILD / "qdlctl", *words], capture_output=True, text=True, env=settings("unix:path=/nonexistent/bus"))
+    said = run("--help").stdout
+    every = dict(re.findall(r"^  (?:-\w,|   ) (--[a-z0-9-]+)(=?)", said, re.M))
+    verbs = verbs_of_the_help()
+    assert len(every) > 20 and len(verbs) > 30
+    for verb in verbs:
+        mine = run(*verb.split(), "--help")
+        assert mine.returncode == 0 and mine.stdout.startswith(f"qdlctl [OPTIONS] {verb}"), verb
+        assert run("--help", *verb.split()).stdout == mine.stdout
+        needed = re.findall(r"(?<!\[)\b[A-Z]{3,}", mine.stdout.splitlines()[0].removeprefix("qdlctl [OPTIONS]"))
+        offered = set(re.findall(r"^  (?:-\w,|   ) (--[a-z0-9-]+)", mine.stdout, re.M))
+        for option, value in every.items():
+            text = {"--json": "=short", "--timeout": "=5"}.get(option, "=x") if value else ""
+            refused = f"does not take {option}" in run(*verb.split(), *needed, option + text).stderr
+            assert refused == (option not in offered) or option == "--yes", (verb, option)
+    assert "nonsense is not a verb" in run("nonsense", "--help").stderr
+    assert "qdlctl [OPTIONS] inhibit" in run("inhibit", "--help").stdout
+    assert "qdlctl [OPTIONS] inhibit" not in run("inhibit", "x", "--", "ls", "--help").stdout
+
+
 def test_what_the_service_does_not_know_is_usage(lasting, qdlctl):
     assert "Nonsense" in qdlctl("flash", VERSION, "--allow=NoBackup,Nonsense", code=USAGE).err
     assert "sideways" in qdlctl("reset", "--mode=sideways", code=USAGE).err
