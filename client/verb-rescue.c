@@ -178,6 +178,25 @@ static int append_version(sd_bus_message *m)
     return sd_bus_message_append(m, "a{sv}", 1, "modem-version", "s", options.modem_version);
 }
 
+static bool version_is_known(sd_bus *bus, const char *modem)
+{
+    json_object *m;
+    if (!modem || bus_get_all(bus, modem, "org.qdld1.Modem", &m) != EXIT_OK)
+        return false;
+    bool known = dict_bool(m, "Confirmed") && *dict_string(m, "FirmwareVersion");
+    json_object_put(m);
+    return known;
+}
+
+/* With nobody at the keyboard a package is flashed only where something proves that it is the modem's. */
+static void print_policy(sd_bus *bus, const char *modem, const char *policy, const char *firmware)
+{
+    printf("The policy of %s is %s now.\n", modem ? "the modem" : options.port, policy);
+    if (firmware && !options.modem_version && !version_is_known(bus, modem))
+        printf("A modem that does not tell which firmware it is for is held and saved, but not flashed: add "
+               "--modem-version=NAME, as on its label, if it is to be.\n");
+}
+
 static int set_policy(sd_bus *bus, const char *modem, const char *policy, const char *firmware)
 {
     sd_bus_message *m = NULL;
@@ -192,7 +211,7 @@ static int set_policy(sd_bus *bus, const char *modem, const char *policy, const 
         r = append_version(m);
     int code = bus_call(bus, r, m, NULL);
     if (code == EXIT_OK && !options.quiet && options.json == JSON_OFF)
-        printf("The policy of %s is %s now.\n", modem ? "the modem" : options.port, policy);
+        print_policy(bus, modem, policy, firmware);
     return code;
 }
 

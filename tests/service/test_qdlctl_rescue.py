@@ -126,11 +126,12 @@ def test_policies_from_the_command_line(service, plug, make_package):
         run(service, *words, code=code)
     run(service, "policy", PORT, "off")
     assert service.get(path, MODEM, "Policy") == "off" and "off" in run(service, "status")
-    run(service, "policy", PORT, "rescue", package)
+    assert "held and saved, but not flashed: add --modem-version=" in run(service, "policy", PORT, "rescue", package)
     assert service.get(path, MODEM, "RescueFirmware") == firmware
+    assert "not flashed" not in run(service, "policy", PORT, "rescue", package, "--modem-version", VERSION)
     run(service, "policy", "--port", "virtual-usb-0:7", "hold")
     assert service.get(find_modem(service, "virtual-usb-0:7"), MODEM, "Policy") == "hold"
-    run(service, "rescue", "--port", "virtual-usb-0:8", package)
+    assert "not flashed" in run(service, "rescue", "--port", "virtual-usb-0:8", package)
     assert service.get(find_modem(service, "virtual-usb-0:8"), MODEM, "RescueFirmware") == firmware
     run(service, "forget", PORT)
     wait_until(lambda: path not in service.paths(MODEM), what="nothing of it")
