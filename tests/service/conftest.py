@@ -38,6 +38,11 @@ INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
 VERSION = "RM502QGLAAR05A03M4G_01.001.01.001"
 
 
+# A shell without job control starts what it runs beside itself with SIGINT ignored, and every child would inherit that: a test could
+# press Ctrl-C for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def error(name):
     return NAME + ".Error." + name
 
