@@ -157,8 +157,7 @@ static void check_neighbours(sd_bus *bus)
             DOCTOR_NOTE,
             "add qc_firehose to DisabledPlugins= in /etc/fwupd/fwupd.conf, if a job is \"busy\" at its start",
             "fwupd runs; it is asked to update nothing while a job has a modem, but from version 2.0.7 on it "
-            "looks "
-            "into modems in 9008. The service waits for it.");
+            "looks into modems in 9008. The service waits for it.");
     if (!is_there(bus, "org.freedesktop.login1"))
         doctor_say(
             DOCTOR_NOTE, NULL,

@@ -51,8 +51,7 @@ static const struct {
     const char *hint, *text;
 } again[] = {
     {"bridge-usb-boot", "Its windows are too short. Take the power away, bridge USB_BOOT with VDD_EXT (1.8 "
-                        "V), apply power, and hold the "
-                        "wire until this says \"seen\"."},
+                        "V), apply power, and hold the wire until this says \"seen\"."},
     {"replug", "Unplug the modem and plug it in again; the same USB 2 port is fine."},
     {"power-cycle", "Take the power away from the modem for a few seconds, and apply it again."},
     {"retry", "It is tried again as soon as the modem shows itself."},
@@ -79,12 +78,10 @@ void words_end(json_object *job)
     const char *result = dict_string(job, "Result");
     if (strcmp(result, "no-calibration") == 0)
         say("\"+CFUN: 5\": the calibration is gone. Restore this unit's own backup (qdlctl backups, qdlctl "
-            "restore); another "
-            "unit's is not yours.");
+            "restore); another unit's is not yours.");
     else if (strcmp(result, "done") == 0 && strcmp(dict_string(job, "Kind"), "flash") == 0)
         say("It boots. Should it say \"+CFUN: 5\" one day, its calibration is gone: restore this unit's "
-            "backup "
-            "(qdlctl backups).");
+            "backup (qdlctl backups).");
     else if (strcmp(result, "done") == 0)
         say("It is held: qdlctl backup saves what it has, qdlctl flash writes a package.");
 }

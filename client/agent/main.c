@@ -258,8 +258,7 @@ static int parse(int argc, char **argv, bool *done)
     *done = c == 'h' || c == 'V';
     if (c == 'h')
         puts("Usage: qdl-agent\n\nShows what a person has to know of Quectel modems that are broken, flashed "
-             "or "
-             "rescued (qdld.service)\nas notifications of the desktop. Started with the session; see "
+             "or rescued (qdld.service)\nas notifications of the desktop. Started with the session; see "
              "qdl-agent(1).");
     else if (c == 'V')
         puts("qdl-agent " QDLD_VERSION);

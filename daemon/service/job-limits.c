@@ -51,8 +51,7 @@ static int check_ghosts(const struct config *c, uid_t owner, sd_bus_error *error
         return 0;
     return errors_set(
         error, ERROR_LIMIT_EXCEEDED,
-        "%u workers of earlier imports cannot be ended, because the files that they read do not "
-        "answer.",
+        "%u workers of earlier imports cannot be ended, because the files that they read do not answer.",
         own < c->imports_per_uid ? all : own);
 }
 
@@ -76,11 +75,11 @@ int job_check_limits(const struct manager *m, enum job_kind kind, uid_t owner, b
         return 0;
     }
     if (kind == JOB_IMPORT && n.own_imports >= c->imports_per_uid)
-        return errors_set(error, ERROR_LIMIT_EXCEEDED,
-                          "User %u has %u imports running; at most %u are allowed. With --queue (queue=true) "
-                          "this waits for "
-                          "the end of one.",
-                          owner, n.own_imports, c->imports_per_uid);
+        return errors_set(
+            error, ERROR_LIMIT_EXCEEDED,
+            "User %u has %u imports running; at most %u are allowed. With queue=true this waits "
+            "for the end of one.",
+            owner, n.own_imports, c->imports_per_uid);
     if (reads_archives(kind) && n.readers >= c->import_workers_max)
         return errors_set(error, ERROR_LIMIT_EXCEEDED,
                           "%u packages and backups are being imported or verified; at most %u are at once. "

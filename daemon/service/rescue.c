@@ -141,8 +141,7 @@ static void print_note(const struct modem *m, enum rescue_action action, const c
     else if (judge(m, false, &why) == CATCH_HOLD && candidates_find(m, false, candidates) == 0)
         snprintf(out, WHY_SIZE,
                  "cannot be caught: the library has no programmer that fits; import the package whose name "
-                 "begins as "
-                 "the version on the modem's label");
+                 "begins as the version on the modem's label");
     else if (there)
         snprintf(out, WHY_SIZE, "%s", why);
 }
@@ -384,8 +383,7 @@ void rescue_went(struct modem *m)
     if (r->port.lost >= LOST_MAX) {
         modem_set_error(m, text_known(m->last_error), HINT_BRIDGE_USB_BOOT);
         fail(m, "it goes away even with a programmer running, so that it cannot be held; a flash uses one "
-                "window after "
-                "the other, and a bridge at USB_BOOT ends the loop");
+                "window after the other, and a bridge at USB_BOOT ends the loop");
     }
 }
 

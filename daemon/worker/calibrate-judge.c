@@ -65,12 +65,10 @@ static int judge_unit(struct putting *p)
         return error_set(
             p->e, ERROR_WRONG_UNIT,
             "the backup holds no IMEI: whose calibration it is cannot be told (--allow=WrongUnit)");
-    return error_set(
-        p->e, ERROR_WRONG_UNIT,
-        "this modem has no IMEI left, and nothing says for certain that the backup is its own. If it was in "
-        "9008 here before, its chip serial tells: qdlctl enter-edl, qdlctl reset, and this "
-        "again "
-        "(or --allow=WrongUnit; the IMEI is not written then)");
+    return error_set(p->e, ERROR_WRONG_UNIT,
+                     "this modem has no IMEI left, and nothing says for certain that the backup is its own. "
+                     "If it was in 9008 here before, its chip serial tells: qdlctl enter-edl, qdlctl reset, "
+                     "and this again (or --allow=WrongUnit; the IMEI is not written then)");
 }
 
 int putting_judge(struct putting *p)

@@ -289,8 +289,7 @@ static int version_unknown(const struct flash *f, struct error *e)
 {
     int r = error_set(e, ERROR_VERSION_UNKNOWN,
                       "nothing in the modem says which firmware it is for: give --modem-version= with the "
-                      "name on its label or on the "
-                      "vendor's IMEI page (for this package it begins with %s%s)",
+                      "name on its label or on the vendor's IMEI page (for this package it begins with %s%s)",
                       f->package->version_known ? f->package->version.prefix : "?",
                       f->package->version_known ? f->package->version.baseline : "");
     error_hint(e, HINT_CHECK_LABEL);

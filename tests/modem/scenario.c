@@ -129,12 +129,10 @@ static const struct setting settings[] = {
            "its crash dump, each time until its SBL is written anew; never-lasts: as falls-back, and then, "
            "too"),
     CHOICE(crash_id, "quectel", "quectel|qualcomm", "crash dump as 2c7c:0800 or as 05c6:900e"),
-    CHOICE(
-        crash_table, "honest", "honest|narrow|names|bounds|overlap|many|huge|odd|empty|refuse",
-        "its table of memory regions: of 64 bit, of 32 bit; with paths for names, lengths beyond all bounds, "
-        "regions in each other, 1000 entries; said to be of 4 GiB, of no whole entries, of none; a region "
-        "that "
-        "it does not lend"),
+    CHOICE(crash_table, "honest", "honest|narrow|names|bounds|overlap|many|huge|odd|empty|refuse",
+           "its table of memory regions: of 64 bit, of 32 bit; with paths for names, lengths beyond all "
+           "bounds, regions in each other, 1000 entries; said to be of 4 GiB, of no whole entries, of none; "
+           "a region that it does not lend"),
     NUMBER(crash_again, "0", "so many resets of a crash dump end in another one"),
     CHOICE(port_reset, "ignore", "ignore|restart", "what a port reset does"),
 

@@ -374,8 +374,7 @@ static void test_power(void **state)
     const struct expected expected[] = {
         {0, ERROR_NONE, NULL,
          "I:INFO: Calling|I:INFO: Will issue reset/power off 100 useconds, if this hangs check if watchdog "
-         "is enabled|"
-         "I:INFO: bsp_target_reset() 1|"},
+         "is enabled|I:INFO: bsp_target_reset() 1|"},
         {0, ERROR_NONE, NULL, ""},
         {0, ERROR_NONE, NULL, ""},
         {0, ERROR_NONE, NULL, NULL},

@@ -69,9 +69,8 @@ static void test_vendor_check(void **state)
     struct firehose_text t;
     assert_int_equal(firehose_print_vendor_check(&t, &vendor, NULL), 0);
     expect_text(&t, "<erase vendor=\"quectel\" SECTOR_SIZE_IN_BYTES=\"4096\" start_sector=\"0\" "
-                    "num_partition_sectors=\"64\" "
-                    "last_sector=\"63\" a_rawdata_start_sector=\"23040\" b_rawdata_num_sector=\"640\" "
-                    "c_project_name=\"RM502QGLAA\" d_project_type=\"M4G\" />");
+                    "num_partition_sectors=\"64\" last_sector=\"63\" a_rawdata_start_sector=\"23040\" "
+                    "b_rawdata_num_sector=\"640\" c_project_name=\"RM502QGLAA\" d_project_type=\"M4G\" />");
     struct firehose_vendor_check v = vendor;
     v.project_type[0] = '\0';
     assert_int_equal(firehose_print_vendor_check(&t, &v, NULL), 0);
