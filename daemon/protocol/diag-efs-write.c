@@ -87,8 +87,8 @@ static int make_directory(struct diag *d, const char *path, struct error *e)
         r = efs_ask(d, &request, q, &answer, &size, e);
     if (r < 0)
         return r;
-    int number = (int)get_le32(answer + DIAG_SUBSYSTEM_HEADER);
-    return number == DIAG_EFS_EXISTS ? 0 : number;
+    r = efs_errno(answer + DIAG_SUBSYSTEM_HEADER, e);
+    return r == DIAG_EFS_EXISTS ? 0 : r;
 }
 
 static int make_parents(struct diag *d, const char *path, struct error *e)
@@ -125,10 +125,10 @@ static int write_piece(struct diag *d, uint32_t fd, uint32_t offset, const uint8
                                     .patience = write_patience,
                                     .writes = true};
     int r = efs_ask(d, &request, q, &answer, &n, e);
-    if (r < 0)
+    if (r == 0)
+        r = efs_errno(answer + WRITE_ERRNO, e);
+    if (r != 0)
         return r;
-    if (get_le32(answer + WRITE_ERRNO) != 0)
-        return (int)get_le32(answer + WRITE_ERRNO);
     if (get_le32(answer + WRITE_N) != size)
         return error_set(e, ERROR_DIAG_FAILED, "the modem took %u of %zu bytes of a file",
                          get_le32(answer + WRITE_N), size);

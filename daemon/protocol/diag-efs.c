@@ -109,8 +109,7 @@ int efs_ask(struct diag *d, const struct efs_request *r, struct diag_question q,
     return diag_ask(d, &q, ret, ret_size, e);
 }
 
-/* A positive errno of the modem; what cannot be one is an answer that is none. */
-static int modem_errno(const uint8_t *field, struct error *e)
+int efs_errno(const uint8_t *field, struct error *e)
 {
     int number = (int)get_le32(field);
     return number >= 0
@@ -158,7 +157,7 @@ int diag_efs_stat(struct diag *d, const char *path, struct diag_efs_stat *ret, s
         r = efs_ask(d, &request, (struct diag_question){.least = STAT_MODE}, &answer, &size, e);
     if (r < 0)
         return r;
-    r = modem_errno(answer + STAT_ERRNO, e);
+    r = efs_errno(answer + STAT_ERRNO, e);
     if (r != 0)
         return r;
     if (size < STAT_SIZE + sizeof(uint32_t))
@@ -184,7 +183,7 @@ int efs_open(struct diag *d, const char *path, uint32_t flags, uint32_t mode, bo
         r = efs_ask(d, &request, q, &answer, &size, e);
     if (r < 0)
         return r;
-    r = modem_errno(answer + OPEN_ERRNO, e);
+    r = efs_errno(answer + OPEN_ERRNO, e);
     if (r == 0)
         *ret_fd = get_le32(answer + OPEN_FD);
     return r;
@@ -199,7 +198,7 @@ static int close_handle(struct diag *d, uint8_t command, uint32_t handle, struct
     put_le32(request.bytes + DIAG_SUBSYSTEM_HEADER, handle);
     const struct diag_question q = {.least = DIAG_SUBSYSTEM_HEADER + sizeof(uint32_t), .writes = true};
     int r = efs_ask(d, &request, q, &answer, &size, e);
-    return r < 0 ? r : modem_errno(answer + DIAG_SUBSYSTEM_HEADER, e);
+    return r < 0 ? r : efs_errno(answer + DIAG_SUBSYSTEM_HEADER, e);
 }
 
 int efs_close(struct diag *d, uint32_t fd, struct error *e)
@@ -226,7 +225,7 @@ static int read_piece(struct diag *d, uint32_t fd, uint32_t offset, const uint8_
                                     .least = READ_DATA};
     int r = efs_ask(d, &request, q, &answer, &size, e);
     if (r == 0)
-        r = modem_errno(answer + READ_ERRNO, e);
+        r = efs_errno(answer + READ_ERRNO, e);
     if (r != 0)
         return r;
     uint32_t n = get_le32(answer + READ_N);
@@ -309,7 +308,7 @@ int diag_efs_md5(struct diag *d, const char *path, uint8_t ret[16], struct error
     if (r == 0)
         r = efs_ask(d, &request, q, &answer, &size, e);
     if (r == 0)
-        r = modem_errno(answer + MD5_ERRNO, e);
+        r = efs_errno(answer + MD5_ERRNO, e);
     if (r != 0)
         return r;
     if (size < MD5_SUM + MD5_LENGTH)
@@ -346,7 +345,7 @@ static int read_entry(struct diag *d, uint32_t directory, uint32_t sequence, str
     int r = efs_ask(d, &request, q, &answer, &size, e);
     if (r < 0)
         return r;
-    *ret_errno = modem_errno(answer + DIR_ERRNO, e);
+    *ret_errno = efs_errno(answer + DIR_ERRNO, e);
     if (*ret_errno != 0)
         return MIN_OF(*ret_errno, 0);
     size_t length = strnlen((const char *)answer + DIR_NAME, size - DIR_NAME);
@@ -401,7 +400,7 @@ static int list_once(struct diag *d, const char *path, size_t max, struct listin
     if (r == 0)
         r = efs_ask(d, &request, q, &answer, &size, e);
     if (r == 0)
-        r = modem_errno(answer + OPEN_ERRNO, e);
+        r = efs_errno(answer + OPEN_ERRNO, e);
     if (r != 0)
         return r;
     uint32_t directory = get_le32(answer + OPEN_FD);

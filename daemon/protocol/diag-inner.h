@@ -67,6 +67,8 @@ int efs_add_path(struct efs_request *r, const char *path, struct error *e);
 /* echo beyond the header is of bytes that follow it. */
 int efs_ask(struct diag *d, const struct efs_request *r, struct diag_question q, const uint8_t **ret,
             size_t *ret_size, struct error *e);
+/* The errno in a field of an answer. A negative one would pass for ours: then the answer is none. */
+int efs_errno(const uint8_t *field, struct error *e);
 int efs_open(struct diag *d, const char *path, uint32_t flags, uint32_t mode, bool writes, uint32_t *ret_fd,
              struct error *e);
 /* Its own error counts only after writing. */

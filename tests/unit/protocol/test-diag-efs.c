@@ -22,6 +22,8 @@ enum trouble {
     FULL_ONCE,
     NEGATIVE_ERRNO,
     SHORT_WRITE,
+    NEGATIVE_WRITE,
+    NEGATIVE_MKDIR,
     NO_MD5,
     LATE_STAT, /* the answer to the first STAT comes after the second was asked */
 };
@@ -144,6 +146,7 @@ static bool on_write(struct peer *p, struct efs *m, const uint8_t *q, size_t n)
     m->size += length;
     memcpy(answer, q, 12);
     le32(answer + 12, (uint32_t)length - (m->trouble == SHORT_WRITE));
+    le32(answer + 16, m->trouble == NEGATIVE_WRITE ? (uint32_t)-ENODEV : 0);
     return modem_say(p, answer, sizeof(answer));
 }
 
@@ -182,7 +185,7 @@ static bool on_request(struct peer *p, struct efs *m, const uint8_t *q, size_t n
         return on_write(p, m, q, n);
     case 9:
         m->mkdirs++;
-        le32(answer + 4, 17);
+        le32(answer + 4, m->trouble == NEGATIVE_MKDIR ? (uint32_t)-ECANCELED : 17);
         return modem_say(p, answer, 8);
     case 11:
         m->opens++;
@@ -453,6 +456,17 @@ static void test_write(void **state)
     m = (struct efs){.host = host_write_nowhere};
     struct peer_case c = play(&m, "nowhere");
     assert_int_equal(c.r, -EINVAL);
+
+    /* An error number of the modem that would be one of ours, "it went away" or "cancelled". */
+    m = (struct efs){.trouble = NEGATIVE_WRITE, .host = host_write_large};
+    c = play(&m, "negative write");
+    assert_int_equal(c.r, -EPROTO);
+    assert_int_equal(c.e.kind, ERROR_DIAG_FAILED);
+    assert_int_equal(m.closes, 1);
+    m = (struct efs){.trouble = NEGATIVE_MKDIR, .host = host_write_large};
+    c = play(&m, "negative mkdir");
+    assert_int_equal(c.r, -EPROTO);
+    assert_int_equal(c.e.kind, ERROR_DIAG_FAILED);
 }
 
 int main(void)
