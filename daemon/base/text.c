@@ -16,6 +16,13 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* Marks that turn the order of what is shown around them: a line would read as another one. */
+static bool is_direction(uint32_t c)
+{
+    return c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+
 /* Length of the printable UTF-8 character at p (1 to 4), 0 if the byte must be escaped. */
 static size_t clean_char(const char *text, size_t left)
 {
@@ -43,7 +50,8 @@ static size_t clean_char(const char *text, size_t left)
     }
     /* C1 controls, line and paragraph separators, surrogates and non-characters do not belong in one line. */
     if (c < least || c > 0x10ffff || (c >= 0x80 && c < 0xa0) || c == 0x2028 || c == 0x2029 ||
-        (c >= 0xd800 && c < 0xe000) || (c >= 0xfdd0 && c <= 0xfdef) || (c & 0xfffe) == 0xfffe)
+        is_direction(c) || (c >= 0xd800 && c < 0xe000) || (c >= 0xfdd0 && c <= 0xfdef) ||
+        (c & 0xfffe) == 0xfffe)
         return 0;
     return n;
 }

@@ -10,18 +10,19 @@
 
 /*
  * Copies `size` bytes of foreign text into out (always NUL-terminated, out_size >= 1): printable UTF-8 stays,
- * control characters and invalid bytes become \xNN, a backslash stays one, runs of 14 to 16 digits (an IMEI)
- * keep their first two and last two digits and are starred between, but not inside of 32 or more hex digits
- * (a digest). Cuts at a character. Returns the bytes written without the NUL.
+ * control characters, marks of direction and invalid bytes become \xNN, a backslash stays one, runs of 14 to
+ * 16 digits (an IMEI) keep their first two and last two digits and are starred between, but not inside of 32
+ * or more hex digits (a digest). Cuts at a character. Returns the bytes written without the NUL.
  */
 size_t text_clean(const char *text, size_t size, char *out, size_t out_size);
 
-/* True if the bytes are valid UTF-8 without control characters (what a link value or a bus string may hold).
+/* True if the bytes are valid UTF-8 without control characters and marks of direction (what a link value or a
+ * bus string may hold).
  */
 bool text_is_clean(const char *text, size_t size);
 
 /*
- * C-escaping for link values and records: control and non-UTF-8 bytes as \xNN, a backslash as \\.
+ * C-escaping for link values and records: what is not clean as \xNN, a backslash as \\.
  * Returns a malloc'ed string, NULL without memory.
  */
 char *text_escape(const char *text, size_t size);

@@ -31,6 +31,11 @@ static void test_clean(void **state)
     check_clean("\xc0\xaf", 2, "\\xc0\\xaf");          /* overlong */
     check_clean("\xc2\x85", 2, "\\xc2\\x85");          /* NEL ends a line for some */
     check_clean("a\0b", 3, "a\\x00b");
+    /* Marks that turn the order of a line: what is shown would not be what is meant. */
+    check_clean("EC25\xe2\x80\xaeLG-Q205", 14, "EC25\\xe2\\x80\\xaeLG-Q205");
+    check_clean("\xe2\x81\xa6\xe2\x81\xa9", 6, "\\xe2\\x81\\xa6\\xe2\\x81\\xa9");
+    check_clean("\xd8\x9c\xe2\x80\x8f", 5, "\\xd8\\x9c\\xe2\\x80\\x8f");
+    check_clean("\xd7\x90\xe2\x80\x90", 5, "\xd7\x90\xe2\x80\x90"); /* a Hebrew letter, a hyphen */
 }
 
 static void test_clean_masks_imei(void **state)
