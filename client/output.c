@@ -58,6 +58,16 @@ size_t terminal_width(FILE *f)
     return isatty(fileno(f)) && ioctl(fileno(f), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
+int text_fit(const char *text, int max)
+{
+    int n = (int)strnlen(text, (size_t)max + 1);
+    if (n <= max)
+        return n;
+    for (n = max; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;)
+        n--;
+    return n;
+}
+
 /* Bytes of the first `columns` characters. */
 static int text_cut(const char *text, size_t columns)
 {

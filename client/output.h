@@ -42,6 +42,8 @@ void output_close(FILE *f, pid_t pager);
 
 /* Columns that a UTF-8 text takes, near enough: one a character. */
 size_t text_width(const char *text);
+/* For "%.*s": the bytes of the first characters, `max` at most. Half a character is no text for a bus. */
+int text_fit(const char *text, int max);
 /* Columns of a terminal; 0 if it is none. */
 size_t terminal_width(FILE *f);
 /* A terminal that can move its cursor: TERM is set and not dumb. */

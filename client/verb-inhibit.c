@@ -11,9 +11,10 @@
 
 #include "agent.h"
 #include "bus.h"
+#include "output.h"
 #include "select.h"
 
-enum { REASON_SIZE = 200, CANNOT_RUN = 126, NOT_FOUND = 127, SIGNAL_BASE = 128 };
+enum { REASON_SIZE = 200, COMMAND_MAX = 150, CANNOT_RUN = 126, NOT_FOUND = 127, SIGNAL_BASE = 128 };
 
 /* The descriptor stays the reply's until it is copied here; the command has it, too, so that the modem is its
  * own even if this process is killed. */
@@ -22,7 +23,7 @@ static int take_guard(sd_bus *bus, const char *modem, const char *command, int *
     sd_bus_message *m = NULL, *reply = NULL;
     char reason[REASON_SIZE];
     int fd = -1;
-    snprintf(reason, sizeof(reason), "qdlctl inhibit: %.150s", command);
+    snprintf(reason, sizeof(reason), "qdlctl inhibit: %.*s", text_fit(command, COMMAND_MAX), command);
     agent_start();
     int r = bus_new_call(bus, &m, modem, "org.qdld1.Modem", "Inhibit");
     if (r >= 0)

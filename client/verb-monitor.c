@@ -21,7 +21,7 @@ static void print_line(const char *text)
     fflush(stdout);
 }
 
-enum { LINE_SIZE = 1024 };
+enum { LINE_SIZE = 1024, NOTE_MAX = 300, WHY_MAX = 500 };
 
 /* What is compared and printed. A window more of a loop is news; that its next one moved is not. */
 static void describe_modem(json_object *m, char out[LINE_SIZE])
@@ -31,20 +31,22 @@ static void describe_modem(json_object *m, char out[LINE_SIZE])
                *error = dict_string(m, "LastError");
     if (dict_bool(m, "Looping"))
         snprintf(loop, sizeof(loop), ", loops (%u seen)", (unsigned)dict_u64(m, "LoopCount"));
-    snprintf(out, LINE_SIZE, "%s%s%s: %s%s%s%s%s%.300s%s%.300s", dict_string(m, "Port"), *model ? " " : "",
-             model, strcmp(dict_string(m, "Mode"), "absent") == 0 ? "not there" : dict_string(m, "Mode"),
-             loop, dict_bool(m, "Held") ? ", held" : "",
-             strcmp(dict_string(m, "Job"), "/") != 0 ? ", a job has it" : "", *note ? "; it " : "", note,
-             *error ? "; last error: " : "", error);
+    snprintf(out, LINE_SIZE, "%s%s%s: %s%s%s%s%s%.*s%s%.*s", dict_string(m, "Port"), *model ? " " : "", model,
+             strcmp(dict_string(m, "Mode"), "absent") == 0 ? "not there" : dict_string(m, "Mode"), loop,
+             dict_bool(m, "Held") ? ", held" : "",
+             strcmp(dict_string(m, "Job"), "/") != 0 ? ", a job has it" : "", *note ? "; it " : "",
+             text_fit(note, NOTE_MAX), note, *error ? "; last error: " : "", text_fit(error, NOTE_MAX),
+             error);
 }
 
 static void describe_job(json_object *j, char out[LINE_SIZE])
 {
     const char *result = dict_string(j, "Result"), *phase = dict_string(j, "Phase");
     const char *why = dict_string(j, "ErrorMessage");
-    snprintf(out, LINE_SIZE, "job %llu (%s) %s%s%s%s%.500s", (unsigned long long)dict_u64(j, "Id"),
+    snprintf(out, LINE_SIZE, "job %llu (%s) %s%s%s%s%.*s", (unsigned long long)dict_u64(j, "Id"),
              dict_string(j, "Kind"), *result ? result : dict_string(j, "State"),
-             *result || !*phase ? "" : ": ", *result ? "" : phase, *why ? ": " : "", why);
+             *result || !*phase ? "" : ": ", *result ? "" : phase, *why ? ": " : "", text_fit(why, WHY_MAX),
+             why);
 }
 
 /* before: path -> line; replaced by what is now. silent: how it was when we came is no news. */

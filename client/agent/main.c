@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "../bus.h"
+#include "../output.h"
 #include "notify.h"
 
 struct agent {
@@ -186,7 +187,8 @@ static int on_rescue_answer(sd_bus_message *reply, void *userdata, sd_bus_error 
     if (!e)
         return 1;
     snprintf(news.summary, sizeof(news.summary), "The rescue did not begin");
-    snprintf(news.body, sizeof(news.body), "%.900s", e->message ? e->message : e->name);
+    const char *why = e->message ? e->message : e->name;
+    snprintf(news.body, sizeof(news.body), "%.*s", text_fit(why, (int)sizeof(news.body) - 1), why);
     notify_show(a->notify, BUS_MANAGER, &news);
     return 1;
 }

@@ -6,11 +6,14 @@
 
 #include "../bus.h"
 #include "../loop.h"
+#include "../output.h"
 #include "../report.h"
 
 #define GIVEN_UP  "is left to a human"
 #define NO_OWNER  4294967295u /* Job.OwnerUid: a policy */
 #define NO_OBJECT "/"
+
+enum { MODEL_MAX = 64, NOTE_MAX = 600, BODY_MAX = 800, MESSAGE_MAX = 500, HELP_MAX = 300 };
 
 static bool is_text(json_object *d, const char *key, const char *text)
 {
@@ -37,7 +40,8 @@ void news_name(json_object *modem, char *out, size_t size)
 {
     const char *model = dict_string(modem, "Model"), *kernel = dict_string(modem, "KernelName");
     /* Every Qualcomm device in the world looks like that in 9008. */
-    snprintf(out, size, "%s at %s", *model ? model : "device", *kernel ? kernel : dict_string(modem, "Port"));
+    snprintf(out, size, "%.*s at %s", *model ? text_fit(model, MODEL_MAX) : (int)strlen("device"),
+             *model ? model : "device", *kernel ? kernel : dict_string(modem, "Port"));
 }
 
 /* ---- modems ---- */
@@ -65,16 +69,16 @@ static void tell_loop(json_object *modem, struct news *out)
     const char *note = dict_string(modem, "Note");
     loop_text(modem, loop);
     snprintf(out->summary, sizeof(out->summary), "A device keeps falling into emergency download mode");
-    snprintf(out->body, sizeof(out->body), "%s.%s%.400s%s", loop, *note ? " It " : "", note,
-             *note ? "." : " \"qdlctl rescue\" brings it back with a package for it.");
+    snprintf(out->body, sizeof(out->body), "%s.%s%.*s%s", loop, *note ? " It " : "", text_fit(note, NOTE_MAX),
+             note, *note ? "." : " \"qdlctl rescue\" brings it back with a package for it.");
 }
 
 static void tell_edl(json_object *modem, struct news *out)
 {
     const char *note = dict_string(modem, "Note");
     snprintf(out->summary, sizeof(out->summary), "A device is in emergency download mode");
-    snprintf(out->body, sizeof(out->body), "It waits for firmware.%s%.400s%s", *note ? " It " : "", note,
-             *note ? "." : "");
+    snprintf(out->body, sizeof(out->body), "It waits for firmware.%s%.*s%s", *note ? " It " : "",
+             text_fit(note, NOTE_MAX), note, *note ? "." : "");
 }
 
 bool news_of_modem(json_object *before, json_object *now, struct news *out)
@@ -83,7 +87,8 @@ bool news_of_modem(json_object *before, json_object *now, struct news *out)
     *out = (struct news){0};
     if (is_given_up(now) && !is_given_up(before)) {
         snprintf(out->summary, sizeof(out->summary), "A modem needs you");
-        snprintf(out->body, sizeof(out->body), "It %.600s.", dict_string(now, "Note"));
+        const char *note = dict_string(now, "Note");
+        snprintf(out->body, sizeof(out->body), "It %.*s.", text_fit(note, NOTE_MAX), note);
         out->urgent = true;
     } else if (dict_bool(now, "FactoryTestMode") && !(before && dict_bool(before, "FactoryTestMode"))) {
         tell_lost_calibration(now, out);
@@ -96,7 +101,8 @@ bool news_of_modem(json_object *before, json_object *now, struct news *out)
     }
     out->can_rescue = has(now, "RescueFirmware") && !has(now, "Job") && !dict_bool(now, "FactoryTestMode");
     news_name(now, text, sizeof(text));
-    snprintf(text + strlen(text), sizeof(text) - strlen(text), ": %.800s", out->body);
+    snprintf(text + strlen(text), sizeof(text) - strlen(text), ": %.*s", text_fit(out->body, BODY_MAX),
+             out->body);
     memcpy(out->body, text, sizeof(text));
     return true;
 }
@@ -132,8 +138,8 @@ static void tell_end(json_object *job, size_t writer, const char *modem, struct 
     }
     out->urgent = strcmp(result, "cancelled") != 0;
     snprintf(out->summary, sizeof(out->summary), "%s: %s", dict_string(job, "Kind"), report_words(result));
-    snprintf(out->body, sizeof(out->body), "%s%s%.500s%s%.300s", modem, *message ? ": " : "", message,
-             *help ? " " : "", help);
+    snprintf(out->body, sizeof(out->body), "%s%s%.*s%s%.*s", modem, *message ? ": " : "",
+             text_fit(message, MESSAGE_MAX), message, *help ? " " : "", text_fit(help, HELP_MAX), help);
 }
 
 /* One that the service left behind its last step ends when its modem boots, perhaps as well as it could. */

@@ -149,6 +149,8 @@ static void escape(const char *text, char *out, size_t size)
         else
             out[n++] = *text;
     }
+    for (; n > 0 && ((unsigned char)*text & 0xc0) == 0x80; n--) /* not half a character */
+        text--;
     out[n] = '\0';
 }
 

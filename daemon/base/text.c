@@ -120,6 +120,16 @@ bool text_is_clean(const char *text, size_t size)
     return true;
 }
 
+int text_fit(const char *text, int max)
+{
+    int n = (int)strnlen(text, (size_t)max + 1);
+    if (n <= max)
+        return n;
+    for (n = max; n > 0 && (text[n] & 0xc0) == 0x80;)
+        n--;
+    return n;
+}
+
 char *text_escape(const char *text, size_t size)
 {
     char *out = malloc(size * 4 + 1);

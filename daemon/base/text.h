@@ -21,6 +21,10 @@ size_t text_clean(const char *text, size_t size, char *out, size_t out_size);
  */
 bool text_is_clean(const char *text, size_t size);
 
+/* For "%.*s": the bytes of the first characters of a clean text, `max` at most. Half a character at the end
+ * is no text for the bus. */
+int text_fit(const char *text, int max);
+
 /*
  * C-escaping for link values and records: what is not clean as \xNN, a backslash as \\.
  * Returns a malloc'ed string, NULL without memory.

@@ -63,8 +63,10 @@ static bool is_hex(const char *text, size_t digits)
 
 const char *backup_title(const struct backup *b)
 {
+    enum { MODEL_MAX = 64 };
     static char title[160];
-    snprintf(title, sizeof(title), "%.16s of %.64s%s%.16s%s", b->kind, *b->model ? b->model : "a modem",
+    const char *model = *b->model ? b->model : "a modem";
+    snprintf(title, sizeof(title), "%.16s of %.*s%s%.16s%s", b->kind, text_fit(model, MODEL_MAX), model,
              *b->chip_serial ? " (" : "", b->chip_serial, *b->chip_serial ? ")" : "");
     return title;
 }

@@ -151,10 +151,12 @@ void modem_free_unneeded(struct manager *manager)
 
 const char *modem_title(const struct modem *m)
 {
-    static char title[160];
+    enum { WHAT_MAX = 64, WHERE_MAX = 80 };
+    static char title[WHAT_MAX + WHERE_MAX + sizeof(" at ")];
     const char *what = m->model && *m->model ? m->model : "the modem";
     const char *where = m->kernel_name && *m->kernel_name ? m->kernel_name : m->id;
-    snprintf(title, sizeof(title), "%.64s at %.80s", what, where);
+    snprintf(title, sizeof(title), "%.*s at %.*s", text_fit(what, WHAT_MAX), what, text_fit(where, WHERE_MAX),
+             where);
     return title;
 }
 

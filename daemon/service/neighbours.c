@@ -272,7 +272,7 @@ static int on_awake(sd_bus_message *reply, void *userdata, sd_bus_error *error _
 static void stay_awake(struct neighbours *n, const struct job *j)
 {
     sd_bus_message *m = NULL;
-    char why[128];
+    char why[256]; /* room for both titles */
     snprintf(why, sizeof(why), "%s writes to %s", job_title(j), j->modem ? modem_title(j->modem) : "a modem");
     int r = new_call(n, &m, LOGIND_NAME, LOGIND_PATH, LOGIND_NAME ".Manager", "Inhibit");
     if (r >= 0)

@@ -111,6 +111,17 @@ def test_a_failure_is_urgent_says_what_helps_and_is_no_markup(service, desktop, 
     assert bubble.urgent and 'erase was refused: "&lt;log value&gt;" Take the modem\'s power away' in bubble.body
 
 
+def test_a_long_message_is_cut_at_a_character(service, desktop, plug, forge, make_package):
+    """Half a character is no text for the bus, and the news would be lost."""
+    firmware = import_package(service, make_package("--small", "--tiny-chip"))
+    service.restart(worker=forge(FAILING.replace("erase was refused", "x" + "\u00e9" * 400)))
+    plug(service)
+    shown = desktop()
+    shown.wait_for(BRICK)
+    assert service.wait_job(flash(service, service.modem(), firmware)) == "failed"
+    assert "x" + "\u00e9" * 200 in shown.wait_for_one("flash: failed").body
+
+
 def test_a_failure_that_was_over_before_it_looked_is_told(service, desktop, plug, forge, make_package):
     """A job that begins and ends while the agent does something else is not lost; one that is over before it starts is no news."""
     firmware = import_package(service, make_package("--small", "--tiny-chip"))

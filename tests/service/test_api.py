@@ -69,10 +69,10 @@ def imported(service, archive):
     return str(service.get(job, JOB, "Object"))
 
 
-def backed_up(service, tmp_path):
+def backed_up(service, tmp_path, model="RM502QGL"):
     """The path of a backup object."""
     path = tmp_path / "backup"
-    path.write_text(json.dumps({"kind": "nand", "state": "complete", "serial": "49cbd7ef", "sha256": "ab" * 32, "model": "RM502QGL",
+    path.write_text(json.dumps({"kind": "nand", "state": "complete", "serial": "49cbd7ef", "sha256": "ab" * 32, "model": model,
                                 "version": VERSION, "created": 1700000000000000, "partitions": "sbl,efs2"}))
     job = service.import_backup(path)
     assert service.wait_job(job) == "done", service.all(job, JOB)

@@ -212,6 +212,19 @@ def test_force_is_asked_for_besides_and_says_of_what(scene, bus_address):
     assert service.get(backup, NAME + ".Backup", "State") == "complete"
 
 
+@needs_root
+def test_a_long_name_is_cut_at_a_character(scene, bus_address, tmp_path):
+    """Half a character is no text for the bus: polkit could not be asked about such a backup, and nobody but root could remove it."""
+    service, modem, firmware, _, job, archive = scene
+    named = backed_up(service, tmp_path, model="R" + "\u00e9" * 60)
+    authority = Authority(bus_address)
+    answers = as_nobody(bus_address, [[named, NAME + ".Backup", "Verify", [], {}]], archive)
+    asked = authority.asked()
+    assert answers[0][1] == "org.freedesktop.DBus.Error.AccessDenied" and "polkit could not" not in answers[0][2], answers
+    assert [a for a, _ in asked] == ["backup"] and "nand of R" + "\u00e9" * 31 + " (" in asked[0][1]["backup"]
+    assert service.get(named, NAME + ".Backup", "State") == "complete"
+
+
 # ---- the rules ----
 
 HARNESS = """

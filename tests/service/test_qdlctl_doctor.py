@@ -42,6 +42,18 @@ def test_inhibit_runs_a_command_in_peace(bench, qdlctl, tmp_path):  # noqa: F811
     wait_until(lambda: not bench.get(bench.modem(), MODEM, "Inhibited"), what="the end of the inhibition")
 
 
+def test_inhibit_by_a_long_command_is_cut_at_a_character(bench, qdlctl, tmp_path):  # noqa: F811
+    """Half a character is no text for the bus: nobody could be kept off by such a name."""
+    for begin in ("x", "xx"):
+        tool = tmp_path / begin / ("\u00e9" * 80)
+        tool.parent.mkdir()
+        tool.write_text(f"#!/bin/sh\n{BUILD}/qdlctl --json=short list > {tmp_path}/meanwhile\n")
+        tool.chmod(0o755)
+        qdlctl("inhibit", "1-1.2", "--", tool)
+        reason = json.loads((tmp_path / "meanwhile").read_text())[0]["InhibitedBy"]
+        assert reason.startswith(f"qdlctl inhibit: {tmp_path}/{begin}/\u00e9") and not reason.endswith("x")
+
+
 def test_inhibit_says_what_cannot_be_run(bench, qdlctl):  # noqa: F811
     assert "nonesuch cannot be started: No such file" in qdlctl("inhibit", "1-1.2", "--", "nonesuch", code=127).err
     assert qdlctl("inhibit", "1-1.2", "--", "sh", "-c", "kill -TERM $$", code=128 + 15)

@@ -64,6 +64,18 @@ static void test_clean_cuts_at_a_character(void **state)
     assert_int_equal(text_clean("x", 1, out, 1), 0);
 }
 
+static void test_fit(void **state)
+{
+    (void)state;
+    assert_int_equal(text_fit("abc", 3), 3);
+    assert_int_equal(text_fit("abcd", 3), 3);
+    assert_int_equal(text_fit("ab\xc3\xbc", 4), 4);
+    assert_int_equal(text_fit("ab\xc3\xbc", 3), 2);
+    assert_int_equal(text_fit("ab\xf0\x9f\x98\x80x", 5), 2);
+    assert_int_equal(text_fit("\xf0\x9f\x98\x80", 3), 0);
+    assert_int_equal(text_fit("", 0), 0);
+}
+
 static void test_escape_round_trip(void **state)
 {
     (void)state;
@@ -149,6 +161,7 @@ int main(void)
         cmocka_unit_test(test_clean),
         cmocka_unit_test(test_clean_masks_imei),
         cmocka_unit_test(test_clean_cuts_at_a_character),
+        cmocka_unit_test(test_fit),
         cmocka_unit_test(test_escape_round_trip),
         cmocka_unit_test(test_unescape_is_strict),
         cmocka_unit_test(test_parse_u64),
