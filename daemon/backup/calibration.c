@@ -66,6 +66,12 @@ int calibration_add_nv(struct calibration *c, uint16_t item, uint16_t context, c
     return 0;
 }
 
+/* Behind the first dot of a part: "." and whatever begins with ".." are other names of something. */
+static bool is_dot_end(const char *path, size_t size, size_t at)
+{
+    return at == size || path[at] == '/' || path[at] == '.';
+}
+
 bool calibration_is_path(const char *path, size_t size)
 {
     if (size < 2 || size >= CALIBRATION_PATH_MAX || path[0] != '/' || path[size - 1] == '/')
@@ -74,10 +80,15 @@ bool calibration_is_path(const char *path, size_t size)
         if (path[i] < ' ' || path[i] > '~')
             return false;
         bool begins = path[i] == '/';
-        if (begins && (path[i + 1] == '/' || (path[i + 1] == '.' && i + 2 < size && path[i + 2] == '.')))
+        if (begins && (path[i + 1] == '/' || (path[i + 1] == '.' && is_dot_end(path, size, i + 2))))
             return false;
     }
     return true;
+}
+
+bool calibration_is_item_store(const char *path)
+{
+    return text_starts_with(path, "/nvm/");
 }
 
 bool calibration_is_list(const char *path)

@@ -81,6 +81,11 @@ int calibration_add_file(struct calibration *c, const char *path, uint8_t *data,
 /* It can be written to a modem and to an XQCN: absolute, printable ASCII, and it goes nowhere but down. */
 bool calibration_is_path(const char *path, size_t size);
 /*
+ * Where firmware keeps the numbered items themselves, one file each (/nvm/num/550 is the IMEI). They go back
+ * by their numbers, under the rules for numbers, and as files never.
+ */
+bool calibration_is_item_store(const char *path);
+/*
  * The firmware says itself which item files its parts own, one path a line, in /nv/item_files/conf/NAME.conf;
  * QPST and QXDM go by these lists, for no directory need show the items. True if `path` is one of them.
  */

@@ -126,9 +126,28 @@ static int compare_file(struct putting *p, size_t i)
         p->right++;
         return 0;
     }
+    if (calibration_is_item_store(f->path)) {
+        p->refused[p->want->n_nv + i] = true;
+        p->not_here++;
+        p->n_stored++;
+        return 0;
+    }
     p->differs[p->want->n_nv + i] = true;
     p->n_differ++;
     return 0;
+}
+
+/* One line for all of them: there may be thousands, and their items are told by number. */
+static void tell_stored(const struct putting *p)
+{
+    char line[160];
+    if (p->n_stored == 0)
+        return;
+    snprintf(line, sizeof(line),
+             "not restored: %zu file%s below /nvm, where the firmware keeps the numbered items: those are "
+             "written by their numbers",
+             p->n_stored, p->n_stored == 1 ? "" : "s");
+    worker_problem(p->worker, line);
 }
 
 int putting_compare_all(struct putting *p)
@@ -143,5 +162,7 @@ int putting_compare_all(struct putting *p)
         compare_item(p, i);
     for (size_t i = 0; i < p->want->n_files && r == 0; i++)
         r = compare_file(p, i);
+    if (r == 0)
+        tell_stored(p);
     return r;
 }

@@ -17,9 +17,9 @@ struct putting {
     uint64_t done, total;
     /* not_here: what this modem does not have or lets nobody write. failed: what it should have taken. */
     unsigned written, right, not_here, failed, wrong;
-    bool *differs; /* items, then files: they are to be written */
-    bool *refused; /* the same: those that are told already */
-    size_t n_differ;
+    bool *differs;             /* items, then files: they are to be written */
+    bool *refused;             /* the same: those that are told already */
+    size_t n_differ, n_stored; /* n_stored: files that hold numbered items, and others than are there now */
     struct error *e;
 };
 

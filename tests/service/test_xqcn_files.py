@@ -122,6 +122,29 @@ def test_what_is_never_written(sample, tmp_path):
     assert xqcn.Calibration(exported(service, save(service, modem)[1])).nv[1, xqcn.IMEI_ITEM] == now
 
 
+@pytest.mark.parametrize("path", ["/nvm/num/550", "/nvm/context1/550", "/nvm/num/3252"])
+def test_an_item_is_not_written_by_its_file(sample, tmp_path, path):
+    """Firmware keeps NV item 550 in /nvm/num/550: who could write that could change an IMEI."""
+    service, modem, ours = sample
+    ours.files[path], ours.files["/nv/item_files/modem/lte/theirs"] = b"\x08\x3a" + bytes(126), b"new"
+    job, result = put_back(service, modem, tmp_path, ours)
+    assert result == "done", service.log(job)[-2000:]
+    assert [p for p in problems(service, job) if "1 file below /nvm" in p] and service.get(job, JOB, "Report")["written"] == "1"
+    assert "/nv/item_files/modem/lte/theirs" in trace(service) and path not in trace(service)
+    now = xqcn.Calibration(exported(service, save(service, modem)[1]))
+    assert path not in now.files and now.files["/nv/item_files/modem/lte/theirs"] == b"new"
+
+
+@pytest.mark.parametrize("path", ["/./nvm/num/550", "/nv/./item_files/x", "/nvm/num/.", "/nv/../nvm/num/550"])
+def test_a_path_has_one_name(sample, tmp_path, path):
+    """Else a rule about a path would be none."""
+    service, modem, ours = sample
+    ours.files[path] = b"x"
+    (tmp_path / "theirs.xqcn").write_bytes(xqcn.Qpst().write(ours))
+    job = service.import_backup(tmp_path / "theirs.xqcn")
+    assert service.wait_job(job) == "failed" and "no path that a modem could have" in service.get(job, JOB, "ErrorMessage")
+
+
 def test_an_imei_is_given_to_nobody_who_did_not_have_it(sample, new_modem, tmp_path):
     """A blank modem of which nobody knows whose it is: by WrongUnit it takes the calibration, and by nothing the IMEI."""
     service, modem, ours = sample
