@@ -35,7 +35,9 @@ int archive_source_open(struct archive_source *s, int fd, const struct archive_o
                         int (*on_progress)(void *, uint64_t, uint64_t), void *userdata,
                         enum archive_format *ret_format, struct error *e);
 void archive_source_close(struct archive_source *s);
-/* Makes random access possible: hashes a regular file, spools a pipe behind ARCHIVE_SPOOL_OFFSET of store_fd.
+/*
+ * Makes random access possible: hashes a regular file; spools a pipe behind ARCHIVE_SPOOL_OFFSET of store_fd,
+ * and likewise a file whose digest counts, for its owner could write another one between the two readings.
  */
 int archive_source_make_seekable(struct archive_source *s, int store_fd);
 /* The next bytes into s->buffer: their number, 0 at the end, negative (s->failure, *e). */

@@ -214,7 +214,7 @@ static int spool(struct archive_source *s, int store_fd)
 
 int archive_source_make_seekable(struct archive_source *s, int store_fd)
 {
-    int r = s->regular ? archive_source_drain(s) : spool(s, store_fd);
+    int r = s->regular && !s->options->exact ? archive_source_drain(s) : spool(s, store_fd);
     s->position = 0;
     return r;
 }

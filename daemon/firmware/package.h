@@ -134,6 +134,7 @@ struct archive_options {
     usec_t input_timeout; /* no input for this long: Timeout */
     int wake_fd;          /* -1, or one that makes on_progress be called while a pipe is awaited (the link) */
     const char *name;     /* the archive's own name, kept in the index; NULL */
+    bool exact; /* its digest will be compared: what is unpacked must be the bytes that were hashed */
 };
 
 struct archive_result {

@@ -66,6 +66,7 @@ int job_import(struct worker *w, struct job_outcome *o)
         .input_timeout = worker_option_u64(w, "input-timeout-usec", 60 * USEC_PER_SEC),
         .wake_fd = w->link,
         .name = worker_option(w, "label", NULL),
+        .exact = worker_option(w, "sha256", NULL),
     };
 
     if (w->fd_archive < 0 || w->fd_store < 0)

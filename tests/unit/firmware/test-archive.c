@@ -212,6 +212,60 @@ static void test_cancel(void **state)
     close(store);
 }
 
+/* ---- a file that changes while it is read ---- */
+
+struct swap {
+    int file;
+    char *other;
+    size_t size;
+    bool done;
+};
+
+/* When all of it was hashed and nothing is unpacked yet. */
+static int swap_file(void *userdata, uint64_t done, uint64_t total)
+{
+    struct swap *s = userdata;
+    if (s->done || done < total)
+        return 0;
+    s->done = true;
+    return ftruncate(s->file, 0) < 0 ? -errno : io_pwrite_full(s->file, s->other, s->size, 0);
+}
+
+/* What a digest vouches for is what comes in, also if the file's owner writes another one meanwhile. */
+static void test_what_was_hashed_is_unpacked(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"w.zip", "w.7z"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        char path[128];
+        struct error e = {0};
+        struct archive_result result;
+        struct archive_options options = support_options();
+        struct swap s = {.file = -1};
+        struct package *meant = support_open(support_make(names[i], "--small", "--seed=2", NULL)), got = {0};
+        int other = support_make(names[i], "--small", NULL);
+        assert_int_equal(io_read_file(other, PACKAGE_SIZE_MAX, &s.other, &s.size), 0);
+        close(other);
+
+        int archive = support_make(names[i], "--small", "--seed=2", NULL), store = support_store();
+        snprintf(path, sizeof(path), "%s/%s", support_directory, names[i]);
+        s.file = open(path, O_WRONLY | O_CLOEXEC);
+        options.exact = true;
+        assert_int_equal(archive_import(archive, store, &options, swap_file, NULL, &s, &result, &e), 0);
+        assert_true(s.done);
+        assert_int_equal(archive_read_index(store, &got, &e), 0);
+        assert_string_equal(got.id, meant->id);
+        for (size_t k = 0; k < got.n_files; k++)
+            free(got.files[k].path);
+        free(got.files);
+        free(s.other);
+        close(s.file);
+        close(store);
+        close(archive);
+        support_close(meant);
+    }
+}
+
 /* ---- descriptors and limits ---- */
 
 static void test_descriptors(void **state)
@@ -338,11 +392,12 @@ static void test_content_digest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clean_name),   cmocka_unit_test(test_pipe),
-        cmocka_unit_test(test_cut_pipe),     cmocka_unit_test(test_silent_pipe),
-        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_descriptors),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_store_is_tar), cmocka_unit_test(test_content_digest),
+        cmocka_unit_test(test_clean_name),     cmocka_unit_test(test_pipe),
+        cmocka_unit_test(test_cut_pipe),       cmocka_unit_test(test_silent_pipe),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_what_was_hashed_is_unpacked),
+        cmocka_unit_test(test_descriptors),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_store_is_tar),
+        cmocka_unit_test(test_content_digest),
     };
     return cmocka_run_group_tests(tests, support_setup, support_teardown);
 }
