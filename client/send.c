@@ -20,6 +20,11 @@
 
 enum { LABEL_SIZE = 256 }; /* 255 bytes */
 
+struct sender {
+    int fd;      /* for the call; close after it */
+    pid_t child; /* writes the tar of a directory; 0 for a file */
+};
+
 /*
  * The child's life. In a session of its own: a Ctrl-C that detaches us, or the end of the terminal, must not
  * cut the archive. And without our descriptors: our connection to the bus ends with us.
@@ -60,7 +65,8 @@ static int open_directory(const char *path, struct sender *ret)
     return code;
 }
 
-int send_open(const char *path, struct sender *ret)
+/* An exit code; says itself what was wrong. */
+static int open_path(const char *path, struct sender *ret)
 {
     struct stat st;
     *ret = (struct sender){.fd = -1};
@@ -78,7 +84,8 @@ int send_open(const char *path, struct sender *ret)
     return EXIT_OTHER;
 }
 
-int send_done(struct sender *s)
+/* Closes, and waits for the child; EXIT_OTHER if it could not read the directory. */
+static int done(struct sender *s)
 {
     int status = 0;
     if (s->fd >= 0)
@@ -159,7 +166,7 @@ static int send_file(sd_bus *bus, const struct import *import, const char *path,
     char *job_path = NULL;
     json_object *job = NULL;
 
-    int code = send_open(path, &s);
+    int code = open_path(path, &s);
     if (code != EXIT_OK)
         return code;
     code = import->start(bus, path, s.fd, &job_path);
@@ -171,7 +178,7 @@ static int send_file(sd_bus *bus, const struct import *import, const char *path,
     else if (code == EXIT_OK)
         code = follow_job(bus, job_path, result_text, &job);
     /* Who detaches leaves the child at its work, too. */
-    int sent = code == EXIT_DETACHED ? EXIT_OK : send_done(&s);
+    int sent = code == EXIT_DETACHED ? EXIT_OK : done(&s);
     if (code == EXIT_OK)
         code = sent;
     if (code == EXIT_OK && job)

@@ -142,11 +142,6 @@ int backup_writer_pages(struct backup_writer *w, const uint8_t *states, const vo
     return r;
 }
 
-int backup_writer_block(struct backup_writer *w, const uint8_t *states, const void *data, struct error *e)
-{
-    return backup_writer_pages(w, states, data, 0, w->made.geometry.pages_per_block, e);
-}
-
 uint64_t backup_writer_offset(const struct backup_writer *w)
 {
     return w->p ? w->p->offset + w->good_pages * w->made.geometry.page_size : 0;

@@ -105,10 +105,10 @@ DEFINE_CLEANUP(struct backup_writer *, backup_writer_free)
 /* Parts come by their first block. */
 int backup_writer_begin(struct backup_writer *w, const char *name, uint64_t first_block, uint64_t n_blocks,
                         struct error *e);
-/* The next block: the state of each of its pages (of a bad one all NAND_PAGE_BAD), and its bytes. */
-int backup_writer_block(struct backup_writer *w, const uint8_t *states, const void *data, struct error *e);
-/* The same (states and bytes are those of the whole block) in several calls: pages from `first` on, which are
- * the next ones. The last page ends the block. */
+/*
+ * The next pages of the block in hand, `n` from `first` on. states (of each page of the block; of a bad one
+ * all NAND_PAGE_BAD) and data are those of the whole block. The last page ends it.
+ */
 int backup_writer_pages(struct backup_writer *w, const uint8_t *states, const void *data, uint32_t first,
                         uint32_t n, struct error *e);
 /* Where in the file the next block's first page will lie. */

@@ -117,7 +117,8 @@ bool calibration_next_listed(const uint8_t *data, size_t size, size_t *at, char 
     return false;
 }
 
-enum calibration_section calibration_section_of(const char *path)
+/* The section that a path belongs to. */
+static enum calibration_section section_of(const char *path)
 {
     bool rf = text_starts_with(path, RFNV) || text_starts_with(path, RFC);
     return rf ? CALIBRATION_EFS_BACKUP : CALIBRATION_PROVISIONING;
@@ -134,8 +135,7 @@ int calibration_add_file(struct calibration *c, const char *path, uint8_t *data,
     }
     struct calibration_file *f = &c->files[c->n_files++];
     c->sorted = false;
-    *f = (struct calibration_file){
-        .section = calibration_section_of(path), .path = copy, .data = data, .size = size};
+    *f = (struct calibration_file){.section = section_of(path), .path = copy, .data = data, .size = size};
     f->has_head = f->section == CALIBRATION_EFS_BACKUP;
     if (f->has_head)
         memcpy(f->head, text_starts_with(path, RFC) ? rfc_head : rfnv_head, sizeof(f->head));

@@ -92,8 +92,6 @@ bool calibration_is_item_store(const char *path);
 bool calibration_is_list(const char *path);
 /* The next path that such a file names, from *at on; false at its end. What is no path is passed over. */
 bool calibration_next_listed(const uint8_t *data, size_t size, size_t *at, char path[CALIBRATION_PATH_MAX]);
-/* The section that a path belongs to. */
-enum calibration_section calibration_section_of(const char *path);
 const struct calibration_nv *calibration_find_nv(const struct calibration *c, uint16_t item,
                                                  uint16_t context);
 const struct calibration_file *calibration_find_file(const struct calibration *c, const char *path);

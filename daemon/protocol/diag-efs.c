@@ -15,13 +15,9 @@ enum {
     EFS_OPENDIR = 11,
     EFS_READDIR = 12,
     EFS_CLOSEDIR = 13,
-    EFS_STAT = 15,
     EFS_MD5SUM = 43,
 
     /* offsets in answers; a field's name is that of the reference */
-    STAT_ERRNO = 4,
-    STAT_MODE = 8,
-    STAT_SIZE = 12,
     OPEN_FD = 4,
     OPEN_ERRNO = 8,
     READ_FD = 4,
@@ -144,26 +140,6 @@ int diag_efs_hello(struct diag *d, struct error *e)
     if (e)
         *e = own;
     return r;
-}
-
-int diag_efs_stat(struct diag *d, const char *path, struct diag_efs_stat *ret, struct error *e)
-{
-    struct efs_request request;
-    const uint8_t *answer;
-    size_t size;
-    efs_begin(d, &request, EFS_STAT, 0);
-    int r = efs_add_path(&request, path, e);
-    if (r == 0)
-        r = efs_ask(d, &request, (struct diag_question){.least = STAT_MODE}, &answer, &size, e);
-    if (r < 0)
-        return r;
-    r = efs_errno(answer + STAT_ERRNO, e);
-    if (r != 0)
-        return r;
-    if (size < STAT_SIZE + sizeof(uint32_t))
-        return error_set(e, ERROR_DIAG_FAILED, "the modem's answer about %s is cut", path);
-    *ret = (struct diag_efs_stat){.mode = get_le32(answer + STAT_MODE), .size = get_le32(answer + STAT_SIZE)};
-    return 0;
 }
 
 /* ---- files ---- */

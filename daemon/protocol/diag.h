@@ -166,9 +166,6 @@ enum {
     DIAG_EFS_DIR_NOT_OPEN = 0x40000003,
 };
 
-struct diag_efs_stat {
-    uint32_t mode, size;
-};
 struct diag_efs_entry {
     uint32_t type, mode, size;
     char name[256];
@@ -176,7 +173,6 @@ struct diag_efs_entry {
 
 /* HELLO with the alternate subsystem 3E, then 13: whichever answers is used from then on. */
 int diag_efs_hello(struct diag *d, struct error *e);
-int diag_efs_stat(struct diag *d, const char *path, struct diag_efs_stat *ret, struct error *e);
 /* The whole of a file, malloc'ed, of at most `max` bytes (-EFBIG TooLarge). *ret is NULL for an empty one. */
 int diag_efs_read(struct diag *d, const char *path, size_t max, uint8_t **ret, size_t *ret_size,
                   struct error *e);

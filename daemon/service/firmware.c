@@ -306,7 +306,8 @@ void firmware_verified(struct firmware *f, bool ready, char *const *problems)
     object_flush(&f->object);
 }
 
-bool firmware_in_use(const struct firmware *f)
+/* True while an unfinished job uses it. */
+static bool is_in_use(const struct firmware *f)
 {
     for (const struct job *j = f->manager->jobs; j; j = j->next)
         if (!job_finished(j) && strcmp(j->firmware_id, f->id) == 0)
@@ -349,7 +350,7 @@ static int method_remove(sd_bus_message *m, void *userdata, sd_bus_error *error)
         r = manager_authorise(f->manager, m, uid == f->owner_uid, NULL, details, error);
     if (r <= 0)
         return r < 0 ? r : 1;
-    if (firmware_in_use(f))
+    if (is_in_use(f))
         return errors_set(error, ERROR_FIRMWARE_IN_USE, "Firmware %s is used by a job that is not finished.",
                           *f->name ? f->name : f->id);
     const char *user = policy_user(f->manager, f->id);

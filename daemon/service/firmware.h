@@ -48,8 +48,6 @@ struct firmware *firmware_find_path(struct manager *m, const char *path);
 int firmware_open(const struct firmware *f);
 /* What a Verify found: ready, or invalid with its problems (borrowed, may be NULL). Saved and signalled. */
 void firmware_verified(struct firmware *f, bool ready, char *const *problems);
-/* True while an unfinished job uses it. */
-bool firmware_in_use(const struct firmware *f);
 
 /* Manager.ImportFirmware and ImportBackup (import.c). */
 int import_firmware(sd_bus_message *m, void *userdata, sd_bus_error *error);

@@ -291,7 +291,8 @@ static struct job *find_backup(const struct job *j)
     return NULL;
 }
 
-struct job *job_find_resumable(const struct job *j)
+/* The interrupted flash or restore that this one continues; NULL. */
+static struct job *find_resumable(const struct job *j)
 {
     struct job *i = j->modem ? j->modem->interrupted : NULL;
     if (j->job_kind == JOB_BACKUP)
@@ -314,7 +315,7 @@ struct job *job_find_resumable(const struct job *j)
 static int open_journal(struct job *j)
 {
     int dirfd = j->manager->store.fd_jobs;
-    j->resumes = job_find_resumable(j);
+    j->resumes = find_resumable(j);
     if (!j->resumes)
         return store_tmpfile(dirfd);
     char name[32];

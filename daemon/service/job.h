@@ -215,8 +215,6 @@ extern const struct process_handler job_process_handler;
 /* ---- job-start.c ---- */
 /* Opens what the worker needs, starts it and tells it what to do. */
 int job_start_worker(struct job *j, struct error *e);
-/* The interrupted flash or restore that this one continues; NULL. */
-struct job *job_find_resumable(const struct job *j);
 
 /* ---- job-link.c ---- */
 void job_on_message(void *userdata, struct link_message *m);

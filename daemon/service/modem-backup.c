@@ -42,7 +42,8 @@ static uint64_t chip_size(const struct modem *m)
 
 /* ---- a programmer ---- */
 
-int modem_choose_programmer(const struct modem *m, struct job *j, sd_bus_error *error)
+/* The package whose programmer is used; one that runs already does without. NoSuchFirmware. */
+static int choose_programmer(const struct modem *m, struct job *j, sd_bus_error *error)
 {
     struct firmware *list[CANDIDATES_MAX];
     const struct firmware *f = candidates_find(m, false, list) > 0 ? list[0] : NULL;
@@ -160,7 +161,7 @@ int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *e
         r = modem_new_job(m, message, JOB_BACKUP, &j, error);
     if (r < 0)
         return r;
-    r = xqcn ? 0 : modem_choose_programmer(m, j, error);
+    r = xqcn ? 0 : choose_programmer(m, j, error);
     j->kind_of_backup = strdup(kind);
     j->partitions = steal_ptr(list);
     if (r >= 0 && !j->kind_of_backup)
@@ -302,7 +303,7 @@ int modem_method_restore(sd_bus_message *message, void *userdata, sd_bus_error *
         j->kind_of_backup = strdup("xqcn");
         r = j->kind_of_backup ? 0 : -ENOMEM;
     } else {
-        r = modem_choose_programmer(m, j, error);
+        r = choose_programmer(m, j, error);
     }
     j->allow = strdup(o.allow_text);
     j->partitions = steal_ptr(list);

@@ -28,8 +28,6 @@ int modem_method_set_policy(sd_bus_message *message, void *userdata, sd_bus_erro
 int modem_method_forget(sd_bus_message *message, void *userdata, sd_bus_error *error);
 
 /* ---- modem-backup.c ---- */
-/* The package whose programmer is used; one that runs already does without. NoSuchFirmware. */
-int modem_choose_programmer(const struct modem *m, struct job *j, sd_bus_error *error);
 /* NoSpace before anything is started that saves first; version_given: the caller said what it runs. */
 int modem_check_space(const struct modem *m, bool version_given, sd_bus_error *error);
 int modem_method_backup(sd_bus_message *message, void *userdata, sd_bus_error *error);

@@ -28,7 +28,8 @@ int object_add(struct object *o)
     return r < 0 ? r : 0;
 }
 
-void object_remove(struct object *o)
+/* Takes it off the bus and tells so. Harmless if it is not there. */
+static void take_off(struct object *o)
 {
     if (!o->slot)
         return;
@@ -38,7 +39,7 @@ void object_remove(struct object *o)
 
 void object_done(struct object *o)
 {
-    object_remove(o);
+    take_off(o);
     free(o->path);
     o->path = NULL;
     o->bus = sd_bus_unref(o->bus);

@@ -29,9 +29,7 @@ int object_init(struct object *o, sd_bus *bus, const char *prefix, const char *i
                 const sd_bus_vtable *vtable, void *userdata);
 /* Puts it on the bus and tells so (InterfacesAdded). 0 or -errno. */
 int object_add(struct object *o);
-/* Takes it off the bus and tells so. Harmless if it is not there. */
-void object_remove(struct object *o);
-/* object_remove() and frees what is inside. */
+/* Takes it off the bus and tells so, if it is there; frees what is inside. */
 void object_done(struct object *o);
 
 /* ---- changes: each notes the property's name if the value differs; object_flush() signals them together

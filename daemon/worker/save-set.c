@@ -10,7 +10,8 @@
 /* A chip without names is cut into about so many pieces, so that no image carries long erased stretches. */
 enum { PIECES = 256, PIECE_MIN = 16 };
 
-bool save_is_always(const struct mibib_partition *p)
+/* EFS2, RAWDATA, sys_rev, cust_info and what else rule 4 saves always. */
+static bool is_always(const struct mibib_partition *p)
 {
     static const char *const names[] = {"sec", "misc", "devinfo", "ddr", "MIBIB", "SBL"};
     if (mibib_is_unit_data(p->name) || p->first_block == 0)
@@ -76,7 +77,7 @@ int save_add_always(struct save *s, const struct mibib_table *t, struct error *e
 {
     int r = 0;
     for (size_t i = 0; r == 0 && i < t->n_partitions; i++)
-        if (save_is_always(&t->partitions[i]))
+        if (is_always(&t->partitions[i]))
             r = add_partition(s, &t->partitions[i], e);
     return r;
 }

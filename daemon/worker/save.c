@@ -45,7 +45,8 @@ static void cut_to_chip(struct save *s)
     }
 }
 
-enum backup_map save_map_of(const struct session *s)
+/* How this programmer, in this appearance, lets bad blocks be known. */
+static enum backup_map map_of(const struct session *s)
 {
     if (s->capabilities.skip_bad_block)
         return BACKUP_MAP_READ;
@@ -59,7 +60,7 @@ static int prepare_map(struct save *s)
     const struct firehose_storage *told = &s->session->storage;
     nand_map_done(&s->map);
     int r = nand_map_init(&s->map, geometry(s)->blocks);
-    if (r == 0 && save_map_of(s->session) == BACKUP_MAP_TOLD)
+    if (r == 0 && map_of(s->session) == BACKUP_MAP_TOLD)
         for (size_t i = 0; i < told->n_bad_blocks; i++)
             nand_map_set(&s->map, told->bad_blocks[i], true);
     return r;
@@ -115,7 +116,7 @@ int save_begin(struct save *s, int fd, const struct backup *facts, uint64_t mibi
     if (s->n_ranges == 0)
         return error_set(e, ERROR_INVALID_ARGS, "there is nothing to save");
     with_session.geometry = *geometry(s);
-    with_session.map = save_map_of(s->session);
+    with_session.map = map_of(s->session);
     s->geometry = *geometry(s);
     s->writer = backup_writer_free(s->writer);
     s->made = NULL;
@@ -141,7 +142,7 @@ bool save_goes_on(const struct save *s)
     const struct nand_geometry *a = &s->geometry, *b = geometry(s);
     return s->writer && s->session->recognized && !s->session->ran_firmware && a->page_size == b->page_size &&
            a->pages_per_block == b->pages_per_block && a->blocks == b->blocks &&
-           s->look.how == save_map_of(s->session);
+           s->look.how == map_of(s->session);
 }
 
 void save_smaller_pieces(struct save *s)

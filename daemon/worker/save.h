@@ -43,8 +43,6 @@ void save_done(struct save *s);
 
 /* ---- save-set.c: what ---- */
 
-/* EFS2, RAWDATA, sys_rev, cust_info and what else rule 4 saves always. */
-bool save_is_always(const struct mibib_partition *p);
 /* All of these return -ENOMEM with Failed, or InvalidArgs. A growing partition ends with the chip. */
 int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, struct error *e);
 int save_add_always(struct save *s, const struct mibib_table *t, struct error *e);
@@ -58,8 +56,6 @@ int save_add_named(struct save *s, const struct mibib_table *t, const char *name
 
 /* ---- save.c ---- */
 
-/* How this programmer, in this appearance, lets bad blocks be known. */
-enum backup_map save_map_of(const struct session *s);
 /* NoSpace if the file's disk has not room for all of the ranges, which is more than they need as a rule:
  * erased pages take none. way_out: the end of the message. */
 int save_check_room(const struct save *s, int fd, uint32_t block_size, const char *way_out, struct error *e);

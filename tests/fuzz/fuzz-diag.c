@@ -114,7 +114,6 @@ static int take(void *userdata, const struct diag_efs_entry *entry)
 static int ask(struct diag *d, unsigned what, struct error *e)
 {
     struct diag_build build;
-    struct diag_efs_stat st;
     uint8_t data[DIAG_NV_SIZE] = {0}, *file = NULL, mask[16];
     char imei[DIAG_IMEI_DIGITS + 1];
     uint32_t mode;
@@ -135,7 +134,7 @@ static int ask(struct diag *d, unsigned what, struct error *e)
     case 3:
         return diag_nv_write(d, 10, 1, data, &status, e);
     case 4:
-        return diag_efs_stat(d, "/nv", &st, e);
+        return diag_efs_sync(d, e);
     case 5:
         r = diag_efs_read(d, "/nv/a", FILE_MAX, &file, &n, e);
         assert(r != 0 || n <= FILE_MAX);

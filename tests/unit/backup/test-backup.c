@@ -78,9 +78,10 @@ static uint32_t portion; /* pages given to the writer at once; 0: whole blocks *
 
 static int put(struct backup_writer *w, const uint8_t *states, const uint8_t *data, struct error *e)
 {
-    int r = portion == 0 ? backup_writer_block(w, states, data, e) : 0;
-    for (uint32_t at = 0; portion > 0 && r == 0 && at < PAGES; at += portion)
-        r = backup_writer_pages(w, states, data, at, MIN_OF(portion, PAGES - at), e);
+    uint32_t n = portion ? portion : PAGES;
+    int r = 0;
+    for (uint32_t at = 0; r == 0 && at < PAGES; at += n)
+        r = backup_writer_pages(w, states, data, at, MIN_OF(n, PAGES - at), e);
     return r;
 }
 
@@ -438,11 +439,12 @@ static void test_misuse(void **state _unused_)
     assert_true(backup_writer_pages(w, c.states[1], c.data[1], 1, 1, &e) < 0); /* not the next one */
     assert_true(backup_writer_pages(w, c.states[1], c.data[1], 0, PAGES + 1, &e) < 0);
     assert_int_equal(backup_writer_pages(w, c.states[1], c.data[1], 0, 1, &e), 0);
-    assert_true(backup_writer_block(w, c.states[1], c.data[1], &e) < 0); /* in the middle of another one */
+    assert_true(backup_writer_pages(w, c.states[1], c.data[1], 0, PAGES, &e) <
+                0); /* in the middle of another one */
     assert_int_equal(backup_writer_pages(w, c.states[1], c.data[1], 1, PAGES - 1, &e), 0);
     assert_true(backup_writer_finish(w, &made, &e) < 0);
-    assert_int_equal(backup_writer_block(w, c.states[2], c.data[2], &e), 0);
-    assert_true(backup_writer_block(w, c.states[3], c.data[3], &e) < 0);
+    assert_int_equal(backup_writer_pages(w, c.states[2], c.data[2], 0, PAGES, &e), 0);
+    assert_true(backup_writer_pages(w, c.states[3], c.data[3], 0, PAGES, &e) < 0);
     assert_int_equal(backup_writer_end(w, &e), 0);
     assert_true(backup_writer_begin(w, "z", 2, 1, &e) < 0); /* where x lies */
     assert_int_equal(backup_writer_finish(w, &made, &e), 0);

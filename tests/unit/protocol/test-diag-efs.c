@@ -25,14 +25,14 @@ enum trouble {
     NEGATIVE_WRITE,
     NEGATIVE_MKDIR,
     NO_MD5,
-    LATE_STAT, /* the answer to the first STAT comes after the second was asked */
+    LATE_OPEN, /* the answer to the first OPEN comes after the second was asked */
 };
 
 struct efs {
     enum trouble trouble;
     int (*host)(struct peer_case *c, struct diag *d);
     /* what the modem saw */
-    unsigned opens, closes, reads, puts, syncs, mkdirs, writes, stats;
+    unsigned opens, closes, reads, puts, syncs, mkdirs, writes;
     uint32_t flags;
     char path[64];
     uint8_t content[16384];
@@ -48,24 +48,6 @@ static void le32(uint8_t *to, uint32_t v)
 static uint32_t from32(const uint8_t *b)
 {
     return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-static bool say_stat(struct peer *p, const char *path)
-{
-    uint8_t answer[32] = {0x4b, 0x13, 15, 0};
-    bool there = strcmp(path, "/nv/item_files/a") == 0;
-    le32(answer + 4, there ? 0 : 2);
-    le32(answer + 8, 0100644);
-    le32(answer + 12, there ? FILE_SIZE : 0);
-    return modem_say(p, answer, sizeof(answer));
-}
-
-static bool on_stat(struct peer *p, struct efs *m, const char *path)
-{
-    if (m->trouble != LATE_STAT || m->stats++ > 0)
-        return say_stat(p, path);
-    peer_sleep(p, 6 * USEC_PER_SEC);
-    return say_stat(p, path);
 }
 
 static bool on_read(struct peer *p, struct efs *m, const uint8_t *q)
@@ -174,6 +156,8 @@ static bool on_request(struct peer *p, struct efs *m, const uint8_t *q, size_t n
         le32(answer + 8, strstr(m->path, "denied") ? 13 : 0);
         if (m->trouble == NEGATIVE_ERRNO)
             le32(answer + 8, UINT32_MAX);
+        if (m->trouble == LATE_OPEN && m->opens == 1)
+            peer_sleep(p, 6 * USEC_PER_SEC);
         return modem_say(p, answer, 12);
     case 3:
     case 13:
@@ -193,8 +177,6 @@ static bool on_request(struct peer *p, struct efs *m, const uint8_t *q, size_t n
         return modem_say(p, answer, 12);
     case 12:
         return on_readdir(p, m, q);
-    case 15:
-        return on_stat(p, m, (const char *)q + 4);
     case 38:
         return on_put(p, m, q, n);
     case 43:
@@ -325,26 +307,26 @@ static void test_read_short(void **state)
     assert_int_equal(quick.closes, 1);
 }
 
-static int host_stat(struct peer_case *c, struct diag *d)
+static int host_read_both(struct peer_case *c, struct diag *d)
 {
-    struct diag_efs_stat st = {0};
-    int r = diag_efs_stat(d, "/nv/item_files/a", &st, &c->e);
-    c->numbers[0] = st.size;
-    c->numbers[1] = (uint64_t)diag_efs_stat(d, "/nv/item_files/b", &st, &c->e);
+    uint8_t *data = NULL;
+    size_t size;
+    int r = diag_efs_read(d, "/denied", 65536, &data, &size, &c->e);
+    c->numbers[1] = (uint64_t)host_read(c, d);
     return r;
 }
 
-static void test_stat(void **state)
+/* Nothing in the answer to an OPEN says which path it is about. */
+static void test_a_late_answer(void **state)
 {
     (void)state;
-    static const enum trouble troubles[] = {NONE, LATE_STAT};
+    static const enum trouble troubles[] = {NONE, LATE_OPEN};
     for (size_t i = 0; i < ARRAY_SIZE(troubles); i++) {
-        struct efs m = {.trouble = troubles[i], .host = host_stat};
-        struct peer_case c = play(&m, "stat");
-        assert_int_equal(c.r, 0);
+        struct efs m = {.trouble = troubles[i], .host = host_read_both};
+        struct peer_case c = play(&m, "late");
+        assert_int_equal(c.r, DIAG_EFS_NO_ACCESS);
+        assert_int_equal(c.numbers[1], 0);
         assert_int_equal(c.numbers[0], FILE_SIZE);
-        /* Nothing in the answer says which path it is about. */
-        assert_int_equal(c.numbers[1], DIAG_EFS_NO_ENTRY);
     }
 }
 
@@ -472,7 +454,7 @@ static void test_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read), cmocka_unit_test(test_read_short), cmocka_unit_test(test_stat),
+        cmocka_unit_test(test_read), cmocka_unit_test(test_read_short), cmocka_unit_test(test_a_late_answer),
         cmocka_unit_test(test_list), cmocka_unit_test(test_md5),        cmocka_unit_test(test_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
