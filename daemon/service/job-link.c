@@ -36,23 +36,37 @@ static int take_number(const char *value, uint64_t max, uint64_t *ret)
     return text_parse_u64(value, 10, max, ret) < 0 ? -EBADMSG : 0;
 }
 
-static int take_problem(struct job *j, const char *value)
+static int add_problem(struct job *j, const char *text)
 {
-    job_log(j, value);
-    if (j->n_problems == JOB_PROBLEMS_MAX)
-        return 0; /* the log has them all */
-    char clean[ERROR_MESSAGE_SIZE];
-    text_clean(value, strlen(value), clean, sizeof(clean));
     char **grown = realloc(j->problems, (j->n_problems + 2) * sizeof(*grown));
     if (!grown)
         return -ENOMEM;
     j->problems = grown;
-    j->problems[j->n_problems] = strdup(clean);
+    j->problems[j->n_problems] = strdup(text);
     if (!j->problems[j->n_problems])
         return -ENOMEM;
     j->problems[++j->n_problems] = NULL;
-    object_changed(&j->object, "Report");
     return 0;
+}
+
+/* The log has them all; the report as many as can be read, and how many there are besides. */
+static int take_problem(struct job *j, const char *value)
+{
+    char line[ERROR_MESSAGE_SIZE];
+    int r = 0;
+    job_log(j, value);
+    if (j->n_problems < JOB_PROBLEMS_MAX) {
+        text_clean(value, strlen(value), line, sizeof(line));
+        r = add_problem(j, line);
+    } else {
+        snprintf(line, sizeof(line), "and %u more, each in the job's log", ++j->more_problems);
+        if (j->more_problems == 1)
+            r = add_problem(j, line);
+        else
+            text_replace(&j->problems[JOB_PROBLEMS_MAX], line);
+    }
+    object_changed(&j->object, "Report");
+    return r;
 }
 
 /* Counts the pairs of a record so that a worker cannot fill the memory with them. */

@@ -45,7 +45,8 @@ enum {
     JOB_FLUSHES_MAX =
         100, /* a second; a worker that changes its phase more often is signalled with the numbers */
     JOB_GHOSTS_MAX = 16, /* workers that cannot be killed; beyond that nothing is imported */
-    JOB_PROBLEMS_MAX = 64,
+    JOB_PROBLEMS_MAX =
+        65, /* in the report, a full list of a package among them; a further line counts the others */
     JOB_REPORT_MAX = 64,
     JOB_FACTS_MAX = 64, /* what a worker may tell of the modem in one appearance of it */
 };
@@ -69,6 +70,7 @@ struct job {
     struct record *report;
     char **problems;
     size_t n_problems;
+    unsigned more_problems; /* beyond JOB_PROBLEMS_MAX */
 
     /* what was asked */
     struct modem *modem;

@@ -225,6 +225,8 @@ int calibrate_read(struct running *running, const struct running_identity *id, s
         r = reading_probe(&x);
     if (r == 0)
         r = reading_check(&x);
+    if (x.logged > READING_LOGGED_MAX)
+        worker_log(x.worker, "WARN: and %u more that cannot be read", x.logged - READING_LOGGED_MAX);
     if (r < 0)
         return explain(r, e);
     calibration_sort(x.c);
