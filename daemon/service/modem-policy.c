@@ -141,7 +141,7 @@ int modem_method_set_policy(sd_bus_message *message, void *userdata, sd_bus_erro
 static bool is_port(const char *port)
 {
     size_t n = strlen(port);
-    return n > 0 && n <= PORT_BYTES_MAX &&
+    return n > 0 && n <= PORT_BYTES_MAX && appearance_port_fits(port) &&
            strspn(port, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:_-+@") == n;
 }
 

@@ -141,15 +141,20 @@ static char *peer_port(const char *syspath)
     return hub ? text_printf("%s.%s", hub + 1, number) : NULL;
 }
 
+/* ID_PATH; "" if udev has none, or one that is no name for a file. */
+static const char *path_of(struct udev_device *d)
+{
+    const char *id_path = udev_device_get_property_value(d, "ID_PATH");
+    return id_path && appearance_port_fits(id_path) ? id_path : "";
+}
+
 /*
  * ID_PATH of the USB 2 side, so that a modem has the same port in SuperSpeed normal mode and in high-speed
  * EDL (reference/edl.md 3.3). udev ends it in "usb-0:" and the port path. "" if udev has none.
  */
 static char *connector(struct udev_device *d)
 {
-    const char *id_path = udev_device_get_property_value(d, "ID_PATH");
-    if (!id_path)
-        return strdup("");
+    const char *id_path = path_of(d);
     const char *own = strchr(udev_device_get_sysname(d), '-');
     size_t length = strlen(id_path), own_length = own ? strlen(own + 1) : 0;
     bool superspeed = number_of(udev_device_get_sysattr_value(d, "speed")) >= SUPERSPEED_MBIT;

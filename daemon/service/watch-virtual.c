@@ -67,6 +67,8 @@ static int on_plug_field(void *userdata, const char *key, const char *value)
 {
     struct appearance *a = userdata;
     uint64_t number;
+    if (!text_is_clean(value, strlen(value))) /* as no descriptor of a device comes here either */
+        return -EBADMSG;
     if (strcmp(key, "PORT") == 0)
         return replace(&a->port, value);
     if (strcmp(key, "KERNEL") == 0)
@@ -100,7 +102,8 @@ static int read_plug(struct modem *m)
     int r = link_parse_text(line, (size_t)n, on_plug_field, NULL, a, NULL);
     if (r < 0)
         return r;
-    if (!a->port || !a->kernel_name || !appearance_is_candidate(a->vid, a->pid))
+    if (!a->port || !appearance_port_fits(a->port) || !a->kernel_name ||
+        !appearance_is_candidate(a->vid, a->pid))
         return -EBADMSG;
     /* As a path in sysfs: the same for everything that comes to this place on its bus. A modem's USB 2 and
        SuperSpeed sides are two places of one port. */

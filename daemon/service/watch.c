@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "service/watch.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -122,6 +123,15 @@ int appearance_serial(const char *product, char out[9])
         return -ENOENT;
     text_hex(value, sizeof(value), out);
     return 0;
+}
+
+bool appearance_port_fits(const char *port)
+{
+    enum { ENCODED_MAX = 200, ESCAPED = 3 };
+    size_t n = 0;
+    for (const char *c = port; *c; c++)
+        n += isalnum((unsigned char)*c) && c > port ? 1 : ESCAPED;
+    return n <= ENCODED_MAX;
 }
 
 struct appearance *appearance_free(struct appearance *a)

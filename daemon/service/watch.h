@@ -61,6 +61,12 @@ bool appearance_is_candidate(uint16_t vid, uint16_t pid);
  */
 int appearance_serial(const char *product, char out[9]);
 
+/*
+ * Its encoded form, in which all but letters and digits take three bytes, names files: a longer one is no
+ * name that anything could be remembered under.
+ */
+bool appearance_port_fits(const char *port);
+
 /* For the two implementations. */
 struct watch_ops {
     void (*free)(struct watch *w);

@@ -144,6 +144,18 @@ def test_a_connector_that_was_armed_stays_armed(service, plug, firmware):
         assert policy_of(service, find_modem(service)) == ("rescue", firmware)
 
 
+def test_a_port_has_a_name_that_a_file_can_have(service, firmware):
+    """Each of ':' takes three bytes in it: what was cut was lost at the next start, and two of them were one."""
+    for port in ("a" + ":" * 70, "pci-" + "0:" * 62):
+        with Refused(INVALID_ARGS):
+            arm(service, "hold", port=port)
+    longest = "a" + ":" * 65
+    arm(service, "hold", port=longest)
+    service.restart()
+    path = find_modem(service, longest)
+    assert service.get(path, MODEM, "Policy") == "hold"
+
+
 def test_without_a_serial_it_is_the_connector_s(service, plug):
     plug(service, **MODULE).unplug()
     path = find_modem(service)

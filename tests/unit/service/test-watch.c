@@ -95,6 +95,24 @@ static void test_serials(void **state)
     }
 }
 
+/* Its encoded form names files, with what is behind it. */
+static void test_ports(void **state)
+{
+    (void)state;
+    char port[201] = "";
+    assert_true(appearance_port_fits(""));
+    assert_true(appearance_port_fits("pci-0000:00:14.0-usb-0:1.2.3.4.5.6"));
+    assert_true(appearance_port_fits("platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1.3.4.2"));
+    memset(port, ':', 66);
+    assert_true(appearance_port_fits(port));
+    port[66] = ':';
+    assert_false(appearance_port_fits(port));
+    memset(port, 'a', 199);
+    assert_false(appearance_port_fits(port)); /* the first one is escaped if it is a digit: counted so */
+    port[198] = '\0';
+    assert_true(appearance_port_fits(port));
+}
+
 static void test_freeing(void **state)
 {
     (void)state;
@@ -114,10 +132,8 @@ static void test_freeing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_candidates),
-        cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_serials),
-        cmocka_unit_test(test_freeing),
+        cmocka_unit_test(test_candidates), cmocka_unit_test(test_kinds),   cmocka_unit_test(test_serials),
+        cmocka_unit_test(test_ports),      cmocka_unit_test(test_freeing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
