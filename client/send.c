@@ -97,6 +97,22 @@ static int done(struct sender *s)
     return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK ? EXIT_OK : EXIT_OTHER;
 }
 
+/*
+ * The bytes of a character that the service takes for no text, though it is UTF-8: a control (C1, the ends of
+ * lines and paragraphs), or a mark that turns the direction of what is around it.
+ */
+static size_t odd_character(const unsigned char *p)
+{
+    if (p[0] == 0xc2 && p[1] < 0xa0)
+        return 2;
+    if (p[0] == 0xd8 && p[1] == 0x9c)
+        return 2;
+    bool general =
+             p[0] == 0xe2 && p[1] == 0x80 && (p[2] == 0x8e || p[2] == 0x8f || (p[2] >= 0xa8 && p[2] <= 0xae)),
+         isolates = p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9;
+    return general || isolates ? 3 : 0;
+}
+
 /* The name of the file or directory, made fit for the bus. */
 static void default_label(const char *path, char *label)
 {
@@ -107,6 +123,9 @@ static void default_label(const char *path, char *label)
     for (unsigned char *p = (unsigned char *)label; *p; p++)
         if (*p < ' ' || *p == 0x7f || (*p >= 0x80 && !utf8))
             *p = '?';
+        else if (utf8)
+            for (size_t n = odd_character(p); n > 0; n--, p += n > 0)
+                *p = '?';
     free(real);
 }
 

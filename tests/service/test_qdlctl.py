@@ -515,6 +515,19 @@ def test_done_but_not_well_needs_recovery(new_service, forge, plug, archive, qdl
     assert qdlctl("follow", "-j", code=RECOVERY).last()["Result"] == result
 
 
+@pytest.mark.parametrize("name,label", [
+    ("RM502Q \u202egpj\u0085\u2067\u061c.zip", "RM502Q ???gpj???????.zip"),
+    ("x" + "\u00e4" * 127, "x" + "\u00e4" * 127),
+    ("\u00e9\ttab", "\u00e9?tab"),
+])
+def test_a_file_is_imported_whatever_its_name(new_service, forge, archive, qdlctl, name, label):
+    """What the service takes for no text is left out of the label."""
+    service = new_service().start(worker=forge(steered()))
+    archive.rename(archive.with_name(name))
+    qdlctl("firmware", "import", archive.with_name(name), "-q")
+    assert service.get(service.paths(FIRMWARE)[0], FIRMWARE, "Label") == label
+
+
 def test_wrong_firmware_for_the_modem(service, new_modem, make_package, qdlctl):
     qdlctl("firmware", "import", make_package("--small"), "-q")
     new_modem(service, "version=RM502QGLAAR11A02M4G")
