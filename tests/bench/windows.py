@@ -24,16 +24,18 @@ def flash(directory, store, firmware, name, settings, options):
     os.mkdir(place)
     clock = driver.Clock(place)
     modem = driver.Modem(place, os.path.join(place, "flash"), [*MODEM, "version=" + VERSION, *settings], clock=clock)
-    modem.accept()
     journal = os.open(os.path.join(place, "journal"), os.O_RDWR | os.O_CREAT)
     package = os.open(store, os.O_RDONLY)
-    job = driver.Job(modem, "flash", {"firmware": firmware, "known-version": VERSION, "known-confirmed": 1, **options},
-                     [("package", package), ("journal", journal)]).run()
-    assert job.result == "done", job.words
-    job.finish()
-    modem.close()
-    os.close(journal)
-    os.close(package)
+    try:
+        modem.accept()
+        job = driver.Job(modem, "flash", {"firmware": firmware, "known-version": VERSION, "known-confirmed": 1, **options},
+                         [("package", package), ("journal", journal)]).run()
+        assert job.result == "done", job.words
+        job.finish()
+    finally:
+        modem.close()
+        os.close(journal)
+        os.close(package)
     with open(modem.trace, errors="replace") as trace:
         return work(trace)
 

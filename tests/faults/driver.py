@@ -14,7 +14,7 @@ import subprocess
 import time
 
 BUILD = os.environ.get("BUILD", "build")
-LIMIT = float(os.environ.get("LIMIT", 60.0))  # seconds for one job: a run that takes longer has hung
+LIMIT = float(os.environ.get("LIMIT", 60.0))  # seconds for one job, or for one step of a Clock: what takes longer has hung
 
 
 def escape(value):
@@ -31,7 +31,7 @@ class Clock:
 
     WORKER, MODEM = 0, 1
     NEVER = 2 ** 63 - 1
-    GRAIN = 0.004  # seconds after which a look is taken whether all of them wait
+    GRAIN = 0.001  # seconds after which a look is taken whether all of them wait
     PATIENCE = 280 * 10 ** 6  # µs for one job: longer than any deadline in it, all of them together
 
     def __init__(self, directory):
@@ -120,7 +120,7 @@ class Modem:
 
     def start(self):
         own = self.clock.environment(Clock.MODEM) if self.clock else {}
-        self.process = subprocess.Popen(self.argv, stderr=subprocess.DEVNULL, env={**os.environ, **own})
+        self.process = subprocess.Popen(self.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **own})
         if self.clock:
             self.clock.runs(Clock.MODEM, self.process)
 
@@ -301,7 +301,7 @@ class Job:
     def run(self, on_message=None, on_stop=None):
         """Until the worker is gone or has become a holder. on_message(job) may kill it; on_stop(job) is called when the
         modem's process has stopped and lets it go on."""
-        end = time.monotonic() + LIMIT
+        self.end = time.monotonic() + LIMIT
         self.latest = self.clock.now + Clock.PATIENCE if self.clock else None
         wakeup = StopSignal() if on_stop else None
         while not self.holding:
@@ -309,14 +309,14 @@ class Job:
                 self.drain()
                 on_stop(self)
                 if self.abandoned:
-                    return self.until_gone(end)
+                    return self.until_gone()
             watched = [self.link, self.modem.listener] + ([wakeup] if wakeup else [])
             if self.modem.connection:
                 watched.append(self.modem.connection)
             poll = select.poll()
             for s in watched:
                 poll.register(s, select.POLLIN if s is not self.modem.connection else select.POLLRDHUP)
-            ready = self.wait(poll, end)
+            ready = self.wait(poll)
             if wakeup and wakeup.fileno() in ready:
                 continue
             if not ready:
@@ -346,10 +346,15 @@ class Job:
             self.process.wait()
         return self
 
-    def wait(self, poll, end):
+    def step(self, until):
+        """On a busy machine thousands of steps take minutes; how much time there is for all of them the clock itself says."""
+        self.clock.go_to(until)
+        self.end = time.monotonic() + LIMIT
+
+    def wait(self, poll):
         """The descriptors that are ready; none: the time is over."""
         while True:
-            left = end - time.monotonic()
+            left = self.end - time.monotonic()
             ready = poll.poll(max(0, min(left, Clock.GRAIN) if self.clock else left) * 1000)
             if ready or left <= 0 or not self.clock:
                 return {fd for fd, _ in ready}
@@ -358,22 +363,22 @@ class Job:
                 continue
             if until > self.latest:
                 return set()
-            self.clock.go_to(until)
+            self.step(until)
 
     def abandon(self):
         """The service dies: nobody is at the other end of the link any more."""
         self.abandoned = True
         self.link.close()
 
-    def until_gone(self, end):
+    def until_gone(self):
         while self.process.poll() is None:
             until = self.clock.idle([Clock.WORKER, Clock.MODEM])
-            if time.monotonic() > end or (until and until > self.latest):
+            if time.monotonic() > self.end or (until and until > self.latest):
                 self.process.kill()
                 self.process.wait()
                 raise AssertionError("the worker of a dead service goes on: phases %s, log %s" % (self.phases[-5:], self.log[-8:]))
             if until:
-                self.clock.go_to(until)
+                self.step(until)
             time.sleep(Clock.GRAIN / 4)
         return self
 
