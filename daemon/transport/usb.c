@@ -256,13 +256,21 @@ static size_t usb_poll_fds(struct transport *t, struct pollfd *fds)
     return u->n_fds;
 }
 
-static void usb_process(struct transport *t, const struct pollfd *fds _unused_)
+/* The same from a poll of all descriptors, as it has just been made. */
+static bool hung_up(const struct usb *u, const struct pollfd *fds)
+{
+    for (size_t i = 0; i < u->n_fds; i++)
+        if (fds[i].fd == u->fd && fds[i].revents & (POLLHUP | POLLERR))
+            return true;
+    return false;
+}
+
+static void usb_process(struct transport *t, const struct pollfd *fds)
 {
     struct usb *u = (struct usb *)t;
-    bool unplugged = is_unplugged(u->fd);
     struct timeval none = {0};
     libusb_handle_events_timeout_completed(u->context, &none, NULL);
-    if (unplugged)
+    if (hung_up(u, fds))
         t->gone = true;
 }
 
@@ -409,13 +417,17 @@ static int get_configuration(struct usb *u, struct libusb_config_descriptor **re
     }
 }
 
+static int not_configured(struct error *e)
+{
+    return error_set(e, ERROR_WRONG_MODE, "the USB device should have a configuration, but none is active");
+}
+
 static int choose_interface(struct usb *u, struct error *e)
 {
     struct libusb_config_descriptor *config = NULL;
     int r = get_configuration(u, &config);
     if (r == LIBUSB_ERROR_NOT_FOUND)
-        return error_set(e, ERROR_WRONG_MODE,
-                         "the USB device should have a configuration, but none is active");
+        return not_configured(e);
     if (r < 0)
         return fail_open(u, r, "configuration descriptor", e);
 
@@ -440,7 +452,8 @@ static int choose_interface(struct usb *u, struct error *e)
     return 0;
 }
 
-/* There is no event for "the other one has let go", hence the retries; an unplug ends each wait at once. */
+/* There is no event for "the other one has let go" or "it is configured", hence the retries; an unplug ends
+ * each wait at once. */
 static int claim_interface(struct usb *u, struct error *e)
 {
     usec_t deadline = deadline_in(OPEN_PATIENCE);
@@ -454,8 +467,11 @@ static int claim_interface(struct usb *u, struct error *e)
             u->claimed = true;
             return 0;
         }
-        if (r != LIBUSB_ERROR_BUSY)
+        /* NOT_FOUND: not configured yet; a worker's libusb cannot ask for that (worker/syscalls.c). */
+        if (r != LIBUSB_ERROR_BUSY && r != LIBUSB_ERROR_NOT_FOUND)
             return fail_open(u, r, "claim of the interface", e);
+        if (now_usec() >= deadline && r == LIBUSB_ERROR_NOT_FOUND)
+            return not_configured(e);
         if (now_usec() >= deadline)
             return error_set(
                 e, ERROR_MODEM_BUSY,

@@ -11,9 +11,9 @@
 
 #include "base/cleanup.h"
 
-/* The type byte of every usbfs ioctl (linux/usbdevice_fs.h: _IO('U', n)) and where it stands in the number.
- */
-enum { IOCTL_TYPE_MASK = 0xff00, IOCTL_TYPE_USBFS = 'U' << 8 };
+/* The type byte of every usbfs ioctl (linux/usbdevice_fs.h: _IO('U', n)) and where it and n stand in the
+ * number. */
+enum { IOCTL_TYPE_MASK = 0xff00, IOCTL_TYPE_USBFS = 'U' << 8, IOCTL_NUMBER_BITS = 8 };
 
 DEFINE_CLEANUP(scmp_filter_ctx, seccomp_release)
 
@@ -67,6 +67,23 @@ static int allow_fcntl(scmp_filter_ctx filter)
     return r;
 }
 
+/*
+ * All of usbfs but its number 0, control transfers. No modem needs one of us, and libusb's only one would
+ * come before the first IN transfer: it asks which configuration is active (a wrapped descriptor has no sysfs
+ * to tell it), which costs a turn on the wire, and a second and more where a boot ROM does not answer.
+ * Refused, it takes the first one, and a modem has no other.
+ */
+static int allow_usbfs(scmp_filter_ctx filter)
+{
+    int r = 0;
+    for (unsigned bit = 0; r >= 0 && bit < IOCTL_NUMBER_BITS; bit++) {
+        const struct scmp_arg_cmp number =
+            SCMP_A1_64(SCMP_CMP_MASKED_EQ, IOCTL_TYPE_MASK | 1U << bit, IOCTL_TYPE_USBFS | 1U << bit);
+        r = allow(filter, "ioctl", 1, &number);
+    }
+    return r;
+}
+
 static int allow_with_arguments(scmp_filter_ctx filter)
 {
     /* Memory is never made executable: nothing is loaded once locked. */
@@ -75,7 +92,6 @@ static int allow_with_arguments(scmp_filter_ctx filter)
      * its metadata. */
     const struct scmp_arg_cmp stat_of_fd = SCMP_A3_64(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH);
     const struct scmp_arg_cmp statx_of_fd = SCMP_A2_64(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH);
-    const struct scmp_arg_cmp usbfs = SCMP_A1_64(SCMP_CMP_MASKED_EQ, IOCTL_TYPE_MASK, IOCTL_TYPE_USBFS);
     /* Buffer sizes and the like; no other level. */
     const struct scmp_arg_cmp socket_level = SCMP_A1_64(SCMP_CMP_EQ, SOL_SOCKET, 0);
     /* Limits of this process only; the hard ones are set, so this can only tighten. */
@@ -85,10 +101,9 @@ static int allow_with_arguments(scmp_filter_ctx filter)
     const struct {
         const char *name;
         struct scmp_arg_cmp argument;
-    } rules[] = {{"mmap", not_executable},   {"mmap2", not_executable},    {"mprotect", not_executable},
-                 {"newfstatat", stat_of_fd}, {"fstatat64", stat_of_fd},    {"statx", statx_of_fd},
-                 {"ioctl", usbfs},           {"setsockopt", socket_level}, {"prlimit64", own_process},
-                 {"tgkill", own_signals}};
+    } rules[] = {{"mmap", not_executable},     {"mmap2", not_executable},  {"mprotect", not_executable},
+                 {"newfstatat", stat_of_fd},   {"fstatat64", stat_of_fd},  {"statx", statx_of_fd},
+                 {"setsockopt", socket_level}, {"prlimit64", own_process}, {"tgkill", own_signals}};
     for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
         int r = allow(filter, rules[i].name, 1, &rules[i].argument);
         if (r < 0)
@@ -110,6 +125,8 @@ int syscalls_lock(void)
             return r;
     }
     int r = allow_fcntl(filter);
+    if (r >= 0)
+        r = allow_usbfs(filter);
     if (r >= 0)
         r = allow_with_arguments(filter);
     return r < 0 ? r : seccomp_load(filter);

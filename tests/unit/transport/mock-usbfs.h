@@ -67,6 +67,9 @@ struct mock {
     size_t descriptors_size;
     unsigned busy_claims;  /* that many claims fail */
     unsigned unconfigured; /* that many GET_CONFIGURATION answer 0 */
+    bool no_control;       /* control transfers are refused, as in a worker's sandbox */
+    unsigned controls;     /* that were asked for */
+    unsigned bare_claims;  /* that many claims find no configuration */
     bool driver_bound;     /* qcserial has the interface */
     size_t max_packet;
     unsigned out_credit; /* OUT transfers that it still takes */
@@ -242,6 +245,10 @@ static inline int mock_claim(struct mock *m, UMockdevIoctlClient *client)
         m->busy_claims--;
         return -EBUSY;
     }
+    if (m->bare_claims > 0) {
+        m->bare_claims--;
+        return -ENOENT;
+    }
     if (m->driver_bound)
         return -EBUSY;
     m->claimed = *(int *)data->data;
@@ -280,6 +287,9 @@ static inline int mock_control(struct mock *m, UMockdevIoctlClient *client)
 {
     g_autoptr(UMockdevIoctlData) data = mock_argument(client, sizeof(struct usbdevfs_ctrltransfer));
     const struct usbdevfs_ctrltransfer *c = (const struct usbdevfs_ctrltransfer *)data->data;
+    m->controls++;
+    if (m->no_control)
+        return -EACCES;
     if (c->bRequestType != 0x80 || c->bRequest != 8 || c->wLength != 1) /* GET_CONFIGURATION */
         return -EPIPE;
     guint8 configuration = m->unconfigured > 0 ? 0 : 1;

@@ -222,6 +222,29 @@ static void test_a_configuration_is_waited_for(void **state)
     assert_true(now_usec() - began < EARLY);
 }
 
+/* In its sandbox a worker cannot ask for it: the first one is claimed, as soon as it is there. */
+static void test_a_configuration_that_cannot_be_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    struct error e = {0};
+    f->m.no_control = true;
+    assert_int_equal(open_modem(f, &e), 0);
+    assert_int_equal(f->m.controls, 1);
+    f->t = transport_free(f->t);
+
+    f->m.bare_claims = 5;
+    assert_int_equal(open_modem(f, &e), 0);
+    assert_int_equal(f->m.claimed, 0);
+    f->t = transport_free(f->t);
+
+    f->m.bare_claims = 1000000;
+    usec_t began = now_usec();
+    assert_int_equal(open_modem(f, &e), -EPROTOTYPE);
+    assert_non_null(strstr(e.message, "configuration"));
+    usec_t took = now_usec() - began;
+    assert_true(took >= 900 * USEC_PER_MSEC && took < EARLY);
+}
+
 static void test_busy_is_waited_for(void **state)
 {
     struct fixture *f = *state;
@@ -626,6 +649,7 @@ int main(void)
         MOCK_TEST(test_interface_is_chosen_by_descriptors),
         MOCK_TEST(test_no_such_interface),
         MOCK_TEST(test_a_configuration_is_waited_for),
+        MOCK_TEST(test_a_configuration_that_cannot_be_asked_for),
         MOCK_TEST(test_busy_is_waited_for),
         MOCK_TEST(test_open_of_what_is_gone),
         MODEM_TEST(test_reads_in_order_with_boundaries),

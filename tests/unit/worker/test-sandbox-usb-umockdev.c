@@ -66,6 +66,7 @@ static void test_libusb_in_the_sandbox(void **state)
     memcpy(m.descriptors, descriptors, sizeof(descriptors));
     m.descriptors_size = sizeof(descriptors);
     m.driver_bound = true;
+    m.no_control = true; /* the mock is asked in front of the kernel's filter: test-sandbox.c has that */
     mock_send(&m, "hello", 5, true);
 
     struct inside in = {.fd = open(MOCK_NODE, O_RDWR | O_CLOEXEC | O_NOCTTY)};

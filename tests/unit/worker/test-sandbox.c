@@ -109,6 +109,8 @@ static int uses_what_it_was_given(void)
     char c = 'x';
     struct stat st;
     struct usbdevfs_getdriver driver = {0};
+    struct usbdevfs_ctrltransfer control = {0};
+    unsigned interface = 0;
     struct winsize size;
 
     EXPECT(send(given[0], &c, 1, MSG_NOSIGNAL) == 1);
@@ -123,7 +125,10 @@ static int uses_what_it_was_given(void)
 
     /* A usbfs request reaches the driver (which here is none), another one does not. */
     EXPECT(ioctl(given_device, USBDEVFS_GETDRIVER, &driver) == -1 && errno == ENOTTY);
+    EXPECT(ioctl(given_device, USBDEVFS_CLAIMINTERFACE, &interface) == -1 && errno == ENOTTY);
     EXPECT_DENIED(ioctl(given_device, TIOCGWINSZ, &size));
+    /* Nor does what libusb would ask a modem before anything else. */
+    EXPECT_DENIED(ioctl(given_device, USBDEVFS_CONTROL, &control));
     return FINE;
 }
 
