@@ -8,8 +8,8 @@ Where each scenario lies (the virtual modem plays it, real workers in their sand
     1.5 s, hard: too short, bridge USB_BOOT   here; as a flash rules/test_window.py test_impossible_window
     6 s, hard, at least ten windows          here, and rules/test_window.py test_ten_windows_and_bad_blocks_in_every_partition
     bad blocks in every partition            in the same two
-    the window closes at every command       test_catch.py test_whenever_the_window_closes (a catch), faults.py (a flash: each command,
-                                             offsets of each transfer), rules/interruptions.py (backup and restore)
+    the window closes at every command       here (a rescue); test_catch.py test_whenever_the_window_closes (a catch: each packet, too);
+                                             faults.py (a flash: offsets of each transfer, too), rules/interruptions.py (backup and restore)
     hello stolen                             test_rescue.py, test_catch.py test_whatever_somebody_left_it_in; by a program, and by qdl
                                              that is killed: tests/system/scenarios/70-rescue.py
     two that loop and one that is well       here; held only: test_catch.py
@@ -146,3 +146,49 @@ def test_the_service_is_killed(service, new_modem, make_package, tmp_path, when)
     [_, again] = wait_finished(service, "flash", 2)
     assert service.get(again, JOB, "Resumes") == job and service.get(again, JOB, "Result") == "done", service.log(again)
     assert_flashed(tmp_path, package)
+
+
+# ---- a window that closes at every command ----
+
+TOGETHER = 20  # modems at once: one waits most of the time
+COMMANDS = 100  # more than a rescue of such a small one takes
+TINY = ("--small", "--tiny-chip")
+
+
+def boots_unverified(before):
+    """SBL is written last, and a modem whose window closes between that and its verification finds all that it needs."""
+    written = re.split(r' command \d+ program .* start_sector="0"', before)
+    return len(written) > 1 and not re.search(r" getsha256digest (?s:.*) response ACK ", written[-1])
+
+
+@pytest.mark.parametrize("first", range(1, COMMANDS + 1, TOGETHER))
+def test_the_window_closes_at_every_command(service, new_modem, make_package, tmp_path, first):
+    """Of the catch, the backup, the flash, its verification, the reset: before one is done, and before the next one is answered. Each in
+    either way is in tests/faults."""
+    package = make_package(*TINY)
+    firmware = import_package(service, package)
+    expected = tmp_path / "expected"
+    expected.mkdir()
+    subprocess.run(["tar", "xf", package, "-C", expected], check=True)
+    modems = [(f"modem-{n}", f"virtual-usb-0:1.{n}", n, f"unplug@{('done', 'command')[n % 2]}:{n}") for n in range(first, first + TOGETHER)]
+    for name, port, n, fault in modems:
+        arm(service, "rescue", firmware, port=port)
+        subprocess.run([BUILD / "virtual-modem", "--make-flash", "--flash", tmp_path / f"{name}.flash", "--blocks", "16"], check=True)
+        flash_py(tmp_path, "--snapshot", tmp_path / f"{name}.before", name=name)
+    for name, port, n, fault in modems:
+        new_modem(service, f"fault={fault}", f"serial={n:08x}", f"port={port}", f"kernel=1-1.{n}", name=name)
+    ended = {service.get(service.get(j, JOB, "Modem"), MODEM, "Port"): j for j in wait_finished(service, "flash", TOGETHER)}
+    for name, port, n, fault in modems:
+        text, job = trace(tmp_path, name), ended[port]
+        struck = f"fault {fault}+0" in text
+        assert struck or text.count(" command ") < n, (name, text[-2000:])
+        if struck and boots_unverified(text.partition("fault unplug")[0]):
+            # Nobody calls it done.
+            assert service.get(job, JOB, "Result") == "interrupted", (name, service.log(job)[-1500:])
+            assert service.get(job, JOB, "ErrorName").endswith("ModemGone")
+            assert "runs its firmware now" in service.get(job, JOB, "ErrorMessage") and service.get(job, JOB, "RecoveryHint") == "retry"
+        else:
+            assert service.get(job, JOB, "Result") == "done", (name, service.log(job))
+        assert text.count("boot normal") == 1 and "VIOLATION" not in text, (name, text[-2000:])
+        flash_py(tmp_path, "--before", tmp_path / f"{name}.before", "--package", next(expected.iterdir()), name=name)
+    assert first + TOGETHER <= COMMANDS or not struck, "there are more commands than are tried"
