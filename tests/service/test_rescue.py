@@ -9,7 +9,7 @@ import dbus
 import pytest
 from catching import (IN_BACKUP, LOOP, OTHER, OTHER_PORT, OWN, PORT, arm, count, find_modem, import_package, jobs, nothing_was_written, options,
                       set_policy, trace, turns, wait_held)
-from conftest import BACKUP, JOB, MODEM, TOP, VERSION, Refused, go_on, in_phase, wait_stopped, wait_until
+from conftest import BACKUP, FIRMWARE, JOB, MODEM, TOP, VERSION, Refused, go_on, in_phase, wait_stopped, wait_until
 
 FAST = "[Rescue]\nAttempts=2\nBackoffSec=1\n"
 
@@ -74,6 +74,21 @@ def test_a_hard_loop(service, new_modem, make_package, tmp_path):
     [job] = wait_finished(service, "flash")
     assert service.get(job, JOB, "Result") == "done", service.log(job)
     assert "VIOLATION" not in trace(tmp_path)
+
+
+def test_a_flash_uses_its_own_programmer(service, new_modem, make_package, tmp_path):
+    """To hold it any that it takes will do; what another package's says of blocks may be otherwise."""
+    other = import_package(service, make_package("--small", "--seed", "2"))
+    arm(service)
+    new_modem(service, *LOOP)
+    path = find_modem(service)
+    wait_held(service, path)
+    [job] = jobs(service, "catch")
+    assert service.get(job, JOB, "Report")["programmer"] == service.get(other, FIRMWARE, "Sha256")[:32]
+    arm(service, "rescue", import_package(service, make_package("--small")))
+    [job] = wait_finished(service, "flash")
+    assert service.get(job, JOB, "Result") == "done", service.log(job)
+    assert count(tmp_path, "state programmer") == 2
 
 
 def test_two_at_once_and_each_with_its_own(service, new_modem, make_package, tmp_path):
