@@ -282,8 +282,7 @@ def test_a_restore_that_failed_behind_its_last_write_too(saved, changed):
     """It has nothing left to write, and the modem is in 9008 for no other reason than this call."""
     service, modem, backup = saved()
     assert restored(service, modem, backup)[1] == "done"
-    power, = re.findall(r"command (\d+) power", trace(service))
-    changed(service, modem, "fault=nak@command:" + power)
+    changed(service, modem, "fault=nak@power:1")
     job, result = restored(service, modem, backup)
     assert result == "failed" and service.get(modem, MODEM, "Held"), service.log(job)[-2000:]
     again, result = restored(service, modem, backup)
