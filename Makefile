@@ -141,13 +141,14 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIB_worker)
 
 fuzzers: $(FUZZERS)
 
+# Of each fuzzer; four times as long round trips, so that in a minute they are more than check has, and others each time.
 SECONDS ?= 60
 fuzz:
 	@tests/install-deps clang-14 libclang-rt-14-dev
 	+$(MAKE) -s FUZZ=1 BUILD=$(BUILD)-fuzz fuzzers
 	@tests/run-fuzz $(BUILD)-fuzz $(SECONDS)
 	+$(MAKE) -s all
-	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/round-trips.py --seconds $(SECONDS)
+	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/round-trips.py --seconds $$((4 * $(SECONDS)))
 
 # ---- unit tests: tests/unit/FLOOR/test-MODULE.c, linked with that floor and what is below it ----
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test-*.c))
@@ -199,7 +200,7 @@ $(BUILD)/full-disk.so: tests/rules/full-disk.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -std=gnu17 -O2 -g $(WARN) -fPIC -shared -o $@ $<
 
-# A backup and a restore, interrupted at every command; of calibration, at every exchange.
+# A backup and a restore, interrupted at every command by modem, worker and service; of calibration, at every exchange.
 check-interruptions: all $(BUILD)/still-clock.so
 	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/interruptions.py
 	@BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/rules/diag-interruptions.py

@@ -372,7 +372,7 @@ class Job:
 
     def until_gone(self):
         while self.process.poll() is None:
-            until = self.clock.idle([Clock.WORKER, Clock.MODEM])
+            until = self.clock.idle([Clock.WORKER, Clock.MODEM]) if self.clock else None
             if time.monotonic() > self.end or (until and until > self.latest):
                 self.process.kill()
                 self.process.wait()

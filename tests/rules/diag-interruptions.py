@@ -15,8 +15,8 @@ modem out of factory test mode that holds every item and file of the backup.
 
 A modem of few items is asked for few numbers, so that all exchanges can be tried; the clock of worker and modem stands still
 while one of them has something to do (tests/faults/still-clock.c). Of a whole calibration, some 38000 exchanges that take a
-second, each sort of exchange behind each other sort is unplugged when it comes first: what repeats it differs from that by a
-number only. --all takes the last time, too, and every 97th exchange whatever it is.
+second, each sort of exchange behind each other sort is unplugged when it comes first in a part of the job: what repeats it there
+differs from that by a number only. --all takes the last time, too, and every 97th exchange whatever it is.
 
   diag-interruptions.py            every exchange: unplugged, and in one of the other ways, in turn, garbage most often
   diag-interruptions.py --all      every exchange in each way
@@ -48,6 +48,7 @@ OPTIONS = {"imei-key": "00" * 32, "created": 1790000000000001, "wait-device-usec
 WHOLE = {"nv-first": 0, "nv-end": 8192, "rfnv-end": 32001}
 WHOLE_SETTINGS = ("rfnv_items=150", "nv_items=238", "efs_hidden=rfnv")
 STEP = 97
+PARTS = 7  # who it is, its IMEI, what it runs; the items, the files, the items again, the files compared
 MAY_END = ("failed", "interrupted")
 AT_ONCE = 3 * (os.cpu_count() or 2)  # driver, worker and modem of one run wait for each other a lot
 
@@ -70,17 +71,20 @@ def sort_of(lines):
 
 
 def turns(trace):
-    """The numbers of the requests at which something follows that did not follow before; of those that never do so again."""
-    found, lines, before = {}, [], ""
+    """The numbers of the requests at which something follows that did not follow before in that part of the job; of those that never
+    do so again there. A part is as long as it asks for items, or for all else (PARTS)."""
+    found, lines, before, part = {}, [], "", 0
     with open(trace, errors="replace") as f:
         for line in f:
             if " diag request=" in line and lines:
                 number, this = int(re.search(r"request=(\d+)", lines[0])[1]), sort_of(lines)
-                first, _ = found.get((before, this), (number, number))
-                found[before, this] = first, number
+                part += this.startswith("nv ") != before.startswith("nv ")
+                first, _ = found.get((part, before, this), (number, number))
+                found[part, before, this] = first, number
                 before, lines = this, []
             if " diag request=" in line or lines:
                 lines.append(line)
+    assert part == PARTS - 1, "the job has %d parts" % (part + 1)
     return [sorted(set(numbers)) for numbers in zip(*found.values())]
 
 

@@ -1,18 +1,25 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A backup and a restore that are interrupted at every command, in each of these ways:
+"""A backup and a restore that are interrupted at every command: the modem goes,
 
-  back     the modem is unplugged when the command arrives, and comes back: the job goes on by itself
-  done     the same, when the command is done and not answered
-  gone     it does not come back: the job ends with a reason and a hint; the same call made again comes to its end
-  killed   the worker dies (a crash, the service's end): the same call made again comes to its end
-  stopped  the service asks it to end
+  back      it is unplugged, or resets, when the command arrives, and comes back: the job goes on by itself
+  done      the same, when the command is done and not answered
+  gone      it does not come back: the job ends with a reason and a hint; the same call made again comes to its end
+
+the worker dies,
+
+  killed    a crash: the same call made again comes to its end
+
+or the service does:
+
+  stopped   it asks the worker to end
+  orphaned  it is not there any more
 
 After each of them the flash is what it was (backup; a restore that changed nothing), or boots into 9008 (a restore with SBL,
 until it is over), and in the end it is what it shall be, page by page.
 
-  interruptions.py            every command in one of these ways, in turn
-  interruptions.py --all      every command in each of them
+  interruptions.py            every command with each of the three, its ways in turn
+  interruptions.py --all      every command in each way
   interruptions.py --only restore:killed:57
 """
 import os
@@ -26,7 +33,7 @@ import backupfile  # noqa: E402
 from pool import run_points  # noqa: E402
 from test_restore import expected_difference  # noqa: E402
 
-WAYS = ("back", "done", "gone", "killed", "stopped")
+WAYS = (("back", "done", "gone"), ("killed",), ("stopped", "orphaned"))
 BASE = ("force_edl=yes", "family=devprg", "geometry=p2K_b128K")
 WRONG = (0, 5, 8, 9, 13)  # blocks that are not what the backup has: of SBL, EFS2, TZ, cust_info
 BLOCKS, PAGES = 16, 64
@@ -80,7 +87,7 @@ class Interruptions:
     def points(self, every_way):
         for kind, n in (("backup", self.n_backup), ("restore", self.n_restore)):
             for number in range(1, n + 1):
-                for way in WAYS if every_way else [WAYS[number % len(WAYS)]]:
+                for way in sum(WAYS, ()) if every_way else [ways[number % len(ways)] for ways in WAYS]:
                     yield "%s:%s:%d" % (kind, way, number)
 
     def call(self, bench, kind, **options):
@@ -101,6 +108,8 @@ class Interruptions:
         def on_stop(job):
             if way == "killed":
                 job.kill()
+            elif way == "orphaned":
+                job.abandon()
             else:
                 job.send(["STOP=1"])
             bench.modem.go_on()
@@ -108,14 +117,14 @@ class Interruptions:
 
     def check_between(self, bench, kind, way, number, job):
         """Interrupted, with words, and a flash in a state that is defined."""
-        if way == "killed":
+        if way in ("killed", "orphaned"):
             assert job.result in (None, "done"), job.words
         elif job.result != "done":
             assert job.result == "interrupted" or job.error in ("ModemGone", "Interrupted"), job.words
             assert job.message, job.words
         began = kind == "restore" and number >= self.changes[0]
         bench.stop()
-        if began and way == "stopped" and job.result != "done":
+        if began and way in WAYS[2] and job.result != "done":
             late = [c for c in Trace(bench.traces[-1]).commands if c.number > number]
             assert all(c.partition == "SBL" for c in late), "behind the command in hand: %r" % late
         if began and number == self.changes[0] and way != "gone":
