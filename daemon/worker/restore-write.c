@@ -456,6 +456,10 @@ static int erase_sbl_block(struct restore *x, struct restore_part *p, uint64_t i
     int r = is_empty(x, p, i, e);
     if (r != 0)
         return r < 0 ? r : 0;
+    /* Up to the first erase whoever wants an end may have it. */
+    r = x->destructive ? 0 : safe_point(x, e);
+    if (r < 0)
+        return r;
     r = erase_block(x, p, block, &own);
     if (r == 0)
         r = is_empty(x, p, i, &own);
