@@ -110,19 +110,27 @@ static void put_datagrams(const void *data, size_t size)
     } while (size > 0);
 }
 
-static size_t get_datagram(void *data, size_t size)
+/* The next one's data begin behind its first byte; their number. */
+static size_t get_datagram(char packet[LINK_TRANSFER_MAX + 1])
 {
-    char packet[LINK_TRANSFER_MAX + 1];
-    for (;;) {
-        ssize_t n = recv(modem, packet, sizeof(packet), 0);
+    do {
+        ssize_t n = recv(modem, packet, LINK_TRANSFER_MAX + 1, 0);
         if (n <= 0)
             link_fail("the modem went");
-        if (packet[0] != 'D' || n == 1)
-            continue;
-        size_t length = (size_t)n - 1 < size ? (size_t)n - 1 : size;
-        memcpy(data, packet + 1, length);
-        return length;
-    }
+        if (packet[0] == 'D')
+            return (size_t)n - 1;
+    } while (true);
+}
+
+static size_t get_data(void *data, size_t size)
+{
+    char packet[LINK_TRANSFER_MAX + 1];
+    size_t n = 0;
+    while (n == 0)
+        n = get_datagram(packet);
+    n = n < size ? n : size;
+    memcpy(data, packet + 1, n);
+    return n;
 }
 
 /* ---- both ---- */
@@ -154,10 +162,19 @@ size_t link_get(void *data, size_t size)
 {
     size_t n = 0;
     if (!is_usb)
-        return get_datagram(data, size);
+        return get_data(data, size);
     /* What is no whole number of packets would be an overflow. */
     size = size < LINK_TRANSFER_MAX ? size - size % USB_PACKET : LINK_TRANSFER_MAX;
     while (n == 0)
         n = bulk(pipe_in, data, size);
     return n;
+}
+
+void link_get_zlp(void)
+{
+    char packet[LINK_TRANSFER_MAX + 1];
+    size_t n = is_usb ? bulk(pipe_in, packet, 0) : get_datagram(packet);
+    errno = EPROTO;
+    if (n > 0)
+        link_fail("data in the place of a ZLP");
 }

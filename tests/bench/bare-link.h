@@ -19,3 +19,6 @@ void link_put(const void *data, size_t size);
 
 /* The next transfer with data, at most `size` bytes of it (USB: whole packets of 512); its size. */
 size_t link_get(void *data, size_t size);
+
+/* The next transfer, which has to be one without data. */
+void link_get_zlp(void);

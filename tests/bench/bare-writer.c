@@ -9,7 +9,11 @@
  *
  * MODE: nothing: writes them, the same bytes again and again; "write FILE": writes them from the start of a
  * file; "read": reads them with one command, and drops what comes; "read FILE": and writes what comes to a
- * file, each 16 KiB before it asks for the next.
+ * file, each 16 KiB before it asks for the next. "read-as-qdl FILE": the same in the manner of linux-msm/qdl
+ * (firehose_issue_read() and usb_read() of its lib/firehose.c and lib/usb.c, which Debian 12's does not
+ * have): one payload as configure has agreed on it, the ZLP behind it by a transfer of its own, a write to
+ * the file, and only then the next payload. To be had of a modem that sends that ZLP behind each
+ * (in_zlp=each).
  *
  * The rate is read from the modem's trace, not from here.
  */
@@ -83,10 +87,10 @@ static void command(const char *tag)
     link_put(document, (size_t)n);
 }
 
-static void read_pages(unsigned long first, unsigned long pages, int target)
+static void read_pages(unsigned long first, unsigned long pages, bool as_qdl, int target)
 {
     char tag[512], data[LINK_TRANSFER_MAX];
-    size_t have = 0;
+    size_t have = 0, piece = as_qdl ? LINK_PAYLOAD : sizeof(data);
     snprintf(
         tag, sizeof(tag),
         "<read PAGES_PER_BLOCK=\"64\" SECTOR_SIZE_IN_BYTES=\"4096\" num_partition_sectors=\"%lu\" "
@@ -95,12 +99,14 @@ static void read_pages(unsigned long first, unsigned long pages, int target)
     command(tag);
     wait_text("rawmode=\"true\"");
     for (unsigned long left = pages * PAGE; left > 0;) {
-        size_t n = link_get(data + have, sizeof(data) - have);
+        size_t n = link_get(data + have, piece - have);
         n = n < left ? n : left;
         left -= n;
         have += n;
-        if (have < sizeof(data) && left > 0)
+        if (have < piece && left > 0)
             continue;
+        if (as_qdl)
+            link_get_zlp();
         if (target >= 0 && write(target, data, have) != (ssize_t)have)
             link_fail("the file");
         have = 0;
@@ -131,11 +137,12 @@ static void write_pages(unsigned long first, unsigned long pages, int source)
 int main(int argc, char **argv)
 {
     struct stat st;
-    bool reads = argc >= 6 && strcmp(argv[5], "read") == 0;
+    bool as_qdl = argc == 7 && strcmp(argv[5], "read-as-qdl") == 0,
+         reads = as_qdl || (argc >= 6 && strcmp(argv[5], "read") == 0);
     bool from_file = argc == 7 && strcmp(argv[5], "write") == 0;
     if (argc < 5 || argc > 7 || (argc > 5 && !reads && !from_file)) {
-        fprintf(stderr,
-                "usage: bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES [read [FILE] | write FILE]\n");
+        fprintf(stderr, "usage: bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES [read [FILE] | "
+                        "read-as-qdl FILE | write FILE]\n");
         return 2;
     }
     int file = open(argv[2], O_RDONLY), data = -1;
@@ -159,7 +166,7 @@ int main(int argc, char **argv)
 
     unsigned long first = strtoul(argv[3], NULL, 10), pages = strtoul(argv[4], NULL, 10);
     if (reads)
-        read_pages(first, pages, data);
+        read_pages(first, pages, as_qdl, data);
     else
         write_pages(first, pages, data);
     if (reads && data >= 0 && fdatasync(data) < 0) /* behind the last answer: not part of the rate */

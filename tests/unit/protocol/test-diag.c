@@ -246,11 +246,19 @@ static void test_late(void **state)
 }
 
 /* What writes is not sent twice. */
+static bool hears_no_more(struct peer *p)
+{
+    uint8_t request[256];
+    ssize_t n = modem_hear(p, request, sizeof(request));
+    if (n > 0)
+        peer_complain(p, "asked once more: %02x %02x, %zd bytes", request[0], request[1], n);
+    return false;
+}
+
 static bool modem_swallows_mode(struct peer *p)
 {
-    if (!MODEM_EXPECT(p, "\x29\x01\x00"))
-        return false;
-    return MODEM_EXPECT(p, "\x1c") && MODEM_SAY(p, "\x1c\x00\x00");
+    return MODEM_EXPECT(p, "\x29\x01\x00") && MODEM_EXPECT(p, "\x1c") && MODEM_SAY(p, "\x1c\x00\x00") &&
+           hears_no_more(p);
 }
 
 static int host_offline(struct peer_case *c, struct diag *d)
@@ -382,6 +390,13 @@ static bool modem_takes_item(struct peer *p)
     return modem_say(p, packet, sizeof(packet));
 }
 
+static bool modem_swallows_item(struct peer *p)
+{
+    uint8_t request[256];
+    return modem_hear(p, request, sizeof(request)) == 133 && request[0] == 0x27 && MODEM_EXPECT(p, "\x1c") &&
+           MODEM_SAY(p, "\x1c\x00\x00") && hears_no_more(p);
+}
+
 static int host_nv_write(struct peer_case *c, struct diag *d)
 {
     uint8_t data[DIAG_NV_SIZE];
@@ -410,6 +425,8 @@ static void test_nv(void **state)
     c = play("written", (struct script){modem_takes_item, host_nv_write});
     assert_int_equal(c.r, 0);
     assert_int_equal(c.bytes[200], DIAG_NV_READ_ONLY);
+    c = play("swallowed", (struct script){modem_swallows_item, host_nv_write});
+    assert_int_equal(c.r, -ETIMEDOUT);
 }
 
 static void test_imei(void **state)
