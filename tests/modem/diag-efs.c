@@ -133,6 +133,7 @@ static int sync_begin(struct diag *d)
         d->sync_until = trace_now() + d->scenario->efs_sync_ms * 1000;
         d->sync_token++;
     }
+    trace("diag efs sync");
     diag_answer(d, 6, 14);
     diag_put32(d, 6, d->sync_token);
     return 0;

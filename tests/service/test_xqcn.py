@@ -42,6 +42,25 @@ def records(text):
     return found
 
 
+# What is told to a modem whose calibration comes back, and how its trace says so.
+TOLD = {
+    "offline": r"diag mode 2$", "items": r"diag nv write ", "files": r"diag efs (?:put |open \S+ flags=0[1-9])", "sync": r"diag efs sync$",
+    "read": r"diag (?:nv read|efs open) ", "reset": r"mode ended 2$",
+}
+
+
+def order_of_restore(text):
+    """From offline to reset, what repeats itself once."""
+    found = []
+    for line in text[text.index("diag mode 2\n"):].splitlines():
+        what = next((what for what, form in TOLD.items() if re.search(form, line)), None)
+        if what and found[-1:] != [what]:
+            found.append(what)
+        if what == "reset":
+            break
+    return found
+
+
 def restore(service, modem, backup, **options):
     job = service.call(modem, MODEM, "Restore", backup, dbus.Dictionary(options, signature="sv"))
     return job, service.wait_job(job)
@@ -118,6 +137,7 @@ def test_lost_and_restored(lost):
     assert service.get(modem, MODEM, "Imei") != ""
     report = service.get(job, JOB, "Report")
     assert report["verified"] == "every item and file" and int(report["written"]) > 300, report
+    assert order_of_restore(trace(service)) == ["offline", "items", "sync", "files", "sync", "read", "reset"]
     # The state that it was in was saved first, as blank, and the good one is still there.
     states = sorted(str(service.get(b, BACKUP, "State")) for b in service.paths(BACKUP))
     assert states == ["blank", "complete"]
