@@ -119,12 +119,28 @@ def test_blank(bench):
     assert b.state == "blank"
 
 
+def first_data(bench):
+    """The number of the first command whose data go into the backup."""
+    bench.start("initial=working", "start=sahara")
+    assert bench.backup(kind="calibration").result == "done"
+    return next(c.number for c in bench.trace().commands if c.tag == "read" and c.count >= PAGES)
+
+
 def test_final_nak_is_no_backup(bench):
     """The data of a read that ends in a NAK may be anything."""
-    bench.start("initial=working", "start=sahara", "fault=nak@done:40", "fault=nak@done:41", "after_nak=hang")
+    n = first_data(bench)
+    bench.start("start=sahara", "fault=nak@done:%d" % n, "fault=nak@done:%d" % (n + 1), "after_nak=hang")
     job = bench.backup(kind="calibration", wait_device_usec=GIVE_UP)
     assert job.result not in (None, "done"), job.words
     bench.assert_unchanged()
+
+
+def test_what_a_final_nak_ends_is_read_again(bench):
+    n = first_data(bench)
+    bench.start("start=sahara", "fault=nak@done:%d" % n)
+    assert bench.backup(kind="calibration").result == "done"
+    nak, again, after = (c.text for c in bench.trace().commands if n <= c.number <= n + 2)
+    assert nak == again != after
 
 
 @pytest.mark.parametrize("point", [30, 60, 90])

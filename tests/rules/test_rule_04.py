@@ -57,21 +57,33 @@ def test_table_in_another_place(bench, block):
     bench.assert_refused(bench.flash(("--break", "renamed-efs2")), "EraseCalibration", "EFS2")
 
 
-def test_newest_copy_counts(bench):
+@pytest.mark.parametrize("newer,older", [(10, 12), (12, 10)])
+def test_newest_copy_counts(bench, newer, older):
     bench.make_flash()
-    bench.poke_table(renamed("EFS2", "data"), block=10, age=3)
-    bench.poke_table(TABLE, block=12, age=7)
+    bench.wipe(*blocks_of("MIBIB"))  # there is a copy of the factory's, too
+    bench.poke_table(renamed("EFS2", "data"), block=older, age=3)
+    bench.poke_table(TABLE, block=newer, age=7)
     bench.start()
     bench.assert_refused(bench.flash(("--break", "renamed-efs2")), "EraseCalibration", "EFS2")
+
+
+def wrong_crc(pages):
+    pages[3 * 4096 + 12] ^= 1
 
 
 def test_copy_with_a_wrong_crc_does_not_count(bench):
-    def spoil(pages):
-        pages[3 * 4096 + 12] ^= 1
     bench.make_flash()
-    bench.poke_table(renamed("EFS2", "data"), block=12, age=90, spoil=spoil)
+    bench.poke_table(renamed("EFS2", "data"), block=12, age=90, spoil=wrong_crc)
     bench.start()
     bench.assert_refused(bench.flash(("--break", "renamed-efs2")), "EraseCalibration", "EFS2")
+
+
+def test_nor_does_it_where_there_is_no_other(bench):
+    bench.make_flash()
+    bench.wipe(*blocks_of("MIBIB"))
+    bench.poke_table(renamed("EFS2", "data"), spoil=wrong_crc)
+    bench.start()
+    bench.assert_refused(bench.flash(("--break", "no-table")), "EraseCalibration", "No partition table")
 
 
 def test_package_that_moves_efs2(bench):

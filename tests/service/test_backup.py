@@ -310,6 +310,9 @@ def test_the_same_content_is_stored_once(bench):
     first = bench.take(content())
     assert bench.take(content()) == first and bench.backups() == [first]
     assert bench.take(content(2)) != first
+    # What another unit has is another one.
+    others = bench.take(content(4, serial="0badcafe"))
+    assert bench.take(content(4)) != others and bench.get(others, "ChipSerial").lower() == "0badcafe"
     # Of a unit that says no serial nothing is the same.
     nameless = bench.take(content(3, serial="00000000"))
     assert nameless != bench.take(content(3, serial="00000000")) and bench.get(nameless, "ChipSerial") == ""

@@ -89,7 +89,8 @@ def test_a_bit_that_was_read_wrong_is_not_saved(running, new_modem, tmp_path, wh
     """In a frame whose CRC is right: only the second reading, or the modem's own MD5, tells."""
     service, modem = running("efs_md5=" + md5)
     _, backup = save(service, modem)
-    at = requests(service, "diag nv read item=550 index=0")[0] if what == "NV item" else request_behind(
+    # The first time that it is asked for is the one that is saved; the IMEI's item tells who it is before.
+    at = requests(service, "diag nv read item=10 index=0 status=0")[0] if what == "NV item" else request_behind(
         service, "diag efs open /nv/item_files/rfnv/00020080")
     replug(service, new_modem, tmp_path, "efs_md5=" + md5, "fault=flip@answered:%d" % at)
     job, again = save(service, modem)
