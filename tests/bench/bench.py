@@ -37,12 +37,12 @@ SIZE = os.environ.get("SIZE", "96M")
 LARGE = "4"  # a package so many times as large needs no more memory
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
 CATCHES = 5
-ZLP_EACH = "in_zlp=each"
+ZLP_EACH = "in_zlp=each"  # as a modem does to a host that says it is aware of them
 IN_POSTED = 4 * 16384  # IN_TRANSFERS of IN_SIZE, daemon/transport/usb.c
 PATIENCE = 1800  # seconds for all of it
 RATIO_MIN, WAIT_MAX_US, WORKER_MIB, SERVICE_MIB, UNPACKER_MIB = 0.80, 5000, 24, 12, 192
 CATCH_HELLO_US = 20000  # beyond what the kernel needs, on an idle machine
-BACKUP_RATIO_MIN = 1.25  # at most 0.8 of its time
+BACKUP_RATIO_MIN = 0.80
 WINDOWS_RATIO_MAX = 1.5
 STORE_RATIO_MAX = 10  # to store a backup is to start a process that reads, hashes and compares it, and to sync it
 missed = []
@@ -145,7 +145,7 @@ def rates_and_waits(directory, package, store, firmware, chip):
 
 def save(directory, library, flash, store, firmware):
     """A backup onto a disk; the modem's trace."""
-    modem = driver.Modem(directory, flash, ["force_edl=yes", ZLP_EACH, "in_posted=%d" % IN_POSTED], new=False)
+    modem = driver.Modem(directory, flash, ["force_edl=yes", "in_posted=%d" % IN_POSTED], new=False)
     modem.accept()
     fds = [("store", os.open(os.path.join(library, "backup"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)),
            ("package", os.open(store, os.O_RDONLY)),
@@ -163,24 +163,25 @@ def save(directory, library, flash, store, firmware):
 
 
 def backups(directory, library, package, store, firmware, chip):
-    """One partition of 110 MiB, as the flash before left it, of a modem that sends a ZLP behind each payload. Debian 12's qdl is no
-    peer; it knows erase, program and patch, and no read. That of later versions reads one payload of 8 KiB with one transfer, the
-    ZLP with another one, and writes it to its file before it asks the wire for more (linux-msm/qdl, lib/firehose.c and lib/usb.c):
-    bare-writer does just this, and nothing else. qdld has transfers posted all the time, which a socket has not: the modem is told
-    how much of what it says goes in there (IN_POSTED). The other reader beside it takes 16 KiB and lets the ZLPs go by. All of them
-    share one processor with the modem: what a wire hides beside the work of others is for bench-system."""
+    """One partition of 110 MiB, as the flash before left it, against a reader that has 16 KiB read, writes them into a file on the
+    same disk, and only then asks the wire for more. qdld has transfers posted all the time, which a socket has not: the modem is
+    told how much of what it says goes in there (IN_POSTED). On one processor that saves no time but that of waking up; what judging
+    and hashing cost beside the plain reader's writing is what is seen here. Debian 12's qdl is no peer; it knows erase, program and
+    patch, and no read. What later versions of it do (linux-msm/qdl, lib/firehose.c and lib/usb.c) is shown beside: one payload of 8
+    KiB with one transfer, the ZLP behind it with another one, a write, and only then the next. That costs it little on a socket,
+    where a transfer takes no time of its own. How much of it a wire hides, and what qdl's way costs on one, is for bench-system."""
 
-    def bare_rate(mode):
+    def bare_rate(mode, *settings):
         target = os.path.join(library, "bare-read")
-        return waits.read_rate(bare(directory, package, chip.path, mode, target, pages=READ_PAGES, settings=[ZLP_EACH]))
+        return waits.read_rate(bare(directory, package, chip.path, mode, target, pages=READ_PAGES, settings=settings))
 
     def our_rate():
         return waits.read_rate(save(directory, library, chip.path, store, firmware))
 
     chip.renew()
     Flash(directory, chip.path, store, firmware)
-    compare("backup: its rate, all that lies between two reads in it / that of a reader in qdl's manner", BACKUP_RATIO_MIN, our_rate,
-            ("reader in qdl's manner", lambda: bare_rate("read-as-qdl")), ("a reader of 16 KiB", lambda: bare_rate("read")))
+    compare("backup: its rate, all that lies between two reads in it / plain reader's", BACKUP_RATIO_MIN, our_rate,
+            ("plain reader", lambda: bare_rate("read")), ("a reader in qdl's manner", lambda: bare_rate("read-as-qdl", ZLP_EACH)))
 
 
 def report_waits(rounds):
