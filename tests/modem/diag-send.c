@@ -131,8 +131,8 @@ static int add_spoiled(struct diag *d, enum fault_kind how)
         memset(d->answer + length, 0x7E, LONG_SURPLUS);
         length += LONG_SURPLUS;
     }
-    if (how == FAULT_FLIP)
-        d->answer[length - 1] ^= 1;
+    if (how == FAULT_FLIP) /* in the data: behind them an item's answer has its status */
+        d->answer[length / 2] ^= 1;
     if (how == FAULT_OTHER || how == FAULT_STALE)
         r = add_frame(d, d->last, d->last_length);
     else
