@@ -163,6 +163,10 @@ $(eval $(call unit_rule,service,$$(LIBS_service)))
 PEER_CLOCK := $(BUILD)/tests/unit/peer-clock.o
 $(filter $(BUILD)/unit/protocol/%,$(UNIT_TESTS)): $(PEER_CLOCK)
 $(BUILD)/unit/protocol/%: LIBS_test += $(PEER_CLOCK) -Wl,--wrap=poll,--wrap=__poll_chk,--wrap=clock_gettime
+# So has the one whose modem is a child process: tests/unit/worker/child-clock.h.
+CHILD_CLOCK := $(BUILD)/tests/unit/worker/child-clock.o
+$(BUILD)/unit/worker/test-session: $(CHILD_CLOCK)
+$(BUILD)/unit/worker/test-session: LIBS_test += $(CHILD_CLOCK) -Wl,--wrap=poll,--wrap=__poll_chk,--wrap=clock_gettime
 # Tests on mocked USB and udev: test-*-umockdev.c of any floor.
 $(BUILD)/tests/unit/%-umockdev.o: CPPFLAGS += $(CFLAGS_umockdev)
 $(BUILD)/unit/%-umockdev: LIBS_test += $(LIBS_umockdev)

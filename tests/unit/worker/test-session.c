@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "child-clock.h"
 #include "scripted-modem.h"
 #include "transport/transport.h"
 #include "worker/session.h"
@@ -74,6 +75,7 @@ static struct scripted_modem *plug(struct fixture *f, const struct scripted_mode
     struct link_message message = {0};
     *m = *like;
     modem_plug(m);
+    child_clock_watch(m->pid);
     link_add(&message, KEY_DEVICE, "1");
     link_add(&message, KEY_VID, "05c6");
     link_add(&message, KEY_PID, "9008");
@@ -608,6 +610,7 @@ static int reset(struct fixture *f, const struct scripted_modem *m, const char *
             say(f, then);
             _exit(0);
         }
+        child_clock_watch(pid);
         int r = job_reset(&f->w, o);
         int status;
         waitpid(pid, &status, 0);
