@@ -109,6 +109,31 @@ def test_the_unit_and_the_service_agree(unit):
     assert "TimeoutStopSec" not in unit
 
 
+# Each of these or tighter: what the service has been measured with (systemd-analyze sums up, and would not miss a single line).
+SANDBOX = """CapabilityBoundingSet= AmbientCapabilities= NoNewPrivileges=yes UMask=0077 StateDirectory=qdld StateDirectoryMode=0700 RuntimeDirectory=qdld
+RuntimeDirectoryMode=0700 ProtectSystem=strict ProtectHome=yes PrivateTmp=yes PrivateDevices=no DevicePolicy=closed ProtectClock=yes ProtectControlGroups=yes
+ProtectHostname=yes ProtectKernelLogs=yes ProtectKernelModules=yes ProtectKernelTunables=yes ProtectProc=invisible ProcSubset=pid IPAddressDeny=any
+RestrictNamespaces=yes RestrictRealtime=yes RestrictSUIDSGID=yes RemoveIPC=yes LockPersonality=yes MemoryDenyWriteExecute=yes KeyringMode=private
+SystemCallArchitectures=native SystemCallErrorNumber=EPERM"""
+
+
+def test_the_sandbox_line_by_line(unit):
+    for line in SANDBOX.split():
+        name, value = line.split("=", 1)
+        assert setting(unit, name) == [value], line
+    assert setting(unit, "DeviceAllow") == ["char-usb_device rw"] and setting(unit, "RestrictAddressFamilies") == ["AF_UNIX AF_NETLINK"]
+    assert setting(unit, "SystemCallFilter")[0].split()[0] == "@system-service" and setting(unit, "SystemCallFilter")[1] == "~@privileged @resources"
+    assert "SupplementaryGroups" not in unit
+
+
+def test_what_the_service_relies_on(unit):
+    """Guards outlive a restart, a hang is seen, a burst of calls has descriptors, and whoever stops it has it stopped."""
+    assert setting(unit, "FileDescriptorStoreMax") == ["512"] and setting(unit, "RuntimeDirectoryPreserve") == ["restart"]
+    assert setting(unit, "LimitNOFILE") == ["4096"] and setting(unit, "WatchdogSec") == ["3min"]
+    assert setting(unit, "Restart") == ["on-failure"] and setting(unit, "WantedBy") == ["multi-user.target"]
+    assert "SYSTEMD_WANTS" not in (TOP / "systemd" / "60-qdld.rules").read_text()
+
+
 def expand(names, group_of):
     out = set()
     for name in names:
