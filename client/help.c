@@ -43,7 +43,7 @@ static const struct help_option table[] = {
     {OPTION_NO_LEGEND, USES_ANY, "--no-legend", NULL, NULL, "tables without their first line"},
     {OPTION_NO_ASK_PASSWORD, USES_ANY, "--no-ask-password", NULL, NULL, "never ask for a password"},
 };
-enum { N_OPTIONS = sizeof(table) / sizeof(table[0]), TEXT_AT = 29 };
+enum { N_OPTIONS = sizeof(table) / sizeof(table[0]), TEXT_AT = 29, VERB_WIDTH = 26 };
 _Static_assert((int)N_OPTIONS <= (int)HELP_OPTIONS_MAX, "an option has no place to be noted as given");
 
 const struct help_option *help_option(size_t i)
@@ -86,18 +86,22 @@ static void print_option(const struct help_option *o, bool whose)
     }
 }
 
+static void print_verb(const struct verb *verb)
+{
+    char left[64];
+    snprintf(left, sizeof(left), "%s %s", verb->name, verb->arguments);
+    if (strlen(left) <= VERB_WIDTH)
+        printf("  %-*s %s\n", VERB_WIDTH, left, verb->help);
+    else
+        printf("  %s\n  %-*s %s\n", left, VERB_WIDTH, "", verb->help);
+}
+
 void help_all(const struct verb *verbs, size_t n_verbs)
 {
     printf("qdlctl [OPTIONS] VERB [ARGS]\n\nBring Quectel modems back to life: flash them through the qdld "
            "service.\n\nVerbs:\n");
-    for (size_t i = 0; i < n_verbs; i++) {
-        char left[64];
-        snprintf(left, sizeof(left), "%s %s", verbs[i].name, verbs[i].arguments);
-        if (strlen(left) <= 26)
-            printf("  %-26s %s\n", left, verbs[i].help);
-        else
-            printf("  %s\n  %-26s %s\n", left, "", verbs[i].help);
-    }
+    for (size_t i = 0; i < n_verbs; i++)
+        print_verb(&verbs[i]);
     printf("\n");
     for (size_t i = 0; i < N_WORDS; i++)
         print_word(i, true);
@@ -109,11 +113,25 @@ void help_all(const struct verb *verbs, size_t n_verbs)
         "may be retried,\n7 failed and the modem needs recovery, 8 service not reachable, 130 detached.\n");
 }
 
-void help_verb(const struct verb *verb)
+/* Those of "firmware" and "backups". */
+static void print_second_words(const struct verb *verb, const struct verb *verbs, size_t n_verbs)
+{
+    size_t length = strlen(verb->name);
+    bool said = false;
+    for (size_t i = 0; i < n_verbs; i++)
+        if (strncmp(verbs[i].name, verb->name, length) == 0 && verbs[i].name[length] == ' ') {
+            printf("%s", said ? "" : "\nVerbs:\n");
+            print_verb(&verbs[i]);
+            said = true;
+        }
+}
+
+void help_verb(const struct verb *verb, const struct verb *verbs, size_t n_verbs)
 {
     bool optional = strstr(verb->arguments, "[MODEM]") != NULL, said = false;
     printf("qdlctl [OPTIONS] %s%s%s\n\n%s\n", verb->name, *verb->arguments ? " " : "", verb->arguments,
            verb->help);
+    print_second_words(verb, verbs, n_verbs);
     for (size_t i = 0; i < N_WORDS; i++)
         if (strstr(verb->arguments, words[i].word)) {
             printf("%s", said ? "" : "\n");

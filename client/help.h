@@ -20,5 +20,5 @@ struct help_option {
 const struct help_option *help_option(size_t i);
 
 void help_all(const struct verb *verbs, size_t n_verbs);
-/* Of one verb: how it is called, what it is for, and the options that it takes. */
-void help_verb(const struct verb *verb);
+/* Of one verb: how it is called, what it is for, its second words, and the options that it takes. */
+void help_verb(const struct verb *verb, const struct verb *verbs, size_t n_verbs);

@@ -23,7 +23,7 @@ int usage_error(const char *format, ...)
     va_start(ap, format);
     fputs("qdlctl: ", stderr);
     vfprintf(stderr, format, ap);
-    fputs(" (see qdlctl --help)\n", stderr);
+    fprintf(stderr, " (see qdlctl %s%s--help)\n", options.verb ? options.verb : "", options.verb ? " " : "");
     va_end(ap);
     return EXIT_USAGE;
 }

@@ -20,7 +20,7 @@ static const struct {
     {"", "starting"},
     {"preparing", "checking the package"},
     {"spool", "reading the archive"},
-    {"check", "checking the package"},
+    {"check", "checking what is in it"},
     {"wait-device", "waiting for the modem"},
     {"sahara", "talking to the boot ROM"},
     {"upload-programmer", "uploading the programmer"},
@@ -42,7 +42,7 @@ void progress_init(struct progress *p)
                            .percent = -1};
 }
 
-static const char *phase_text(json_object *job)
+const char *progress_phase(json_object *job)
 {
     const char *state = dict_string(job, "State"), *phase = dict_string(job, "Phase");
     if (strcmp(state, "queued") == 0)
@@ -121,7 +121,7 @@ static size_t format_line(char *out, const struct progress *p, json_object *job,
         window_text(p, job, "  ", window, sizeof(window));
     bool unsafe = strcmp(dict_string(job, "State"), "finished") != 0 && !dict_bool(job, "SafeToUnplug");
     snprintf(out, LINE_BYTES, "%s%3d %%  %s%s%s%s%s%s%s%s", bar, percent_of(job),
-             level < 6 ? phase_text(job) : "", *detail ? " " : "", detail, rate, left, window,
+             level < 6 ? progress_phase(job) : "", *detail ? " " : "", detail, rate, left, window,
              unsafe ? (level < 6 ? "  " : "") : "", unsafe ? WARNING : "");
     return text_width(out);
 }
@@ -159,7 +159,7 @@ static bool is_beginning(const char *phase)
 /* A line for each phase and each step of 5 %. */
 static void print_plain(struct progress *p, json_object *job)
 {
-    const char *text = phase_text(job), *detail = dict_string(job, "Detail");
+    const char *text = progress_phase(job), *detail = dict_string(job, "Detail");
     int percent = percent_of(job), step = percent / PLAIN_STEP_PERCENT;
     char window[FORMAT_SIZE + 48];
     window_text(p, job, ", ", window, sizeof(window));

@@ -17,6 +17,8 @@ struct progress {
     bool away; /* the modem is; the follower's, too */
 };
 void progress_init(struct progress *p);
+/* What it does now, in words for people. */
+const char *progress_phase(json_object *job);
 /* The job changed. A finished one is shown with --json only: report.h has the words. */
 void progress_show(struct progress *p, json_object *job);
 /* Takes the live line off the screen before other text is printed. */

@@ -112,8 +112,10 @@ static int run_verb(int argc, char **argv)
         argv = list;
     }
     int code = find_words(&argc, &argv, &verb);
+    if (code == EXIT_OK)
+        options.verb = verb->name;
     if (code == EXIT_OK && options.help) {
-        help_verb(verb);
+        help_verb(verb, verbs, N_VERBS);
         return EXIT_OK;
     }
     if (code == EXIT_OK && (argc - 1 < verb->arguments_min || argc - 1 > verb->arguments_max))

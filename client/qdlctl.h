@@ -40,6 +40,7 @@ struct options {
     const char *port; /* of catch, rescue, policy */
     bool no_start;    /* the service is not started for our sake */
     bool help, version;
+    const char *verb; /* NULL before it is known */
 };
 extern struct options options;
 
@@ -108,5 +109,5 @@ int verb_reset(sd_bus *bus, int argc, char **argv);
 int verb_inhibit(sd_bus *bus, int argc, char **argv);
 int verb_doctor(sd_bus *bus, int argc, char **argv);
 
-/* Says what was wrong with the command line on stderr; returns EXIT_USAGE. */
+/* Says what was wrong with the command line on stderr, and whose --help helps; returns EXIT_USAGE. */
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

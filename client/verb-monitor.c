@@ -10,6 +10,7 @@
 #include "listen.h"
 #include "loop.h"
 #include "output.h"
+#include "progress.h"
 
 static void print_line(const char *text)
 {
@@ -41,7 +42,8 @@ static void describe_modem(json_object *m, char out[LINE_SIZE])
 
 static void describe_job(json_object *j, char out[LINE_SIZE])
 {
-    const char *result = dict_string(j, "Result"), *phase = dict_string(j, "Phase");
+    const char *result = dict_string(j, "Result");
+    const char *phase = strcmp(dict_string(j, "State"), "running") == 0 ? progress_phase(j) : "";
     const char *why = dict_string(j, "ErrorMessage");
     snprintf(out, LINE_SIZE, "job %llu (%s) %s%s%s%s%.*s", (unsigned long long)dict_u64(j, "Id"),
              dict_string(j, "Kind"), *result ? result : dict_string(j, "State"),

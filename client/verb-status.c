@@ -4,6 +4,7 @@
 #include "bus.h"
 #include "loop.h"
 #include "output.h"
+#include "progress.h"
 #include "report.h"
 #include "select.h"
 
@@ -30,9 +31,9 @@ static void print_job(sd_bus *bus, const char *name, const char *path)
         snprintf(text, sizeof(text), "%s (%s, %s): the same command continues it", path_id(path),
                  dict_string(job, "Kind"), dict_string(job, "Result"));
     else
-        snprintf(text, sizeof(text), "%s (%s, %s %s, %.0f %%)%s", path_id(path), dict_string(job, "Kind"),
-                 dict_string(job, "Phase"), dict_string(job, "Detail"), dict_double(job, "Progress") * 100,
-                 dict_bool(job, "SafeToUnplug") ? "" : ", do not unplug");
+        snprintf(text, sizeof(text), "%s (%s, %s%s%s, %.0f %%)%s", path_id(path), dict_string(job, "Kind"),
+                 progress_phase(job), *dict_string(job, "Detail") ? " " : "", dict_string(job, "Detail"),
+                 dict_double(job, "Progress") * 100, dict_bool(job, "SafeToUnplug") ? "" : ", do not unplug");
     print_field(name, text);
     json_object_put(job);
 }
