@@ -18,9 +18,9 @@ static const struct {
     {"identify", "asking the modem who it is"},
     {"enter-edl", "bringing the modem to emergency download mode"},
     {"", "starting"},
-    {"preparing", "checking the package"},
+    {"preparing", "checking the backup"},
     {"spool", "reading the archive"},
-    {"check", "checking what is in it"},
+    {"check", "checking"},
     {"wait-device", "waiting for the modem"},
     {"sahara", "talking to the boot ROM"},
     {"upload-programmer", "uploading the programmer"},
@@ -50,6 +50,11 @@ const char *progress_phase(json_object *job)
                                                                : "waiting for the job that has the modem";
     if (strcmp(state, "cancelling") == 0)
         return "cancelling";
+    /* Of a package or a file that is all; of a modem the detail says which partition. */
+    if (strcmp(phase, "check") == 0 && !*dict_string(job, "Detail"))
+        return "checking what is in it";
+    if (strcmp(phase, "preparing") == 0 && strcmp(dict_string(job, "Kind"), "flash") == 0)
+        return "checking the package";
     for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)
         if (strcmp(phases[i].phase, phase) == 0)
             return phases[i].text;

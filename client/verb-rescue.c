@@ -260,6 +260,8 @@ int verb_forget(sd_bus *bus, int argc, char **argv)
     int code = find_modem(bus, argv[1], &modem);
     if (code == EXIT_OK)
         code = bus_call_simple(bus, modem, "org.qdld1.Modem", "Forget", NULL);
+    if (code == EXIT_OK && !options.quiet && options.json == JSON_OFF)
+        printf("What was remembered of it is forgotten; its backups stay.\n");
     free(modem);
     return code;
 }

@@ -329,6 +329,7 @@ void import_keep(struct job *j)
     struct error e = {0};
     j->timer = sd_event_source_disable_unref(j->timer);
     object_set_string(&j->object, "Phase", &j->phase, "verify");
+    object_set_string(&j->object, "Detail", &j->detail, "");
     struct second_order order = {.type = "content", .prefix = KEY_FIRMWARE};
     if (second_start_over(j->manager, &j->fd_store, j->kind, &order, on_second, j, &j->second, &e) < 0)
         fail(j, &e);

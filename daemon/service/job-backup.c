@@ -245,6 +245,7 @@ void job_keep_backup(struct job *j)
         /* Its worker is through with it; what is left takes seconds. */
         j->timer = sd_event_source_disable_unref(j->timer);
         object_set_string(&j->object, "Phase", &j->phase, "store-backup");
+        object_set_string(&j->object, "Detail", &j->detail, "");
         object_set_bool(&j->object, "Cancelable", &j->cancelable, false);
     }
     struct second_order order = {.type = "backup", .prefix = KEY_BACKUP_FACT};

@@ -56,7 +56,9 @@ def test_what_was_saved_is_what_lies_in_the_flash(service, modem, tmp_path):
 
 def test_the_whole_flash_and_some_of_it(service, modem):
     # A chip of 512 blocks: 128 MiB, most of it erased.
-    _, whole = backup(service, modem)
+    made, whole = backup(service, modem)
+    # What is stored is no partition any more.
+    assert (service.get(made, JOB, "Phase"), service.get(made, JOB, "Detail")) == ("store-backup", "")
     names = [str(p) for p in service.get(whole, BACKUP, "Partitions")]
     assert service.get(whole, BACKUP, "Kind") == "nand" and "modem" in names and "system" in names
     _, some = backup(service, modem, partitions=dbus.Array(["efs2", "modem"], signature="s"))

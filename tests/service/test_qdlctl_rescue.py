@@ -133,7 +133,7 @@ def test_policies_from_the_command_line(service, plug, make_package):
     assert service.get(find_modem(service, "virtual-usb-0:7"), MODEM, "Policy") == "hold"
     assert "not flashed" in run(service, "rescue", "--port", "virtual-usb-0:8", package)
     assert service.get(find_modem(service, "virtual-usb-0:8"), MODEM, "RescueFirmware") == firmware
-    run(service, "forget", PORT)
+    assert "forgotten" in run(service, "forget", PORT)
     wait_until(lambda: path not in service.paths(MODEM), what="nothing of it")
 
 
