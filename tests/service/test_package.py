@@ -4,6 +4,7 @@ manuals and the maintainer scripts."""
 
 import os
 import re
+import stat
 import subprocess
 
 import pytest
@@ -289,6 +290,45 @@ def test_no_script_stops_or_restarts_the_service():
     for name in ("qdld.preinst.in", "qdld.postinst", "qdld.postrm"):
         assert not re.search(r"\b(restart|try-restart|stop|kill)\b[^\n]*qdld", re.sub(r"#.*", "", script(name))), name
     assert "--no-stop-on-upgrade --no-restart-after-upgrade" in script("rules")
+
+
+def told_by(text, tmp_path, *arguments):
+    """What a maintainer script runs, with what is fed to it, as lines; whoever it tells is there and hears it."""
+    for name in ("systemd-sysusers", "busctl", "udevadm", "deb-systemd-invoke"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/} $*" >>"$TOLD"\n[ "${0##*/}" != systemd-sysusers ] || cat >>"$TOLD"\n')
+        (tmp_path / name).chmod(0o755)
+    for path in ("/run/dbus/system_bus_socket", "/run/udev/control", "/run/systemd/system"):
+        mine = tmp_path / path.rsplit("/", 1)[1]
+        if not mine.exists() and path.endswith("system"):
+            mine.mkdir()
+        elif not mine.exists():
+            os.mknod(mine, stat.S_IFSOCK | 0o600)
+        text = text.replace(path, str(mine))
+    told = tmp_path / "told"
+    told.write_text("")
+    subprocess.run(["sh", "-c", text, "script", *arguments], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TOLD": str(told)})
+    return told.read_text().splitlines()
+
+
+def test_users_and_groups_are_made_before_anything_is_unpacked(tmp_path):
+    """From the one list of them, as debian/rules puts it in."""
+    users = (TOP / "systemd" / "qdld.sysusers").read_text()
+    assert "'r systemd/qdld.sysusers'" in script("rules") and "execute_before_dh_installdeb" in script("rules")
+    text = script("qdld.preinst.in").replace("#SYSUSERS#\n", users)
+    for why in ("install", "upgrade"):
+        assert told_by(text, tmp_path, why, "0.0.1") == ["systemd-sysusers --replace=/usr/lib/sysusers.d/qdld.conf -", *users.splitlines()]
+    assert told_by(text, tmp_path, "abort-upgrade", "0.0.1") == []
+
+
+def test_installing_tells_whoever_has_to_know(tmp_path):
+    """The bus before the service is started, udevd and the modems that are there; an upgrade asks the service to follow."""
+    first = told_by(script("qdld.postinst"), tmp_path, "configure", "")
+    assert "ReloadConfig" in first[0] and first[1] == "udevadm control --reload"
+    for vendor in ("05c6", "2c7c"):
+        assert f"udevadm trigger --action=change --subsystem-match=usb --attr-match=idVendor={vendor}" in first
+    assert not [line for line in first if line.startswith("deb-systemd-invoke")]
+    assert told_by(script("qdld.postinst"), tmp_path, "configure", "0.0.1") == [*first, "deb-systemd-invoke reload qdld.service"]
+    assert told_by(script("qdld.postrm"), tmp_path, "remove") == ["udevadm control --reload"]
 
 
 def purge(tmp_path):
