@@ -504,6 +504,7 @@ def test_denied(lasting, bus_address, qdlctl):
     ("ERROR=WrongFirmware HINT=wrong-firmware", OTHER, "begins like the version on the modem's label"),
     ("ERROR=FirehoseFailed", RETRY, "FirehoseFailed"),
     ("ERROR=ModemGone HINT=replug", RETRY, "plug it in again"),
+    *((f"ERROR={name}", RETRY, name) for name in ("ModemGone", "SaharaFailed", "DiagFailed", "Timeout")),
     ("ERROR=FirehoseFailed HINT=contact-vendor", RECOVERY, "contact the vendor"),
     ("ERROR=Timeout HINT=power-cycle", RECOVERY, "power away"),
 ], ids=lambda v: str(v))

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/usbdevice_fs.h>
 #include <poll.h>
+#include <seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/io.h"
 #include "protocol/xml.h"
@@ -31,6 +33,8 @@
 enum { FINE = 0, NOT_LOCKED = 90, MISSING_LAYER = 91 };
 
 static const struct sandbox_limits limits = {.memory = 64 << 20, .file_size = 1 << 20};
+
+static bool on_debian_12;
 
 static int in_child(int (*check)(void), bool lock)
 {
@@ -228,6 +232,31 @@ static int without_no_new_privs(void)
     return FINE;
 }
 
+/* The kernel refuses one of the calls by which a layer is put on. */
+static int enter_without(int call, const char *layer)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    const char *missing = NULL;
+    EXPECT(filter && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), call, 0) == 0);
+    EXPECT(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1,
+                            SCMP_A0(SCMP_CMP_EQ, PR_SET_SECCOMP)) == 0);
+    EXPECT(seccomp_load(filter) == 0);
+    int r = sandbox_enter(&limits, &missing);
+    EXPECT(missing && strcmp(missing, layer) == 0);
+    EXPECT(on_debian_12 ? r < 0 : r == 0);
+    return FINE;
+}
+
+static int enter_without_landlock(void)
+{
+    return enter_without(SCMP_SYS(landlock_restrict_self), "landlock");
+}
+
+static int enter_without_seccomp(void)
+{
+    return enter_without(SCMP_SYS(seccomp), "seccomp");
+}
+
 static void test_files(void **state)
 {
     (void)state;
@@ -298,6 +327,17 @@ static void test_layers(void **state)
     assert_int_equal(in_child(without_no_new_privs, false), FINE);
 }
 
+/* Each is put on: one that is missing is an error here, and is named elsewhere. */
+static void test_missing_layer(void **state)
+{
+    (void)state;
+    _cleanup_close_ int fd = open("/etc/os-release", O_RDONLY | O_CLOEXEC);
+    _cleanup_free_ char *text = NULL;
+    on_debian_12 = fd >= 0 && io_read_file(fd, 65536, &text, NULL) == 0 && sandbox_is_strict(text);
+    assert_int_equal(in_child(enter_without_landlock, false), FINE);
+    assert_int_equal(in_child(enter_without_seccomp, false), FINE);
+}
+
 static void test_strict(void **state)
 {
     (void)state;
@@ -314,7 +354,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),  cmocka_unit_test(test_processes), cmocka_unit_test(test_sockets),
         cmocka_unit_test(test_given),  cmocka_unit_test(test_memory),    cmocka_unit_test(test_libraries),
-        cmocka_unit_test(test_limits), cmocka_unit_test(test_layers),    cmocka_unit_test(test_strict),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_layers),    cmocka_unit_test(test_missing_layer),
+        cmocka_unit_test(test_strict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
