@@ -133,6 +133,20 @@ def test_an_unknown_version_is_held_and_saved_and_left(service, new_modem, make_
     assert len(jobs(service, "flash")) == 1 and len(jobs(service, "backup")) == 1
 
 
+def test_an_unknown_version_that_the_policy_tells(service, new_modem, make_package, tmp_path):
+    """What its label says was said when the policy was set (flash rule 2); of a modem whose flash says otherwise it lifts nothing."""
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware, modem_version=VERSION)
+    arm(service, "rescue", firmware, port=OTHER_PORT, modem_version=VERSION)
+    new_modem(service, *LOOP, "project=")
+    new_modem(service, *OTHER, *LOOP, "project=RM500QGLAA", name="other")
+    wait_finished(service, "flash", 2)
+    ended = {service.get(j, JOB, "Modem"): j for j in jobs(service, "flash")}
+    assert service.get(ended[find_modem(service)], JOB, "Result") == "done", service.log(ended[find_modem(service)])
+    assert service.get(ended[find_modem(service, OTHER_PORT)], JOB, "ErrorName").endswith("WrongFirmware")
+    assert nothing_was_written(tmp_path, "other") and not jobs(service, "backup") and len(ended) == 2
+
+
 def test_another_module_in_its_place_is_not_written_to(service, new_modem, make_package, tmp_path):
     """Swapped between two windows: the policy was the old one's."""
     firmware = import_package(service, make_package("--small"))
