@@ -107,6 +107,21 @@ def test_a_remembered_modem_is_caught(library, new_modem, plug):
     wait_held(library, path)
 
 
+def test_a_remembered_modem_is_caught_wherever_it_is(library, new_modem, plug, tmp_path):
+    """By its serial, which it told where it was before; whoever has its place there now is a stranger."""
+    plug(library, vid="2c7c", pid="0800", product="RM502Q-GL", interfaces=5).unplug()
+    path = find_modem(library)
+    wait_until(lambda: library.get(path, MODEM, "Mode") == "absent", what="its end")
+    plug(library).unplug()
+    wait_until(lambda: library.get(path, MODEM, "ChipSerial") == "49cbd7ef", what="its serial")
+    library.restart()
+    new_modem(library, STRANGER, "serial=0badcafe", name="stranger")
+    new_modem(library, *LOOP, f"port={OTHER_PORT}", "kernel=1-1.3")
+    wait_held(library, find_modem(library, OTHER_PORT))
+    assert "left alone" in wait_until(lambda: library.get(path, MODEM, "Note"), what="a note")
+    assert "sahara out" not in trace(tmp_path, "stranger")
+
+
 def test_off_is_off(library, new_modem, tmp_path):
     arm(library, "off")
     new_modem(library, *LOOP)

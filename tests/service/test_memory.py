@@ -9,6 +9,7 @@ from conftest import MODEM, VERSION, wait_until
 RUNNING = {"vid": "2c7c", "pid": "0800", "product": "RM502Q-GL", "interfaces": 5}
 SERIAL = "QUSB_BULK_CID:0410_SN:49CBD7EF"
 NAMELESS = "QUSB_BULK"
+UNFUSED = "QUSB_BULK_CID:0410_SN:00000000"
 SHORT = VERSION[:19]
 
 
@@ -50,12 +51,32 @@ def test_a_nameless_one_is_the_modem_that_fell_just_now(service, known, plug):
     assert model == "RM502QGL" and version == SHORT
 
 
-def test_a_nameless_one_after_a_restart_is_a_hint(service, known, plug):
+@pytest.mark.parametrize("product", [NAMELESS, UNFUSED])
+def test_a_nameless_one_after_a_restart_is_a_hint(service, known, plug, product):
     service.restart()
     assert shown(service, known)[:2] == ("RM502QGL", SHORT)
+    for _ in range(2):  # the second time it has nothing to recognize it by that the first time told
+        p = plug(service, product=product)
+        is_there(service, known, "sahara")
+        assert shown(service, known) == ("RM502QGL", SHORT, False) and service.get(known, MODEM, "ChipSerial") == ""
+        p.unplug()
+        gone(service, known)
+        service.restart()
+
+
+def test_what_was_watched_is_confirmed_and_nothing_behind_it(service, new_modem, plug):
+    """It went from normal mode to 9008 before our eyes; what comes when that has gone may be any module."""
+    modem = new_modem(service, "initial=working", f"product_edl={NAMELESS}")
+    path = find_modem(service)
+    is_there(service, path, "normal")
+    identified(service, path)
+    assert service.wait_job(service.call(path, MODEM, "EnterEdl", options())) == "done"
+    assert shown(service, path) == ("RM502QGL", SHORT, True)
+    modem.terminate()
+    gone(service, path)
     plug(service, product=NAMELESS)
-    is_there(service, known, "sahara")
-    assert shown(service, known) == ("RM502QGL", SHORT, False)
+    is_there(service, path, "sahara")
+    assert shown(service, path) == ("RM502QGL", SHORT, False)
 
 
 def test_the_serial_joins_over_ports_and_restarts(service, known, plug):
