@@ -93,6 +93,18 @@ def test_one_that_falls_back_again_and_again_is_left_to_a_human(new_service, new
     wait_until(lambda: len(jobs(service, "flash")) > 3, what="another flash")
 
 
+def test_one_that_falls_back_at_once_has_failed(new_service, new_modem, make_package):
+    """Flashed, verified, booted, and in 9008 again within minutes: that counts as an attempt, and not only as one of a day."""
+    service = new_service().start(config="[Rescue]\nAttempts=2\nBackoffSec=1\nFlashesPerDay=100\n")
+    firmware = import_package(service, make_package("--small"))
+    arm(service, "rescue", firmware)
+    new_modem(service, *LOOP, *FALLS_BACK)
+    path = find_modem(service)
+    text = note(service, path, "left to a human")
+    assert "2 attempts failed" in text and "fell back into 9008" in service.get(path, MODEM, "LastError")
+    flashed(service, 2)
+
+
 def test_minutes_in_normal_mode_are_no_new_day(new_service, new_modem, make_package, later, tmp_path):
     # The standby of the next window may be getting ready when the clock jumps: it has time enough.
     service = new_service().start(config="[Rescue]\nFlashesPerDay=2\n[Limits]\nPreflightSec=600\n", environment=later.environment)
