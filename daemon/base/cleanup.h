@@ -14,7 +14,6 @@
 #define _cleanup_(f)       __attribute__((cleanup(f)))
 #define _printf_(a, b)     __attribute__((format(printf, a, b)))
 #define _unused_           __attribute__((unused))
-#define _warn_unused_      __attribute__((warn_unused_result))
 #define ARRAY_SIZE(a)      (sizeof(a) / sizeof((a)[0]))
 #define MIN_OF(a, b)       ((a) < (b) ? (a) : (b))
 #define MAX_OF(a, b)       ((a) > (b) ? (a) : (b))

@@ -63,7 +63,6 @@ struct package {
 
     bool version_known;
     struct version version;
-    char edition_note[64];
     char chip[16];                 /* from contents.xml or the programmer's name; "" */
     char product[64];              /* product_name of contents.xml; "" */
     struct nand_geometry geometry; /* blocks 0 */

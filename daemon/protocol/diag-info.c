@@ -15,7 +15,6 @@ enum {
     SUBSYSTEM_CM = 0x0f,
     SUBSYSTEM_QUECTEL = 0x65,
 
-    BUILD_HARDWARE = 4,
     BUILD_MODEL_ID = 8,
     BUILD_TEXT = 12,
     CM_OPER_MODE = 8,
@@ -47,7 +46,6 @@ int diag_read_build(struct diag *d, struct diag_build *ret, struct error *e)
     int r = diag_ask(d, &q, &answer, &size, e);
     if (r < 0)
         return r;
-    build.hardware = get_le32(answer + BUILD_HARDWARE);
     build.model_id = get_le32(answer + BUILD_MODEL_ID);
     size_t at = take_text(answer, size, BUILD_TEXT, build.version, sizeof(build.version));
     take_text(answer, size, at, build.model, sizeof(build.model));

@@ -103,7 +103,7 @@ int diag_ask(struct diag *d, const struct diag_question *q, const uint8_t **ret,
 /* ---- diag-info.c ---- */
 
 struct diag_build {
-    uint32_t hardware, model_id;  /* model_id names the storage of a QCN */
+    uint32_t model_id;            /* names the storage of a QCN */
     char version[128], model[64]; /* cleaned; "" if not told */
 };
 /* 7C EXT_BUILD_ID. Works in every mode, too. */

@@ -32,6 +32,8 @@ void log_about_job(const struct job *j, enum log_event event, int level, const c
     add(fields, &n, LOG_FIELD_UID, uid);
     add(fields, &n, LOG_FIELD_RESULT, j->result);
     add(fields, &n, LOG_FIELD_ERROR, j->error_name);
+    add(fields, &n, LOG_FIELD_BACKUP, j->backup_id);
+    add(fields, &n, LOG_FIELD_FIRMWARE, j->firmware_id);
     if (j->modem)
         add_modem(fields, &n, j->modem);
     log_event(event, level, fields, "Job %s %s", job_title(j), text);

@@ -36,6 +36,12 @@ def test_the_manual_names_every_field():
     assert not [field for field in fields_of_the_service() if field not in page]
 
 
+def test_every_field_is_given():
+    names = re.findall(r"#define (LOG_FIELD_\w+)", (TOP / "daemon/service/log.h").read_text())
+    sources = "".join(path.read_text() for path in (TOP / "daemon/service").glob("*.c"))
+    assert not [name for name in names if not re.search(rf"\b{name}\b", sources)]
+
+
 def test_the_catalog_is_understood(tmp_path):
     directory = tmp_path / "usr/lib/systemd/catalog"
     directory.mkdir(parents=True)
