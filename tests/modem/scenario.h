@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { SCENARIO_LIST_MAX = 256, SCENARIO_FAULTS_MAX = 16, SCENARIO_TEXT_MAX = 160 };
+enum { SCENARIO_LIST_MAX = 256, SCENARIO_FAULTS_MAX = 64, SCENARIO_TEXT_MAX = 160 };
 
 enum loop_kind { LOOP_NONE, LOOP_SOFT, LOOP_HARD };
 enum hello_kind {

@@ -15,7 +15,7 @@ import traceback
 
 import ring
 from qdlpackage import package_for_qdl
-from ring import FIRMWARE, SHARE, VERSION, Background, Modem, run
+from ring import SHARE, Background, Modem, firmware, run
 from worked import work as worked_with
 
 ROUNDS = 5
@@ -195,7 +195,7 @@ def backup():
     """The same ranges: ours reads, hashes and stores them, and a second process reads the file; all of it counts but the latter. The other
     one reads as qdl's later versions do, one transfer at a time, and writes each to a file before it asks for the next."""
     ours, theirs = [], []
-    programmer, = (FIRMWARE / "whole" / VERSION / "update" / "firehose").glob("prog_*")
+    programmer, = (firmware("whole", "") / "update" / "firehose").glob("prog_*")
     run("systemctl", "stop", "qdld")
     modem = Modem("initial=working", "force_edl=yes", blocks=2048)
 
@@ -316,7 +316,7 @@ def main(words):
     """How many limits were missed."""
     parts = [f for f in (catching, backup, windows, together, flashing) if not words or f.__name__ in words]
     ring.install_for_member()
-    run("qdlctl", "firmware", "import", FIRMWARE / "whole" / (VERSION + ".zip"), timeout=600)
+    run("qdlctl", "firmware", "import", firmware("whole"), timeout=600)
     say(f"{'':<54} {'qdld':>9} {'qdl':>9} {'':<6} {'ratio':>6}")
     for part in parts:
         try:

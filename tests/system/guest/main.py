@@ -37,20 +37,8 @@ def taken(name):
         return False
 
 
-def busy():
-    """Seconds that the VM's processors have worked since its boot."""
-    with open("/proc/stat") as f:
-        user, nice, system, _, _, irq, softirq, *_ = map(int, f.readline().split()[1:])
-    return (user + nice + system + irq + softirq) / 100
-
-
 def wanted(name, function, words):
     return not words or function.always or any(w in name for w in words)
-
-
-def too_slow(name, function, words):
-    """Only if it was asked for."""
-    return function.slow and not any(w in name for w in words)
 
 
 def keep(name, since, why):
@@ -77,7 +65,7 @@ def keep(name, since, why):
 
 def run(name, function, place=None):
     """How it went: passed, failed, skipped. place: where what is kept of a failure lies, if not under its name."""
-    begun, worked, since = time.monotonic(), busy(), time.time()
+    begun, since = time.monotonic(), time.time()
     (ring.OUT / f"running-{ring.VM}").write_text(name + "\n")
     subprocess.run(["logger", "-t", "scenario", name], check=False)
     why = detail = None
@@ -91,7 +79,6 @@ def run(name, function, place=None):
         detail = traceback.format_exc()
     if why:
         keep(place or name, since, detail)
-    done = time.monotonic()
     try:
         ring.tidy()
     except BaseException as e:  # noqa: B902
@@ -100,29 +87,31 @@ def run(name, function, place=None):
             keep(place or name, since, traceback.format_exc())
     what = " ".join((function.__doc__ or "").split())
     first = why.splitlines()[0][:300] if why else what
-    end = time.monotonic()
-    print(f"{'FAIL' if why else 'ok  '} {end - begun:6.1f} s  {name}: {first}", flush=True)
-    with open(ring.OUT / f"times-{ring.VM}", "a") as f:
-        f.write(f"{end - begun:6.1f} s, {end - done:4.1f} of them to tidy; processors {busy() - worked:6.1f} s  {name}\n")
+    print(f"{'FAIL' if why else 'ok  '} {time.monotonic() - begun:6.1f} s  {name}: {first}", flush=True)
     return "failed" if why else "passed"
 
 
-def scenarios(words, again):
+def backwards(groups):
+    """What installs stays first, what removes last."""
+    def fixed(group):
+        return group[0][1].always or group[0][1].__module__[:2] >= "90"
+    middle = [g for g in groups if not fixed(g)]
+    return [g if fixed(g) else middle.pop() for g in groups]
+
+
+def scenarios(words, options):
     """How many passed, failed, were skipped."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     if ring.VM != "1":
         ring.install_for_member()  # following the README once is enough
-    for group in load():
+    groups = load()
+    for group in backwards(groups) if "--reversed" in options else groups:
         group = [(name, f) for name, f in group if wanted(name, f, words)]
         if not group or (ring.VM != "1" if group[0][1].always else not taken(group[0][0])):
             continue
         for name, function in group:
-            if too_slow(name, function, words):
-                counts["skipped"] += 1
-                print(f"skip    0.0 s  {name}: takes minutes (ONLY={name} runs it)", flush=True)
-                continue
             result = run(name, function)
-            if result == "failed" and again:
+            if result == "failed" and "--again" in options:
                 result = run(name, function, name + "-again")  # nobody watches: it counts what it does once more
             counts[result] += 1
             if result == "failed" and function.always:
@@ -133,14 +122,15 @@ def scenarios(words, again):
 
 def main():
     ring.prepare()
-    words = sys.argv[1:]
-    if words[:1] == ["--bench"]:
+    words = [a for a in sys.argv[1:] if not a.startswith("--")]
+    options = [a for a in sys.argv[1:] if a.startswith("--")]
+    if "--bench" in options:
         import bench
-        counts = {"failed": bench.main(words[1:])}
+        counts = {"failed": bench.main(words)}
     else:
         uptime = float(open("/proc/uptime").read().split()[0])
         print(f"VM {ring.VM} is up after {uptime:.0f} s", flush=True)
-        counts = scenarios([w for w in words if w != "--again"], "--again" in words)
+        counts = scenarios(words, options)
         with open(ring.OUT / f"journal-{ring.VM}", "wb") as f:
             subprocess.run(["journalctl", "-o", "short-precise", "--no-hostname"], stdout=f, check=False)
     (ring.OUT / f"running-{ring.VM}").unlink(missing_ok=True)

@@ -4,7 +4,7 @@
 import shutil
 from xml.etree import ElementTree
 
-from ring import FIRMWARE, VERSION, WORK
+from ring import WORK, firmware
 
 
 def package_for_qdl(name):
@@ -12,7 +12,7 @@ def package_for_qdl(name):
     place = WORK / "qdl"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    firehose = FIRMWARE / name / VERSION / "update" / "firehose"
+    firehose = firmware(name, "") / "update" / "firehose"
     for path in [*firehose.iterdir(), *firehose.parent.iterdir()]:
         if path.is_file():
             shutil.copy(path, place)

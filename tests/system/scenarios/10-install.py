@@ -6,7 +6,7 @@ import pathlib
 import re
 import shutil
 
-from ring import SHARE, follow, readme_commands, run, scenario, show
+from ring import SHARE, follow, readme_commands, run, scenario, show, wait
 
 
 @scenario(always=True)
@@ -22,11 +22,13 @@ def install_as_the_readme_says():
     finally:
         shutil.rmtree(checkout)
     assert "qdl" in run("id", "-nG", "member").out.split()
+    wait(lambda: show("ActiveState") == "active", "a service that nobody has started by hand")
 
 
 @scenario
 def unit_is_active_and_says_so():
     """Type=notify reached READY, the bus name is owned by user qdld, STATUS has words"""
+    run("systemctl", "restart", "qdld")  # others have killed it
     got = show("ActiveState", "SubState", "Type", "UnitFileState", "StatusText", "MainPID", "NRestarts")
     assert (got["ActiveState"], got["SubState"], got["Type"], got["UnitFileState"]) == ("active", "running", "notify", "enabled"), got
     assert got["StatusText"] and got["NRestarts"] == "0", got

@@ -30,9 +30,9 @@ def member_flashes_by_busctl():
     """the same over the bus by hand: Flash and Wait by busctl, the package from the library"""
     modem = Modem()
     row, = modem.rows()
-    firmware = library()
+    package = library()
     call = ["busctl", "--system", "--json=short", "--timeout=300", "call", "org.qdld1"]
-    answer = as_user("member", *call, row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware, "1", "modem-version", "s", VERSION)
+    answer = as_user("member", *call, row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", package, "1", "modem-version", "s", VERSION)
     job, = json.loads(answer.out)["data"]
     answer = as_user("member", *call, job, "org.qdld1.Job", "Wait", "a{sv}", "0", timeout=300)
     assert json.loads(answer.out)["data"] == ["done"], answer

@@ -3,7 +3,7 @@
 
 import tarfile
 
-from ring import FIRMWARE, VERSION, WORK, Modem, flashfile, library, run, scenario
+from ring import WORK, Modem, firmware, flashfile, library, run, scenario
 
 
 def pages_of(path):
@@ -42,7 +42,7 @@ def export_is_restored_by_qdl_of_debian():
             f.seek(at)
             f.write(b"spoilt")
     modem.plug()
-    programmer, = (FIRMWARE / "tiny" / VERSION / "update" / "firehose").glob("prog_*")
+    programmer, = (firmware(ending="") / "update" / "firehose").glob("prog_*")
     run("qdl", "--storage", "nand", "--include", out, programmer, out / "rawprogram.xml", timeout=300)
     modem.unplug()
     same_but_for_ones(pages_of(modem.file), before)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who may what: real users, real polkit."""
 
-from ring import FIRMWARE, PASSWORD, VERSION, Modem, Terminal, as_user, jobs, library, run, scenario
+from ring import PASSWORD, VERSION, Modem, Terminal, as_user, firmware, jobs, library, run, scenario
 
 ALL_FIRMWARE = ["qdlctl", "firmware", "--json=short"]
 
@@ -15,13 +15,13 @@ def asked_for():
 def outsider_is_denied():
     """a user outside: exit 4 from qdlctl, AccessDenied or NotAuthorized over the bus; no job, no package, no programmer to the modem"""
     modem = Modem()
-    firmware = library()
+    package = library()
     before = asked_for(), run(*ALL_FIRMWARE).out
     as_user("outsider", *modem.flash_command(), code=4)
     as_user("outsider", "qdlctl", "flash", modem.kernel, VERSION, "--yes", code=4)
-    as_user("outsider", "qdlctl", "firmware", "import", FIRMWARE / "whole" / (VERSION + ".zip"), code=4)
+    as_user("outsider", "qdlctl", "firmware", "import", firmware("whole"), code=4)
     row, = modem.rows()
-    denied = as_user("outsider", "busctl", "--system", "call", "org.qdld1", row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware, "0",
+    denied = as_user("outsider", "busctl", "--system", "call", "org.qdld1", row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", package, "0",
                      code=1)
     assert "authori" in denied.err.lower(), denied
     assert (asked_for(), run(*ALL_FIRMWARE).out) == before

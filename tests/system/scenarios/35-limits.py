@@ -2,6 +2,7 @@
 """How much one user may ask for, and what belongs to another: real users, real polkit, real pipes."""
 
 import array
+import contextlib
 import fcntl
 import json
 import os
@@ -9,11 +10,10 @@ import pathlib
 import termios
 import zipfile
 
-from ring import (FIRMWARE, VERSION, WORK, Background, Modem, Terminal, as_user, forget_ports, jobs, library, name_of, run, scenario, settings,
-                  wait)
+from ring import VERSION, WORK, Background, Modem, Terminal, as_user, firmware, jobs, library, name_of, run, scenario, settings, wait
 
 BUSY, RETRY = 5, 6
-WHOLE = FIRMWARE / "whole" / (VERSION + ".zip")
+WHOLE = firmware("whole")
 
 
 class Pipe:
@@ -35,21 +35,30 @@ class Pipe:
         self.path.unlink()
 
 
-def flash_call(modem, firmware):
+@contextlib.contextmanager
+def second_member():
+    """boss is of group qdl, too."""
+    run("usermod", "--append", "--groups", "qdl", "boss")
+    try:
+        yield "boss"
+    finally:
+        run("gpasswd", "--delete", "boss", "qdl")
+
+
+def flash_call(modem, package):
     row, = modem.rows()
-    return ["busctl", "--system", "call", "org.qdld1", row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", firmware, "2",
+    return ["busctl", "--system", "call", "org.qdld1", row["path"], "org.qdld1.Modem", "Flash", "oa{sv}", package, "2",
             "modem-version", "s", VERSION, "queue", "b", "true"]
 
 
 @scenario
 def too_many_jobs_are_refused():
     """eight unfinished jobs a user, queued ones included, and (set to) twelve in all: one more is LimitExceeded, root's, too; a user outside cancels none"""
-    firmware = library()
-    run("usermod", "--append", "--groups", "qdl", "boss")
+    package = library()
     # However long all this takes: the modem is gone meanwhile, and the first job waits for it.
-    with settings("[Flash]\nWaitDeviceSec=3600\n[Limits]\nJobsMax=12\n"):
+    with second_member(), settings("[Flash]\nWaitDeviceSec=3600\n[Limits]\nJobsMax=12\n"):
         modem = Modem("fault=unplug@erase:1", "replug_ms=-1")
-        call = flash_call(modem, firmware)
+        call = flash_call(modem, package)
         first = Background("member", *modem.flash_command())
         modem.wait_trace("fault unplug@erase:1")
         modem.unplug()
@@ -68,22 +77,22 @@ def too_many_jobs_are_refused():
         modem.plug()
         first.end(timeout=300)
         modem.expect_flashed()
-    run("gpasswd", "--delete", "boss", "qdl")
 
 
 @scenario
-def third_import_of_a_user_waits():
-    """two imports of a user at once: the third waits for its turn, while another user's begins; a silent pipe is Timeout, not for ever"""
+def imports_wait_for_their_turn():
+    """two imports of a user at once: the third waits, while another user's begin; four in all: root's waits, too; a silent pipe is Timeout, not for ever"""
     def states():
-        return sorted(j["State"] for j in jobs() if j["Kind"] == "import" and j["State"] != "finished")
-    with settings("[Limits]\nInputTimeoutSec=20\n"):
-        pipes = [Pipe(f"pipe-{i}", "member") for i in range(3)]
-        commands = []
-        for i, pipe in enumerate(pipes):
-            commands.append(Background("member", "qdlctl", "firmware", "import", pipe.path))
-            wait(lambda: len(states()) == i + 1, "one more import")
-        assert states() == ["queued", "running", "running"], states()
-        run("qdlctl", "firmware", "import", WHOLE, timeout=300)
+        return "".join(sorted(j["State"][0] for j in jobs() if j["Kind"] == "import" and j["State"] != "finished"))
+    with second_member(), settings("[Limits]\nInputTimeoutSec=20\n"):
+        pipes, commands = [], []
+        for user, expected in (("member", "r"), ("member", "rr"), ("member", "qrr"), ("boss", "qrrr"), ("boss", "qrrrr")):
+            pipes.append(Pipe(f"pipe-{len(pipes)}", user))
+            commands.append(Background(user, "qdlctl", "firmware", "import", pipes[-1].path))
+            wait(lambda: states() == expected, f"{expected}: q for each that waits, r for each that runs")
+        roots = Background("root", "qdlctl", "firmware", "import", WHOLE)
+        wait(lambda: states() == "qqrrrr", "root's, which waits")
+        roots.end(timeout=300)
         texts = [c.end(code=RETRY) for c in commands]
         assert all("20 s" in t for t in texts), texts
         for pipe in pipes:
@@ -117,10 +126,9 @@ def unanswered_questions_of_a_user_are_counted():
             terminal.end(code=4)
 
 
-@scenario(slow=True)
+@scenario
 def sixtyfifth_armed_port_is_refused():
     """sixty-four connectors with a policy of members', empty ones; one more is LimitExceeded until one of them is forgotten"""
-    forget_ports()
     ports = [f"pci-0000:00:14.0-usb-0:{n}" for n in range(1, 66)]
     arm = 'for port; do qdlctl policy --port="$port" hold; done'
     as_user("member", "sh", "-ec", arm, "sh", *ports[:64])
@@ -128,7 +136,6 @@ def sixtyfifth_armed_port_is_refused():
     assert "64 ports are armed" in refused.err, refused
     as_user("member", "qdlctl", "forget", ports[0])
     as_user("member", "sh", "-ec", arm, "sh", ports[64])
-    forget_ports()
 
 
 @scenario
@@ -175,7 +182,6 @@ def seventeenth_guard_of_a_user_is_refused():
     end.end()
     for guard in guards:
         guard.end()
-    forget_ports()
 
 
 @scenario

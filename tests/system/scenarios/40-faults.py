@@ -7,8 +7,9 @@ import time
 from ring import PROBED, Background, Modem, as_user, jobs, journal, run, scenario, show, wait
 
 
-def last_job():
-    return max(jobs(), key=lambda j: j["CreatedTime"])
+def last_flash():
+    """A modem that appears is identified, one in normal mode is saved: other jobs."""
+    return max((j for j in jobs() if j["Kind"] == "flash"), key=lambda j: j["CreatedTime"])
 
 
 @scenario
@@ -31,11 +32,11 @@ def service_killed_in_the_middle():
     command.end(code=None)
     wait(lambda: show("SubState") == "running" and show("MainPID") != killed, "a new service")
     modem.go_on()
-    job = wait(lambda: [j for j in jobs() if j.get("Result") == "interrupted" and j["Kind"] == "flash"], "the interrupted job")[0]
+    job = wait(lambda: last_flash().get("Result") == "interrupted" and last_flash(), "the interrupted job")
     wait(lambda: [m for m in modem.rows() if m["Interrupted"] == job["path"]], "the modem that says which job the same call continues")
     as_user("member", *modem.flash_command(), timeout=300)
     modem.expect_flashed(may=PROBED)
-    assert last_job()["Resumes"] == job["path"], last_job()
+    assert last_flash()["Resumes"] == job["path"], last_flash()
 
 
 @scenario
@@ -66,7 +67,7 @@ def stop_in_the_middle():
         run("rm", "-r", "/run/systemd/system/qdld.service.d")
         run("systemctl", "daemon-reload")
     run("systemctl", "start", "qdld")
-    assert last_job()["Result"] == "interrupted", last_job()
+    assert last_flash()["Result"] == "interrupted", last_flash()
     as_user("member", *modem.flash_command(), timeout=300)
     modem.expect_flashed()
 

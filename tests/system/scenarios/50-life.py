@@ -57,7 +57,7 @@ def newer_packages():
         control = tree / "DEBIAN" / "control"
         control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.M))
         made.append(place / (deb.stem + "-next.deb"))
-        run("dpkg-deb", "--root-owner-group", "-b", tree, made[-1], timeout=300)
+        run("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, made[-1], timeout=300)
     return made
 
 

@@ -85,18 +85,22 @@ def serial_port_of_qcserial_is_not_dialouts():
 def modemmanager_does_not_disturb():
     """ModemManager runs beside a whole flash: it never opens the modem in 9008"""
     run("systemctl", "start", "ModemManager")
-    begun = time.time()
-    modem = Modem()
-    as_user("member", *modem.flash_command(), timeout=300)
-    modem.expect_flashed()
-    assert run("systemctl", "is-active", "ModemManager").out.strip() == "active"
-    said = journal(begun, "-u", "ModemManager")
-    assert "05c6" not in said and "9008" not in said, said
+    try:
+        begun = time.time()
+        modem = Modem()
+        as_user("member", *modem.flash_command(), timeout=300)
+        modem.expect_flashed()
+        assert run("systemctl", "is-active", "ModemManager").out.strip() == "active"
+        said = journal(begun, "-u", "ModemManager")
+        assert "05c6" not in said and "9008" not in said, said
+    finally:
+        run("systemctl", "stop", "ModemManager")
 
 
 @scenario
 def mtp_probe_leaves_it_alone():
     """libmtp's probe, which opens unknown devices at every plug, is not started for a modem in 9008"""
+    run("udevadm", "settle")  # of modems of before, which run and may be looked at
     begun = time.time()
     modem = Modem()
     run("udevadm", "settle")

@@ -7,7 +7,7 @@ import pathlib
 import re
 import time
 
-from ring import FIRMWARE, VERSION, WORK, Background, Modem, as_user, journal, run, scenario, settings, wait
+from ring import VERSION, WORK, Background, Modem, as_user, firmware, journal, run, scenario, settings, wait
 
 BEFORE = "RM502QGLAAR05A02M4G"
 AFTER = VERSION.split("_")[0]
@@ -21,7 +21,6 @@ LONG = 900
 def running(*settings, **options):
     """A healthy one with a single SIM, so that a third of the questions is enough."""
     modem = Modem("initial=working", f"version={BEFORE}", "nv_contexts=1", "sahara_reset=reboot", *settings, usbip=True, **options)
-    modem.born = time.time()
     if modem.process:
         wait(modem.rows, "the modem in the list")
     return modem
@@ -74,10 +73,13 @@ def in_modemmanager(modem):
 @contextlib.contextmanager
 def modemmanager():
     """Running, and not waiting 45 s for the network's control channel, where nobody is."""
-    with file_of("/run/modprobe.d/no-network.conf", "blacklist qmi_wwan\n", "udevadm", "control", "--reload"):
+    with file_of("/run/modprobe.d/no-network.conf", "blacklist qmi_wwan\n", "systemctl", "restart", "systemd-udevd"):
         run("modprobe", "-r", "qmi_wwan")
         run("systemctl", "start", "ModemManager")
-        yield
+        try:
+            yield
+        finally:
+            run("systemctl", "stop", "ModemManager")
 
 
 @scenario
@@ -92,7 +94,7 @@ def running_modem_is_flashed_beside_modemmanager():
         wait(lambda: BEFORE in status(modem), "who it is")
         assert in_modemmanager(modem) == had and "nhibit" not in journal(begun, "-u", "ModemManager"), journal(begun, "-u", "ModemManager")
         superspeed = modem.kernel
-        command = Background("member", "qdlctl", "flash", superspeed, FIRMWARE / "tiny" / (VERSION + ".zip"), "--yes")
+        command = Background("member", "qdlctl", "flash", superspeed, firmware(), "--yes")
         wait(lambda: modem.id() == "05c6:9008", "9008")
         assert modem.kernel != superspeed and "/Modem/" not in run("mmcli", "-L", code=None).out
         said = command.end(timeout=300)
@@ -149,13 +151,16 @@ HOSTILE = {
     "truncated": (xqcn(IMEI)[:600], "BackupDamaged: this is no XQCN: line"),
     "large": (b"A" * 100000000, "BackupDamaged: this is no XQCN: line 1"),
     "length": (xqcn(IMEI).replace(b"Length='6' ", b"Length='7' "), "the Length of File_Version is 7, and its Value has 6 bytes"),
+    "deep": (xqcn(IMEI).replace(b"<Storage Name='NV", b"<Storage Name='x'>" * 1000 + b"<Storage Name='NV"), "more than 8 Storages in each other"),
+    "entities": (b"<!DOCTYPE Storage [<!ENTITY a SYSTEM 'file:///etc/shadow'>]>\n<Storage Name='&a;'/>", "BackupDamaged: this is no XQCN: line 1, column"),
     "qpst": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000), "this is a QCN (an OLE2 file) and not an XQCN"),
 }
 
 
 @scenario
 def files_of_others_are_refused():
-    """qdlctl restore FILE by a member: another unit's, nobody's, a cut one, 100 MB, a wrong Length, QPST's older form: refused with the reason"""
+    """qdlctl restore FILE by a member: another unit's, nobody's, a cut one, 100 MB, a wrong Length, a thousand in each other, entities, QPST's older
+    form: refused with the reason"""
     with nothing_unasked():
         modem = running(f"imei={IMEI}")
         for name, (content, reason) in HOSTILE.items():
@@ -170,7 +175,20 @@ def files_of_others_are_refused():
 
 # ---- all of it ----
 
-@scenario(slow=True)
+@scenario
+def unplugged_at_every_exchange():
+    """unplugged at the first exchange of its first appearance, at the second of its second, and so on: it is saved whole in the end, and not written to"""
+    at = [n * (n + 1) // 2 for n in range(1, 31)]
+    modem = running(*(f"fault=unplug@diag:{n}" for n in at), "replug_ms=500")
+    saved(modem)
+    trace = modem.trace()
+    assert all(f"fault unplug@diag:{n}+" in trace for n in at), [n for n in at if f"fault unplug@diag:{n}+" not in trace]
+    assert not re.search(r"command=0x2[79]\b", trace), "it was written to, or its mode changed"
+    modem.expect_no_violation()
+    modem.expect_unchanged()
+
+
+@scenario
 def lost_calibration_is_shown_and_put_back():
     """unplugged while it is saved, saved when it is back; without its EFS2 status names what fits and the command, and the command does it"""
     modem = running(blocks=192, plug=False)
@@ -191,12 +209,12 @@ def lost_calibration_is_shown_and_put_back():
     modem.expect_no_violation()
 
 
-@scenario(slow=True)
+@scenario
 def running_modem_is_saved_and_flashed():
     """nobody asks: its calibration is in the store; then qdlctl flash saves it again, brings it to 9008, flashes it, and it is what it was"""
     modem = running(f"imei={IMEI}")
     saved(modem)
-    said = as_user("member", "qdlctl", "flash", modem.kernel, FIRMWARE / "tiny" / (VERSION + ".zip"), "--yes", timeout=LONG).out
+    said = as_user("member", "qdlctl", "flash", modem.kernel, firmware(), "--yes", timeout=LONG).out
     assert AFTER in said, said
     modem.expect_flashed()
     assert IMEI not in run("journalctl", "--no-pager").out

@@ -28,7 +28,7 @@ def running():
 @scenario
 def remove_leaves_what_was_saved():
     """apt remove: service and rules are gone, settings, library and backups are not"""
-    if not list(STATE.glob("backups/*")):
+    if not list(STATE.glob("backups/*")) or not list(STATE.glob("firmware/*")):
         modem = Modem()
         as_user("member", *modem.flash_command(), timeout=300)
         modem.unplug()
