@@ -205,3 +205,40 @@ def what_is_roots_is_not_members():
     as_user("member", "qdlctl", "backups", "verify", name_of(mine))
     assert not stolen.exists()
     assert [b for b in json.loads(run("qdlctl", "backups", "--json=short").out) if b["path"] == mine]
+
+
+@scenario
+def log_of_a_job_is_bounded():
+    """the log of a flash (here at most 4 KiB) ends where it is full, and says so; its owner may read it, another user not, root may"""
+    with settings("[Limits]\nJobLogMax=4K\n[Backup]\nAutomatic=no\n"):
+        modem = Modem()
+        as_user("member", *modem.flash_command(), timeout=300)
+        job = max((j for j in jobs() if j["Kind"] == "flash"), key=lambda j: j["CreatedTime"])["Id"]
+        text = as_user("member", "qdlctl", "log", job).out
+        assert 3500 < len(text) <= 4096 and "full" in text.splitlines()[-1], (len(text), text[-300:])
+        assert run("qdlctl", "log", job).out == text
+        as_user("outsider", "qdlctl", "--no-ask-password", "log", job, code=4)
+        modem.expect_flashed()
+
+
+@scenario
+def history_is_bounded_and_each_users_own():
+    """a thousand rows, the oldest go; root sees all, a member those of his jobs and what the service did, a user outside only that; all of it is root's"""
+    def rows(user):
+        return json.loads(as_user(user, "qdlctl", "history", "--json=short").out)
+    uid = int(run("id", "-u", "member").out)
+    run("systemctl", "stop", "qdld")
+    file = pathlib.Path("/var/lib/qdld/jobs/history")
+    with open(file, "a") as f:  # more than it ever has, alternately of member's and root's jobs
+        f.writelines(f"{n}\tdone\tsomewhere\t49cbffff\t{n}\tflash\t{(0, uid)[n % 2]}\tdone\tfinished: done\n" for n in range(1, 2501))
+    run("systemctl", "start", "qdld")
+    modem = Modem()
+    wait(lambda: [r for r in rows("outsider") if r["event"] == "appeared" and r.get("serial") == modem.serial], "that it appeared")
+    everything, own, outside = rows("root"), rows("member"), rows("outsider")
+    assert len(everything) == 1000 and file.read_text().count("\n") < 2000, len(everything)
+    assert {r["uid"] for r in everything if r["serial"] == "49cbffff"} == {0, uid}
+    assert {r["uid"] for r in own if r["serial"] == "49cbffff"} == {uid} and len(own) > 400
+    assert not [r for r in outside if r["serial"] == "49cbffff"], outside
+    call = ["busctl", "--system", "call", "org.qdld1", "/org/qdld1", "org.qdld1.Manager", "GetHistory"]
+    asked = as_user("outsider", *call, "a{sv}", "1", "all", "b", "true", code=1)
+    assert "authori" in asked.err.lower(), asked
