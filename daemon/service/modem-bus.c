@@ -280,7 +280,7 @@ static int method_rescue(sd_bus_message *message, void *userdata, sd_bus_error *
 {
     struct modem *m = userdata;
     struct firmware *f = policy_firmware(m);
-    const char *version = policy_of(m)->modem_version;
+    const char *version = policy_is_certain(m) ? policy_of(m)->modem_version : NULL;
     _cleanup_(flash_options_done) struct flash_options o = {.modem_version = version ? version : "",
                                                             .reset = true};
     int r = read_flash_options(message, &o, error);

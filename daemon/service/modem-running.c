@@ -115,6 +115,7 @@ int modem_learn_running(struct modem *m, const char *key, const char *value)
         if (size != 2 * KEY_BYTES || strspn(value, "0123456789abcdef") != size)
             return -EBADMSG;
         learn_imei(m, value);
+        policy_heard_imei(m);
         manager_update(m->manager);
     }
     m->facts_watched = true;

@@ -197,7 +197,10 @@ bool modem_owns_imei(const struct modem *m)
     return m->unit_watched && strcmp(text_known(m->imei_serial), text_known(m->chip_serial)) == 0;
 }
 
-/* What this very device has told counts more than what is remembered of it. */
+/*
+ * What this very device has told counts more than what is remembered of it. But an IMEI does not change: one
+ * that told another when its serial was known is not the one that was watched, however fast it came.
+ */
 static void unshelve(struct modem *m, const char *serial)
 {
     _cleanup_free_ char *version = strdup(text_known(m->firmware_version)),
@@ -207,6 +210,11 @@ static void unshelve(struct modem *m, const char *serial)
     modem_unshelve(m, serial);
     if (!version || !family || !model || !imei || !hash)
         return;
+    if (m->imei_watched && *hash && *text_known(m->imei_hash) && strcmp(m->imei_hash, hash) != 0 &&
+        strcmp(text_known(m->imei_serial), serial) == 0) {
+        m->facts_watched = m->imei_watched = m->unit_watched = m->port_policy.watched = false;
+        return;
+    }
     if (m->facts_watched && *version) {
         object_set_string(&m->object, "FirmwareVersion", &m->firmware_version, version);
         text_replace(&m->family_version, family);
@@ -219,18 +227,31 @@ static void unshelve(struct modem *m, const char *serial)
     }
 }
 
+/* Somebody swapped the card; in so short a time that it was taken for the same one, if that was watched. */
+static void was_swapped(struct modem *m)
+{
+    if (m->unit_watched)
+        m->port_policy.watched = false;
+    modem_shelve(m);
+    m->unit_watched = m->imei_watched = false;
+}
+
 void modem_set_serial(struct modem *m, const char *serial)
 {
-    if (strcmp(serial, SERIAL_UNSET) == 0)
+    bool unset = strcmp(serial, SERIAL_UNSET) == 0;
+    if (unset)
         serial = "";
     text_replace(&m->seen_serial, serial);
+    if (unset && *text_known(m->chip_serial)) { /* what is remembered here is of one that has a serial */
+        was_swapped(m);
+        modem_update_interrupted(m);
+    }
     if (!*serial) {
         modem_update_confirmed(m);
         return;
     }
     if (*text_known(m->chip_serial) && strcmp(m->chip_serial, serial) != 0) {
-        modem_shelve(m); /* somebody swapped the card */
-        m->unit_watched = m->imei_watched = false;
+        was_swapped(m);
     }
     if (strcmp(text_known(m->chip_serial), serial) != 0)
         unshelve(m, serial);

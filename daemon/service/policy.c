@@ -37,6 +37,20 @@ bool policy_is_armed(const struct modem *m)
     return (p == &m->unit_policy || p == &m->port_policy) && strcmp(p->mode, "off") != 0;
 }
 
+static bool knows_imei(const struct modem *m, const struct policy *p)
+{
+    return *text_known(p->imei_hash) && strcmp(p->imei_hash, text_known(m->imei_hash)) == 0;
+}
+
+bool policy_is_certain(const struct modem *m)
+{
+    const struct policy *p = policy_of(m);
+    if (p == &m->unit_policy)
+        return m->unit_watched ||
+               (*text_known(m->seen_serial) && strcmp(m->seen_serial, text_known(m->chip_serial)) == 0);
+    return !p->of_unit || (m->appearance && p->watched);
+}
+
 struct firmware *policy_firmware(const struct modem *m)
 {
     const char *id = text_known(policy_of(m)->firmware_id);
@@ -50,6 +64,7 @@ void policy_done(struct policy *p)
     free(p->mode);
     free(p->firmware_id);
     free(p->modem_version);
+    free(p->imei_hash);
     *p = (struct policy){0};
 }
 
@@ -85,8 +100,26 @@ static int save_port(struct modem *m)
     record_set(r, "FIRMWARE", m->port_policy.firmware_id);
     record_set(r, "MODEM_VERSION", m->port_policy.modem_version);
     record_set(r, "OF_UNIT", m->port_policy.of_unit ? "1" : "");
+    record_set(r, "IMEI_HASH", m->port_policy.imei_hash);
     file_name(m, name);
     return record_save(r, m->manager->store.fd_modems, name);
+}
+
+/* It loops, and is away for a moment. */
+static bool is_between_windows(const struct modem *m)
+{
+    return m->number > 0 && !m->was_normal && now_usec() - m->gone_at < MODEM_SWITCH_USEC;
+}
+
+/* What is there may be another unit than the one that is remembered: a word about it counts for what is
+ * there. */
+static void bind(struct modem *m)
+{
+    struct policy *p = &m->port_policy;
+    bool here = m->appearance || is_between_windows(m);
+    p->of_unit = true;
+    p->watched = here;
+    text_replace(&p->imei_hash, !here || m->imei_watched ? text_known(m->imei_hash) : "");
 }
 
 int policy_set(struct modem *m, bool port, const char *mode, const char *firmware_id,
@@ -99,7 +132,8 @@ int policy_set(struct modem *m, bool port, const char *mode, const char *firmwar
     if (unit) {
         modem_save(m);
     } else {
-        m->port_policy.of_unit = !port;
+        if (!port)
+            bind(m);
         m->policy_moved = false; /* the file is this one's again */
         r = save_port(m);
     }
@@ -117,14 +151,68 @@ static bool is_same(const struct policy *a, const struct policy *b)
 void policy_settle(struct modem *m)
 {
     struct policy *own = &m->unit_policy, *kept = &m->port_policy;
-    if (!kept->of_unit || !*text_known(m->chip_serial) ||
-        (*text_known(own->mode) && !m->facts_watched && !is_same(own, kept)))
+    const char *serial = text_known(m->chip_serial);
+    bool told = m->unit_watched || strcmp(text_known(m->seen_serial), serial) == 0,
+         named = kept->of_unit && told && *serial,
+         joined = knows_imei(m, kept) && strcmp(text_known(m->imei_serial), serial) == 0;
+    if (!named || !(kept->watched || joined) ||
+        (*text_known(own->mode) && !kept->watched && !is_same(own, kept)))
         return;
     policy_done(own);
     *own = *kept;
-    own->of_unit = false;
+    own->of_unit = own->watched = false;
     *kept = (struct policy){0};
     m->policy_moved = m->save_pending = true;
+    policy_publish(m);
+}
+
+void policy_came(struct modem *m, bool watched)
+{
+    m->port_policy.watched = m->port_policy.watched && watched;
+}
+
+/* The connector of another one has it for this unit. */
+static struct modem *find_elsewhere(const struct modem *m)
+{
+    for (struct modem *o = m->manager->modems; o; o = o->next)
+        if (o != m && o->port_policy.of_unit && knows_imei(m, &o->port_policy) &&
+            !(o->appearance && o->port_policy.watched))
+            return o;
+    return NULL;
+}
+
+/* On disk here before it is not there any more. */
+static void fetch(struct modem *m, struct modem *o)
+{
+    char name[FILE_NAME_SIZE];
+    if (*text_known(m->unit_policy.mode) || *text_known(m->port_policy.mode))
+        return; /* what was said of it here, or of this connector, stands */
+    m->port_policy = o->port_policy;
+    if (save_port(m) < 0) {
+        m->port_policy = (struct policy){0};
+        return;
+    }
+    o->port_policy = (struct policy){0};
+    file_name(o, name);
+    store_remove(o->manager->store.fd_modems, name);
+    policy_publish(o);
+    object_flush(&o->object);
+}
+
+void policy_heard_imei(struct modem *m)
+{
+    struct policy *p = &m->port_policy;
+    struct modem *elsewhere = *m->port ? find_elsewhere(m) : NULL;
+    if (elsewhere)
+        fetch(m, elsewhere);
+    if (!p->of_unit)
+        return;
+    if (p->watched && !*text_known(p->imei_hash)) {
+        text_replace(&p->imei_hash, m->imei_hash);
+        save_port(m);
+    }
+    p->watched = knows_imei(m, p);
+    policy_settle(m);
     policy_publish(m);
 }
 
@@ -172,6 +260,7 @@ static int load_port(void *userdata, const char *name)
     if (q < 0)
         return q;
     m->port_policy.of_unit = strcmp(record_get(r, "OF_UNIT"), "1") == 0;
+    text_replace(&m->port_policy.imei_hash, record_get(r, "IMEI_HASH"));
     policy_publish(m);
     return m->object.slot ? 0 : object_add(&m->object);
 }

@@ -65,6 +65,14 @@ static bool will_be_flashed(const struct modem *m)
            !is_reserved(m);
 }
 
+/* By its policy, and who it is is not known yet, or not known to be the one. */
+static bool has_to_tell(const struct modem *m)
+{
+    bool there = m->appearance && !is_kind(m, "normal");
+    bool has_own = *text_known(m->unit_policy.mode) != '\0'; /* it tells its serial before anything else */
+    return !policy_is_certain(m) && (there || !has_own);
+}
+
 static enum rescue_action decide(const struct modem *m, bool now, const char **ret_why)
 {
     struct firmware *candidates[CANDIDATES_MAX];
@@ -74,7 +82,7 @@ static enum rescue_action decide(const struct modem *m, bool now, const char **r
         .held = m->holder != NULL,
         .wanted = m->rescue.wanted || m->guard || (m->holder && is_reserved(m)),
         .off = policy_is(m, "off"),
-        .rescue = policy_is(m, "rescue"),
+        .rescue = policy_is(m, "rescue") && policy_is_certain(m),
         .firmware = firmware_is_ready(m),
         .gave_up = *text_known(m->rescue.gave_up) || *text_known(m->rescue.port.gave_up),
         .stopped = *text_known(m->rescue.stopped) != '\0',
@@ -116,6 +124,11 @@ static void print_reason(const struct modem *m, char out[WHY_SIZE])
         snprintf(out, WHY_SIZE,
                  "is held, but not flashed: its policy's package is not in the library, or "
                  "was found to be invalid");
+    else if (rescue && m->holder && !policy_is_certain(m))
+        snprintf(out, WHY_SIZE,
+                 "is held, but not flashed: whether it is the unit that its policy was set for is not known "
+                 "(another one may be in its place); if it is to be flashed, set the policy anew, now that "
+                 "it is here");
 }
 
 static void print_note(const struct modem *m, enum rescue_action action, const char *why, char out[WHY_SIZE])
@@ -134,6 +147,10 @@ static void print_note(const struct modem *m, enum rescue_action action, const c
                  m->manager->config.rescue_attempts);
     else if (m->job || m->holder || *out)
         return;
+    else if (action == RESCUE_STANDBY && will_be_flashed(m) && has_to_tell(m))
+        snprintf(out, WHY_SIZE,
+                 "is caught when it appears in 9008, and flashed once it is known to be the unit that its "
+                 "policy was set for");
     else if (action == RESCUE_STANDBY)
         snprintf(out, WHY_SIZE, "is %s when it appears in 9008", will_be_flashed(m) ? "rescued" : "caught");
     else if (action == RESCUE_ASK)

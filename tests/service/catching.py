@@ -2,9 +2,11 @@
 """What the tests of catch, policy and rescue share."""
 
 import re
+import struct
+import subprocess
 
 import dbus
-from conftest import JOB, MODEM, wait_until
+from conftest import JOB, MODEM, TOP, wait_until
 
 OWN = 4294967295  # OwnerUid of what a policy did
 PORT, OTHER_PORT = "virtual-usb-0:1.2", "virtual-usb-0:1.3"
@@ -66,3 +68,19 @@ def count(tmp_path, pattern, name="modem"):
 
 def nothing_was_written(tmp_path, name="modem"):
     return count(tmp_path, r" command \d+ (erase|program)", name) == 0 and "VIOLATION" not in trace(tmp_path, name)
+
+
+class Later:
+    """A clock of the service that is set on."""
+
+    def __init__(self, directory):
+        self.file, self.library, self.usec = directory / "ahead", directory / "later-clock.so", 0
+        self.go(0)
+        subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-o", self.library, TOP / "tests" / "service" / "later-clock.c"],
+                       check=True)
+        self.environment = {"LD_PRELOAD": str(self.library), "LATER_CLOCK": str(self.file)}
+
+    def go(self, usec):
+        self.usec += usec
+        with open(self.file, "r+b" if self.file.exists() else "wb") as f:
+            f.write(struct.pack("<q", self.usec))

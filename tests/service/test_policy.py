@@ -88,25 +88,17 @@ def test_the_unit_s_own_goes_before_the_connector_s(service, unit):
     assert policy_of(service, unit) == ("hold", "/")
 
 
-def nameless(service, plug):
-    """The path of a modem that was seen in normal mode, where nothing tells a serial, and is away."""
-    plug(service, **MODULE).unplug()
-    path = find_modem(service)
-    away(service, path)
-    return path
-
-
 def serial_is(service, path, serial):
     wait_until(lambda: service.get(path, MODEM, "ChipSerial") == serial, what=serial)
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["at once", "after a restart"])
-def test_it_goes_to_the_unit_once_that_has_a_name(service, plug, firmware, restarted):
-    """Said of a modem in normal mode; the word for what its label says is not another module's."""
-    path = nameless(service, plug)
+def test_it_goes_to_the_unit_once_that_has_a_name(service, plug, firmware):
+    """Said of a modem in normal mode, where nothing tells a serial; the word for what its label says is not another module's."""
+    p = plug(service, **MODULE)
+    path = find_modem(service)
     set_policy(service, path, "rescue", firmware, modem_version="RM502QGLAAR05A03M4G")
-    if restarted:
-        service.restart()
+    p.unplug()
+    away(service, path)
     plug(service).unplug()
     serial_is(service, path, "49cbd7ef")
     away(service, path)

@@ -3,13 +3,12 @@
 
 import os
 import signal
-import struct
 import subprocess
 
 import dbus
 import pytest
-from catching import IN_BACKUP, LOOP, PORT, arm, find_modem, import_package, jobs, options, set_policy, trace, turns, wait_held
-from conftest import BUILD, JOB, MODEM, TOP, Refused, go_on, in_phase, time_is_over, wait_stopped, wait_until
+from catching import IN_BACKUP, LOOP, PORT, Later, arm, find_modem, import_package, jobs, options, set_policy, trace, turns, wait_held
+from conftest import BUILD, JOB, MODEM, Refused, go_on, in_phase, time_is_over, wait_stopped, wait_until
 
 FALLS_BACK = ("boots=never-lasts", "normal_ms=1000")
 NEARLY_TEN_MINUTES = 590 * 1000000  # it runs well after five; a standby may get ready for ten
@@ -43,22 +42,6 @@ def flashed(service, n):
     found = wait_until(done, timeout=120, what=f"{n} flashes")
     assert len(found) == n and all(service.get(j, JOB, "Result") == "done" for j in found), [service.log(j) for j in found]
     return found[-1]
-
-
-class Later:
-    """A clock of the service that is set on."""
-
-    def __init__(self, directory):
-        self.file, self.library, self.usec = directory / "ahead", directory / "later-clock.so", 0
-        self.go(0)
-        subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-o", self.library, TOP / "tests" / "service" / "later-clock.c"],
-                       check=True)
-        self.environment = {"LD_PRELOAD": str(self.library), "LATER_CLOCK": str(self.file)}
-
-    def go(self, usec):
-        self.usec += usec
-        with open(self.file, "r+b" if self.file.exists() else "wb") as f:
-            f.write(struct.pack("<q", self.usec))
 
 
 @pytest.fixture
