@@ -101,8 +101,8 @@
 #define KEY_CANCELABLE  "CANCELABLE" /* 0: Cancel is refused */
 #define KEY_LOG         "LOG" /* one line for the job's log; "WARN: " and "ERROR: " prefixes are kept apart */
 #define KEY_WAIT_DEVICE                                                                                      \
-    "WAIT_DEVICE" /* edl | normal (to be told of) | diag (in normal mode, to be opened)                      \
-                   */
+    "WAIT_DEVICE" /* edl | normal (to be told of) | diag (in normal mode, to be opened) | another (normal;   \
+                     what was given last is another unit) */
 #define KEY_DEVICE_LOST "DEVICE_LOST"
 #define KEY_SERIAL      "SERIAL"  /* 8 hex digits, lower case */
 #define KEY_HWID        "HWID"    /* 16 hex digits */

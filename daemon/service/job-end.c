@@ -141,7 +141,7 @@ static void apply_result(struct job *j)
         break;
     case JOB_FLASH:
         /* Written and verified in full, whatever came of the boot. */
-        if (j->modem &&
+        if (j->modem && !j->stranger_at_port &&
             (verdict_is(j, "done") || verdict_is(j, "not-returned") || verdict_is(j, "no-calibration")))
             modem_flashed(j->modem, record_get(j->firmware_facts, "model"), j->firmware_name,
                           j->allow && strstr(j->allow, "WrongFirmware"));

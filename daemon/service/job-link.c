@@ -167,6 +167,20 @@ static int take_identity(struct job *j, const char *key, const char *value)
     return r;
 }
 
+/* What it was given last is another unit, which is nothing to it any more; its own is waited for. */
+static bool take_strange(struct job *j)
+{
+    if (!j->given)
+        return false;
+    bool elsewhere = told_of(j) != j->modem;
+    j->strange = j->given;
+    j->stranger_at_port |= !elsewhere;
+    if (elsewhere)
+        modem_lose_elsewhere(j);
+    j->wants |= WANTS_NORMAL;
+    return true;
+}
+
 static int take_wait(struct job *j, const char *value)
 {
     if (strcmp(value, "edl") == 0)
@@ -175,7 +189,7 @@ static int take_wait(struct job *j, const char *value)
         j->wants |= WANTS_NORMAL;
     else if (strcmp(value, "diag") == 0)
         j->wants |= WANTS_DIAG;
-    else
+    else if (strcmp(value, "another") != 0 || !take_strange(j))
         return -EBADMSG;
     progress_pause(&j->progress);
     j->refused = 0;

@@ -105,6 +105,8 @@ struct job {
     struct job *resumes;       /* until READY: the interrupted job whose journal it continues */
     unsigned wants;            /* enum serve_wants */
     uint64_t given;            /* number of the last appearance that was handed out; 0: none yet */
+    uint64_t strange;          /* the last appearance that was given and is another unit; 0: none */
+    bool stranger_at_port;     /* one was at the port of its modem */
     uint64_t since;            /* appearances with a higher number are news to it */
     uint64_t refused;          /* the appearance whose node could not be opened, until it asks again */
     struct error device_error; /* why not; kept until the next one is handed out */

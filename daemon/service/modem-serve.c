@@ -243,10 +243,16 @@ static bool may_be(const struct job *j, const struct modem *m)
            m->appeared_at + OUT_OF_ORDER_USEC >= j->modem->gone_at;
 }
 
+/* What is at this place for the job: another unit is nothing. */
+static enum serve_there there_for(const struct job *j, const struct modem *m)
+{
+    return m->number == j->strange ? THERE_NOTHING : serve_there(modem_kind(m));
+}
+
 /* It had its modem, which is away, and may yet ask where it booted. */
 static bool has_lost(const struct job *j)
 {
-    return is_served(j) && j->given && !j->modem->appearance && j->wants & WANTS_NORMAL;
+    return is_served(j) && j->given && there_for(j, j->modem) == THERE_NOTHING && j->wants & WANTS_NORMAL;
 }
 
 static bool share_candidates(const struct job *a, const struct job *b, bool *ret_all)
@@ -292,9 +298,9 @@ static void serve(struct job *j)
     struct modem *m = j->modem, *elsewhere;
     if (!is_served(j))
         return;
-    if (!m->appearance && j->elsewhere)
+    if (there_for(j, m) == THERE_NOTHING && j->elsewhere)
         m = j->elsewhere; /* it may reboot there */
-    switch (serve_action(j->wants, serve_there(modem_kind(m)))) {
+    switch (serve_action(j->wants, there_for(j, m))) {
     case SERVE_NOTHING:
         break;
     case SERVE_GIVE:

@@ -316,7 +316,7 @@ static void note_wish(struct modem *m, const struct job *j)
 static bool is_another_now(const struct modem *m, const struct job *j)
 {
     const char *of = *text_known(j->serial) ? j->serial : j->given_serial;
-    return *of && *text_known(m->chip_serial) && strcmp(of, m->chip_serial) != 0;
+    return j->stranger_at_port || (*of && *text_known(m->chip_serial) && strcmp(of, m->chip_serial) != 0);
 }
 
 static void note_failure(struct modem *m, const struct job *j)

@@ -39,27 +39,41 @@ int boot_reset(const struct boot *b, struct error *e)
     return r;
 }
 
-int boot_wait(const struct boot *b, const char **ret_result, struct error *e)
+/* The wait for the boot, over all that appears meanwhile. */
+struct wait {
+    usec_t deadline;
+    unsigned appearances;
+    char last[sizeof((struct worker){0}.appeared)];  /* mode in which it came back, not the normal one; "" */
+    char imei[sizeof((struct worker){0}.imei_hash)]; /* of the unit that is waited for; "" not known */
+    char another[ERROR_MESSAGE_SIZE /
+                 2]; /* what was seen in normal mode and is not known to be this unit; "" */
+};
+
+static int not_returned(const struct boot *b, const struct wait *wait, const char **ret_result,
+                        struct error *e)
+{
+    *ret_result = "not-returned";
+    int r;
+    if (*wait->another)
+        r = error_set(e, ERROR_TIMEOUT, "%s, but the modem did not come back in normal mode in time; %s",
+                      b->done, wait->another);
+    else
+        r = error_set(e, ERROR_TIMEOUT, "%s, but the modem did not come back in normal mode in time%s%s",
+                      b->done, *wait->last ? "; it was last seen in mode " : "", wait->last);
+    error_hint(e, HINT_POWER_CYCLE);
+    return r;
+}
+
+/* Until something is there in normal mode. */
+static int await_normal(const struct boot *b, struct wait *wait, const char **ret_result, struct error *e)
 {
     struct worker *w = b->worker;
-    usec_t deadline = deadline_in(worker_option_u64(w, "boot-usec", boot_time));
-
-    /* Nothing is being written any more: whoever does not want to wait may go. A CANCEL from before is too
-     * late. */
-    w->cancel = false;
-    worker_state(w, false, true);
-    worker_phase(w, "wait-normal", NULL);
-    char last[sizeof(w->appeared)] = "";
-    for (unsigned appearances = 0;;) {
+    for (;;) {
         if (!w->appeared[0])
             worker_tell(w, KEY_WAIT_DEVICE, "normal");
-        int r = worker_wait_appeared(w, deadline, e);
-        if (r == -ETIMEDOUT) {
-            *ret_result = "not-returned";
-            r = error_set(e, ERROR_TIMEOUT, "%s, but the modem did not come back in normal mode in time%s%s",
-                          b->done, *last ? "; it was last seen in mode " : "", last);
-            error_hint(e, HINT_POWER_CYCLE);
-        }
+        int r = worker_wait_appeared(w, wait->deadline, e);
+        if (r == -ETIMEDOUT)
+            return not_returned(b, wait, ret_result, e);
         if (r == -ECANCELED || r == -EINTR)
             return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
                              "%s and the modem was reset; its boot was not waited for", b->done);
@@ -68,8 +82,8 @@ int boot_wait(const struct boot *b, const char **ret_result, struct error *e)
         if (strcmp(w->appeared, "normal") == 0)
             return 0;
         worker_log(w, "WARN: the modem came back in mode %s", w->appeared);
-        snprintf(last, sizeof(last), "%s", w->appeared);
-        if (++appearances < APPEARANCES_MAX) {
+        snprintf(wait->last, sizeof(wait->last), "%s", w->appeared);
+        if (++wait->appearances < APPEARANCES_MAX) {
             w->appeared[0] = '\0';
             continue;
         }
@@ -111,29 +125,60 @@ static int ask(struct worker *w, struct running_identity *ret, struct error *e)
  * Is what answered this job's modem? One that tells another IMEI than this unit had is not; one at another
  * connector that runs something else may be one that somebody has plugged in meanwhile.
  */
-static bool is_another(struct worker *w, const char *imei_before, const char *version, const char *name)
+static bool is_another(const struct boot *b, struct wait *wait, const char *version)
 {
-    bool compared = *imei_before && w->imei_hash[0];
-    if (compared && strcmp(imei_before, w->imei_hash) != 0) {
-        worker_log(w, "WARN: the modem that runs %s tells another IMEI than this unit: it is another one",
-                   version);
-        return true;
-    }
-    if (compared || !w->elsewhere || (name && text_equal_version(name, version)))
+    struct worker *w = b->worker;
+    bool compared = wait->imei[0] && w->imei_hash[0];
+    if (compared && strcmp(wait->imei, w->imei_hash) != 0)
+        snprintf(wait->another, sizeof(wait->another),
+                 "a modem that runs %s was seen, which tells another IMEI than this unit and is another one",
+                 version);
+    else if (!compared && w->elsewhere && !(b->version && text_equal_version(b->version, version)))
+        snprintf(wait->another, sizeof(wait->another),
+                 "a modem that runs %s was seen at another connector: whether it is this one cannot be told",
+                 version);
+    else
         return false;
-    worker_log(w, "WARN: a modem at another connector runs %s: whether it is this one cannot be told",
-               version);
+    worker_log(w, "WARN: %s", wait->another);
     return true;
 }
 
-int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
+static int judge(const struct boot *b, const struct running_identity *id, const char **ret_result,
+                 struct error *e)
+{
+    int r;
+    worker_report(b->worker, "version", "%s", id->version);
+    if (b->version && !text_equal_version(b->version, id->version)) {
+        *ret_result = "wrong-version";
+        r = error_set(e, ERROR_WRONG_FIRMWARE, "%s, but the modem runs %s and not %s", b->done, id->version,
+                      b->version);
+        error_hint(e, HINT_WRONG_FIRMWARE);
+        return r;
+    }
+    if (!id->factory_test)
+        return 0;
+    *ret_result = "no-calibration";
+    r = error_set(e, ERROR_CALIBRATION_AT_RISK,
+                  "%s and the modem runs %s, but in factory test mode: its calibration is missing", b->done,
+                  id->version);
+    error_hint(e, HINT_RESTORE_BACKUP);
+    return r;
+}
+
+static struct wait begin_wait(struct worker *w)
+{
+    struct wait wait = {.deadline = deadline_in(worker_option_u64(w, "boot-usec", boot_time))};
+    snprintf(wait.imei, sizeof(wait.imei), "%s",
+             w->imei_hash[0] ? w->imei_hash : worker_option(w, "unit-imei", ""));
+    return wait;
+}
+
+/* It is in normal mode. 1: it is another one. */
+static int confirm(const struct boot *b, struct wait *wait, const char **ret_result, struct error *e)
 {
     struct worker *w = b->worker;
     struct running_identity id;
     struct error own = {0};
-    char imei_before[sizeof(w->imei_hash)];
-    snprintf(imei_before, sizeof(imei_before), "%s",
-             w->imei_hash[0] ? w->imei_hash : worker_option(w, "unit-imei", ""));
     w->imei_hash[0] = '\0';
     int r = ask(w, &id, &own);
     if (r == -ECANCELED || r == -EINTR)
@@ -143,31 +188,42 @@ int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
         worker_log(w, "WARN: the modem does not tell what it runs: %s", own.message);
         return 0;
     }
-    if (is_another(w, imei_before, id.version, b->version)) {
-        if (!b->by_another)
-            return 0;
-        r = error_set(e, ERROR_WRONG_UNIT,
-                      "%s, but what runs here is another unit, and nothing was written to it: the same call "
-                      "made again flashes this one",
-                      b->done);
-        error_hint(e, HINT_RETRY);
-        return r;
+    return is_another(b, wait, id.version) ? 1 : judge(b, &id, ret_result, e);
+}
+
+int boot_await(const struct boot *b, const char **ret_result, struct error *e)
+{
+    struct worker *w = b->worker;
+    struct wait wait = begin_wait(w);
+
+    /* Nothing is being written any more: whoever does not want to wait may go. A CANCEL from before is too
+     * late. */
+    w->cancel = false;
+    worker_state(w, false, true);
+    worker_phase(w, "wait-normal", NULL);
+    for (;;) {
+        int r = await_normal(b, &wait, ret_result, e);
+        if (r == 0)
+            r = confirm(b, &wait, ret_result, e);
+        if (r <= 0)
+            return r;
+        worker_phase(w, "wait-normal", NULL);
+        w->appeared[0] = '\0';
+        worker_tell(w, KEY_WAIT_DEVICE, "another");
     }
-    worker_report(w, "version", "%s", id.version);
-    if (b->version && !text_equal_version(b->version, id.version)) {
-        *ret_result = "wrong-version";
-        r = error_set(e, ERROR_WRONG_FIRMWARE, "%s, but the modem runs %s and not %s", b->done, id.version,
-                      b->version);
-        error_hint(e, HINT_WRONG_FIRMWARE);
+}
+
+int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
+{
+    struct wait wait = begin_wait(b->worker);
+    int r = confirm(b, &wait, ret_result, e);
+    if (r <= 0)
         return r;
-    }
-    if (!id.factory_test)
-        return 0;
-    *ret_result = "no-calibration";
-    r = error_set(e, ERROR_CALIBRATION_AT_RISK,
-                  "%s and the modem runs %s, but in factory test mode: its calibration is missing", b->done,
-                  id.version);
-    error_hint(e, HINT_RESTORE_BACKUP);
+    r = error_set(e, ERROR_WRONG_UNIT,
+                  "%s, but what runs here is another unit, and nothing was written to it: the same call "
+                  "made again flashes this one",
+                  b->done);
+    error_hint(e, HINT_RETRY);
     return r;
 }
 

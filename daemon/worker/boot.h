@@ -12,7 +12,6 @@ struct boot {
     struct worker *worker;
     struct session *session;
     const char *done;    /* what is done already, for messages: "the flash is complete and verified" */
-    bool by_another;     /* by an earlier job, and nothing by this one: another unit is an error */
     const char *version; /* what it shall run then; NULL: whatever it tells */
 };
 
@@ -20,15 +19,16 @@ struct boot {
  * Interrupted. */
 int boot_reset(const struct boot *b, struct error *e);
 /*
- * Waits (option boot-usec) until it is there in normal mode; one reboot more is allowed, another port or PID
- * too. *ret_result becomes "not-returned" when it does not come. Cancel and stop end only the wait.
+ * Waits (option boot-usec) until this unit is there in normal mode and asks it what it runs and whether it
+ * still has its calibration; one reboot more is allowed, another port or PID too. What is another unit is no
+ * answer: its own is waited for. *ret_result becomes "not-returned", "wrong-version" or "no-calibration",
+ * with an error; a modem that cannot be asked is reported as not confirmed and is no failure. Cancel and stop
+ * end only the wait.
  */
-int boot_wait(const struct boot *b, const char **ret_result, struct error *e);
-
+int boot_await(const struct boot *b, const char **ret_result, struct error *e);
 /*
- * The modem is in normal mode: it is asked what it runs and whether it still has its calibration. *ret_result
- * becomes "wrong-version" or "no-calibration", with an error; a modem that cannot be asked is reported as not
- * confirmed and is no failure.
+ * The same where an earlier job has done all, and the modem is in normal mode already: another unit is an
+ * error (WrongUnit).
  */
 int boot_confirm(const struct boot *b, const char **ret_result, struct error *e);
 

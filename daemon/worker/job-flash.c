@@ -434,7 +434,6 @@ static int finish(struct flash *f, struct job_outcome *o)
     const struct boot boot = {.worker = f->worker,
                               .session = f->session,
                               .done = "the flash is complete and verified",
-                              .by_another = f->booted,
                               .version = f->package->version_known ? f->package->version.name : NULL};
     struct error ignored = {0};
     if (f->booted)
@@ -461,8 +460,7 @@ static int finish(struct flash *f, struct job_outcome *o)
         worker_log(f->worker, "WARN: the journal could not be closed: %s", ignored.message);
     if (f->options.reset) {
         f->programmer_up = false;
-        r = boot_wait(&boot, &o->result, &o->error);
-        return r < 0 ? r : boot_confirm(&boot, &o->result, &o->error);
+        return boot_await(&boot, &o->result, &o->error);
     }
     worker_state(f->worker, false, true);
     hold(f, o);

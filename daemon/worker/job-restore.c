@@ -349,9 +349,7 @@ static int restart(struct restore *x, bool *ret_left, struct job_outcome *o)
                 ? error_set(&o->error, ERROR_INTERRUPTED, "%s; the modem was not reset", boot.done)
                 : boot_reset(&boot, &o->error);
     *ret_left = r == 0;
-    if (r == 0)
-        r = boot_wait(&boot, &o->result, &o->error);
-    return r < 0 ? r : boot_confirm(&boot, &o->result, &o->error);
+    return r < 0 ? r : boot_await(&boot, &o->result, &o->error);
 }
 
 int job_restore(struct worker *w, struct job_outcome *o)

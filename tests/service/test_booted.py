@@ -8,7 +8,7 @@ import time
 import dbus
 import pytest
 from catching import find_modem, import_package, jobs, options, trace
-from conftest import JOB, MODEM, VERSION, go_on, in_phase, time_is_over, wait_stopped, wait_until
+from conftest import JOB, MODEM, VERSION, go_on, in_phase, pull, time_is_over, wait_stopped, wait_until
 
 ASKED = "[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n"
 SUPERSPEED = ("port_normal=virtual-usb-0:9", "kernel_normal=2-9")
@@ -56,7 +56,7 @@ def test_a_modem_that_boots_at_another_connector_is_asked_there(service, new_mod
 
 @pytest.mark.parametrize("other, why", [("boots=other-version", "cannot be told"), ("boots=yes", "another IMEI")], ids=["version", "IMEI"])
 def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_modem, make_package, other, why):
-    """Somebody plugs one in while ours is on its way."""
+    """Somebody plugs one in while ours is on its way: ours is waited for."""
     firmware = import_package(service, make_package("--small"))
     known = "IMEI" in why
     ours = new_modem(service, *(("initial=working", "fault=stop@gone:2") if known else ("fault=stop@gone:1",)))
@@ -65,11 +65,53 @@ def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_mod
         mode(service, path, "normal")
     job = flash_until_gone(service, path, firmware, ours)
     new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", other, name="other")
-    assert service.wait_job(job) == "done", service.log(job)
-    assert "not confirmed" in service.get(job, JOB, "Report")["version"] and why in service.log(job), service.log(job)
-    assert service.get(find_modem(service, "virtual-usb-0:9"), MODEM, "Job") == "/"
+    wait_until(lambda: why in service.log(job), what="that it is seen to be another one")
+    in_phase(service, job, "wait-normal")
+    wait_until(lambda: service.get(find_modem(service, "virtual-usb-0:9"), MODEM, "Job") == "/", what="that it is left alone")
     go_on(ours)
+    assert service.wait_job(job) == "done", service.log(job)
+    assert is_version(service.get(job, JOB, "Report")["version"]) and service.get(path, MODEM, "Mode") == "normal"
+
+
+@pytest.mark.parametrize("where", [("port=virtual-usb-0:9", "kernel=1-9"), ()], ids=["elsewhere", "in its place"])
+def test_one_that_does_not_return_is_not_done_because_another_one_runs(new_service, new_modem, make_package, where):
+    """Complete and verified, and nobody has seen it since: what was seen is said."""
+    service = new_service().start(config="[Flash]\nBootTimeoutSec=30\n")
+    firmware = import_package(service, make_package("--small"))
+    ours = new_modem(service, "initial=working", "fault=stop@gone:2")
+    path = find_modem(service)
     mode(service, path, "normal")
+    job = flash_until_gone(service, path, firmware, ours)
+    pull(ours)
+    new_modem(service, "initial=working", "serial=0badcafe", "boots=other-version", *where, name="other")
+    assert service.wait_job(job) == "not-returned", service.log(job)
+    f = service.all(job, JOB)
+    assert f["ErrorName"].endswith("Timeout") and f["RecoveryHint"] == "power-cycle", f
+    assert "complete and verified" in f["ErrorMessage"] and "tells another IMEI than this unit" in f["ErrorMessage"], f
+    assert "R99A99" in f["ErrorMessage"] and "not confirmed" in f["Report"]["version"]
+    there = find_modem(service, "virtual-usb-0:9") if where else path
+    assert service.get(there, MODEM, "Job") == "/"
+    if not where:  # what was flashed was not this one
+        wait_until(lambda: "R99A99" in service.get(path, MODEM, "FirmwareVersion"), what="its own version")
+
+
+@pytest.mark.parametrize("where", [SUPERSPEED, ()], ids=["elsewhere", "in its place"])
+def test_it_comes_behind_another_one(service, new_modem, make_package, where):
+    """Somebody tries another module in the slot, and puts ours back, there or somewhere else."""
+    firmware = import_package(service, make_package("--small"))
+    ours = new_modem(service, "initial=working", "fault=stop@gone:2")
+    path = find_modem(service)
+    mode(service, path, "normal")
+    job = flash_until_gone(service, path, firmware, ours)
+    pull(ours)
+    other = new_modem(service, "initial=working", "serial=0badcafe", name="other")
+    wait_until(lambda: "another IMEI" in service.log(job), what="that it is another one")
+    if not where:
+        pull(other)
+    settings = [s.replace("_normal", "") for s in where]
+    new_modem(service, *settings)
+    assert service.wait_job(job) == "done", service.log(job)
+    assert is_version(service.get(job, JOB, "Report")["version"])
 
 
 def test_one_that_came_before_it_left_is_not_asked(service, new_modem, make_package, plug):
@@ -270,9 +312,9 @@ def test_a_stranger_elsewhere_keeps_its_family(service, new_modem, make_package,
     wait_stopped(ours)
     in_phase(service, job, "wait-normal")
     new_modem(service, "initial=working", "serial=0badcafe", "port=virtual-usb-0:9", "kernel=1-9", name="other")
-    assert service.wait_job(job) == "done"
-    assert "another IMEI" in service.log(job)
+    wait_until(lambda: "another IMEI" in service.log(job), what="that it is seen to be another one")
     go_on(ours)
+    assert service.wait_job(job) == "wrong-version"
     there = find_modem(service, "virtual-usb-0:9")
     assert service.wait_job(service.call(there, MODEM, "Identify", options())) == "done"
     service.stop()
