@@ -53,6 +53,13 @@ void job_note_boot(struct job *j)
     job_save(j);
 }
 
+/* By its IMEI; else it is what runs at that connector, where another unit may have come meanwhile. */
+static bool is_told(const struct job *j, const struct modem *m)
+{
+    return *text_known(j->imei_hash) && m->imei_watched &&
+           strcmp(j->imei_hash, text_known(m->imei_hash)) == 0;
+}
+
 static const char *judge(const struct modem *m, const char *name, struct error *e)
 {
     const char *runs = m->firmware_version;
@@ -75,11 +82,14 @@ static const char *judge(const struct modem *m, const char *name, struct error *
 
 static void end(struct job *j, struct modem *m)
 {
+    bool told = is_told(j, m);
     j->error = (struct error){0};
     snprintf(j->verdict, sizeof(j->verdict), "%s", judge(m, text_known(j->firmware_name), &j->error));
     bool done = j->error.kind == ERROR_NONE;
     record_set(j->report, "verified", "everything, before the service ended");
-    record_set(j->report, "version", m->firmware_version);
+    _cleanup_free_ char *unsure = text_printf(
+        "%s (not confirmed: no IMEI was known to tell that it is this unit)", m->firmware_version);
+    record_set(j->report, "version", told ? m->firmware_version : unsure);
     object_changed(&j->object, "Report");
     object_set_string(&j->object, "Result", &j->result, j->verdict);
     object_set_string(&j->object, "ErrorName", &j->error_name, errors_bus_name(j->error.kind));
@@ -93,9 +103,12 @@ static void end(struct job *j, struct modem *m)
     job_save(j);
     object_flush(&j->object);
     j->modem = m;
-    log_about_job(j, done ? LOG_JOB_DONE : LOG_JOB_FAILED, done ? LOG_INFO : LOG_WARNING,
-                  done ? "is done: its modem has booted and runs what was flashed before the service ended."
-                       : j->error.message);
+    log_about_job(
+        j, done ? LOG_JOB_DONE : LOG_JOB_FAILED, done ? LOG_INFO : LOG_WARNING,
+        !done  ? j->error.message
+        : told ? "is done: its modem has booted and runs what was flashed before the service ended."
+               : "is done, but not confirmed: what runs at its connector is what was flashed before the "
+                 "service ended, and no IMEI was known to tell that it is this unit.");
     j->modem = NULL;
 }
 

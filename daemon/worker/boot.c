@@ -45,6 +45,7 @@ struct wait {
     unsigned appearances;
     char last[sizeof((struct worker){0}.appeared)];  /* mode in which it came back, not the normal one; "" */
     char imei[sizeof((struct worker){0}.imei_hash)]; /* of the unit that is waited for; "" not known */
+    char version[sizeof((struct running_identity){0}.version)]; /* of what was asked last; "" nothing was */
     char another[ERROR_MESSAGE_SIZE /
                  2]; /* what was seen in normal mode and is not known to be this unit; "" */
 };
@@ -188,6 +189,7 @@ static int confirm(const struct boot *b, struct wait *wait, const char **ret_res
         worker_log(w, "WARN: the modem does not tell what it runs: %s", own.message);
         return 0;
     }
+    snprintf(wait->version, sizeof(wait->version), "%s", id.version);
     return is_another(b, wait, id.version) ? 1 : judge(b, &id, ret_result, e);
 }
 
@@ -215,8 +217,13 @@ int boot_await(const struct boot *b, const char **ret_result, struct error *e)
 
 int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
 {
-    struct wait wait = begin_wait(b->worker);
+    struct worker *w = b->worker;
+    struct wait wait = begin_wait(w);
     int r = confirm(b, &wait, ret_result, e);
+    /* It was out of sight. */
+    if (r <= 0 && wait.version[0] && !(wait.imei[0] && w->imei_hash[0]))
+        worker_report(w, "version", "%s (not confirmed: no IMEI was known to tell that it is this unit)",
+                      wait.version);
     if (r <= 0)
         return r;
     r = error_set(e, ERROR_WRONG_UNIT,

@@ -34,6 +34,10 @@ def written(tmp_path):
     return len(re.findall(r" command \d+ (?:erase|program) ", trace(tmp_path)))
 
 
+def is_unsure(text):
+    return str(text).startswith(VERSION.split("_")[0]) and "not confirmed: no IMEI was known" in text
+
+
 def is_version(text):
     return str(text).split("_")[0] == VERSION.split("_")[0] and "not confirmed" not in text
 
@@ -164,7 +168,9 @@ def test_it_ends_by_itself_once_the_modem_has_told_what_it_runs(ended, tmp_path,
     wait_until(lambda: service.get(job, JOB, "Result") != "interrupted", what="its end")
     f = service.all(job, JOB)
     assert f["Result"] == "done" and f["ErrorName"] == f["ErrorMessage"] == f["RecoveryHint"] == "", f
-    assert is_version(f["Report"]["version"]) and "everything" in f["Report"]["verified"]
+    # Nobody saw it meanwhile, and before it was flashed it had told no IMEI: another one with the same firmware would look the same.
+    assert is_unsure(f["Report"]["version"]) and "everything" in f["Report"]["verified"]
+    assert "done, but not confirmed" in service.errors()
     assert service.get(path, MODEM, "Interrupted") == "/" and service.get(path, MODEM, "LastError") == ""
     assert written(tmp_path) == ended.written and trace(tmp_path).count("boot normal") == 1
     service.restart(config=ASKED)
@@ -195,7 +201,7 @@ def test_the_same_call_ends_it_without_writing(ended, tmp_path, wait):
     again = flash(service, path, firmware)
     go_on(ended.modem)
     assert service.wait_job(again) == "done", service.log(again)
-    assert service.get(again, JOB, "Resumes") == job and is_version(service.get(again, JOB, "Report")["version"])
+    assert service.get(again, JOB, "Resumes") == job and is_unsure(service.get(again, JOB, "Report")["version"])
     assert written(tmp_path) == ended.written and trace(tmp_path).count("boot normal") == 1
     # Once more is a flash of its own.
     assert service.get(path, MODEM, "Interrupted") == "/"
@@ -291,6 +297,20 @@ def test_another_unit_without_a_serial_is_not_it(new_service, new_modem, make_pa
     assert " program " in open(tmp_path / "other.trace").read()
 
 
+def test_without_serial_and_imei_nothing_is_confirmed(new_service, new_modem, make_package, tmp_path):
+    """What boots in its place may be any unit."""
+    service = new_service().start()
+    firmware = import_package(service, make_package("--small"))
+    modem = new_modem(service, "fault=stop@gone:1", "serial=0")
+    path = find_modem(service)
+    job = flash(service, path, firmware, modem_version=VERSION)
+    wait_stopped(modem)
+    in_phase(service, job, "wait-normal")
+    swapped(service, new_modem, modem, "serial=0badcafe")
+    wait_until(lambda: service.get(job, JOB, "Result") != "interrupted", what="its end")
+    assert service.get(job, JOB, "Result") == "done" and is_unsure(service.get(job, JOB, "Report")["version"])
+
+
 def test_one_without_a_serial_ends_its_own(new_service, new_modem, make_package, tmp_path):
     service = new_service().start(config=ASKED)
     firmware = import_package(service, make_package("--small"))
@@ -301,6 +321,7 @@ def test_one_without_a_serial_ends_its_own(new_service, new_modem, make_package,
     swapped(service, new_modem, None)
     go_on(modem)
     wait_until(lambda: service.get(job, JOB, "Result") == "done", what="its end")
+    assert is_version(service.get(job, JOB, "Report")["version"])
 
 
 def test_a_stranger_elsewhere_keeps_its_family(service, new_modem, make_package, tmp_path):
