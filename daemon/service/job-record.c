@@ -64,17 +64,20 @@ int job_name_journal(struct job *j)
     file_name(name, j->id, "journal");
     if (!j->resumes)
         return store_link(dirfd, j->fd_journal, name);
-    file_name(old, j->resumes->id, "journal");
-    if (renameat(dirfd, old, dirfd, name) < 0)
-        return -errno;
     j->destructive = j->job_kind != JOB_BACKUP;
     j->complete = j->resumes->complete; /* until it begins to change something itself */
     /* Whose it is stays known, should it be interrupted before the modem is there. */
     text_replace(&j->serial, text_known(j->resumes->serial));
     text_replace(&j->imei_hash, text_known(j->resumes->imei_hash));
     object_set_string(&j->object, "Resumes", &j->resumes_path, j->resumes->object.path);
-    j->resumes = NULL;
-    return 0;
+    /* A journal without a record is nobody's: should the service end just here, either job has both. */
+    r = job_save(j);
+    file_name(old, j->resumes->id, "journal");
+    if (r >= 0 && renameat(dirfd, old, dirfd, name) < 0)
+        r = -errno;
+    if (r >= 0)
+        j->resumes = NULL;
+    return r;
 }
 
 int job_number(struct job *j)
@@ -170,12 +173,14 @@ static char **string_at(const struct job *j, size_t i)
     return (char **)((char *)(uintptr_t)j + saved_strings[i].offset);
 }
 
-void job_save(const struct job *j)
+int job_save(const struct job *j)
 {
     _cleanup_(record_freep) struct record *r = record_new();
     char name[32];
-    if (!j->id || !r)
-        return;
+    if (!r)
+        return -ENOMEM;
+    if (!j->id)
+        return 0;
     for (size_t i = 0; i < ARRAY_SIZE(saved_strings); i++)
         record_set(r, saved_strings[i].key, *string_at(j, i));
     record_set(r, "FIRMWARE", j->firmware_id);
@@ -201,6 +206,7 @@ void job_save(const struct job *j)
     int q = record_save(r, j->manager->store.fd_jobs, name);
     if (q < 0)
         log_message(LOG_WARNING, "The record of job %s cannot be written: %s.", job_title(j), strerror(-q));
+    return q;
 }
 
 static void load_pair(void *userdata, const char *key, const char *value)

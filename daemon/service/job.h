@@ -259,7 +259,8 @@ int job_number(struct job *j);
 /* The journal of the job that it continues changes hands; a fresh one gets its name. Nothing for other kinds.
  */
 int job_name_journal(struct job *j);
-void job_save(const struct job *j);
+/* A failure is logged; whoever rests on it asks. */
+int job_save(const struct job *j);
 void job_log(struct job *j, const char *text);
 int job_load_all(struct manager *m);
 /* Removes finished jobs beyond the limits of lingering. */

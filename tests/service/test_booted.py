@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The end of a flash: where the modem boots, whether that is it, and what becomes of a job whose service ends behind its last step."""
 
+import contextlib
 import re
 import signal
+import subprocess
 import time
 
 import dbus
 import pytest
 from catching import find_modem, import_package, jobs, options, trace
-from conftest import JOB, MODEM, VERSION, go_on, in_phase, pull, time_is_over, wait_stopped, wait_until
+from conftest import JOB, MODEM, PATIENCE, TOP, VERSION, go_on, in_phase, pull, time_is_over, wait_stopped, wait_until
 
 ASKED = "[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n"
 SUPERSPEED = ("port_normal=virtual-usb-0:9", "kernel_normal=2-9")
@@ -322,6 +324,25 @@ def test_one_without_a_serial_ends_its_own(new_service, new_modem, make_package,
     go_on(modem)
     wait_until(lambda: service.get(job, JOB, "Result") == "done", what="its end")
     assert is_version(service.get(job, JOB, "Report")["version"])
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_service_that_dies_while_a_journal_changes_hands(ended, tmp_path, when):
+    """Neither job loses what it had: nothing is written again."""
+    service, path, job, firmware = ended(boots=False)
+    library = tmp_path / "die-at-rename.so"
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-o", library, TOP / "tests" / "service" / "die-at-rename.c"], check=True)
+    service.restart(environment={"LD_PRELOAD": str(library), "DIE_AT_RENAME": when})
+    with contextlib.suppress(dbus.exceptions.DBusException):
+        flash(service, path, firmware)
+    assert service.process.wait(PATIENCE) == -signal.SIGKILL
+    service.start()
+    assert service.get(path, MODEM, "Interrupted") == (jobs(service, "flash")[-1] if when == "behind" else job)
+    again = flash(service, path, firmware)
+    in_phase(service, again, "wait-device")
+    go_on(ended.modem)
+    assert service.wait_job(again) == "done", service.log(again)
+    assert written(tmp_path) == ended.written
 
 
 def test_a_stranger_elsewhere_keeps_its_family(service, new_modem, make_package, tmp_path):
