@@ -99,8 +99,9 @@ static bool is_named(const struct modem *m)
 }
 
 /* What the service remembers of the unit; who it must be only if that is known. */
-static void order_unit(const struct modem *m, struct order *o)
+static void order_unit(const struct job *j, struct order *o)
 {
+    const struct modem *m = j->modem;
     add_option(o, "known-version", m->family_version);
     add_option(o, "known-confirmed", m->confirmed ? "1" : "0");
     /* One that runs its firmware has told much, and yet may be in the place of the one whose serial it is. */
@@ -109,7 +110,9 @@ static void order_unit(const struct modem *m, struct order *o)
         add_option(o, "hwid", m->hardware_id);
         add_option(o, "pkhash", m->pk_hash);
     }
-    int tables = modem_open_tables(m);
+    /* Of whoever was here before they would be believed. What is continued is of the same unit. */
+    bool own = *text_known(m->chip_serial) || m->tables_watched || j->resumes;
+    int tables = own ? modem_open_tables(m) : -ENOENT;
     if (tables >= 0)
         add_fd(o, "recorded", tables);
 }
@@ -137,7 +140,7 @@ static void order_plan(struct job *j, struct order *o)
     add_option(o, "modem-version", j->modem_version);
     add_option(o, "reset", j->reset ? "1" : "0");
     add_fd(o, "package", open_firmware(j));
-    order_unit(j->modem, o);
+    order_unit(j, o);
 }
 
 static void order_flash(struct job *j, struct order *o)
@@ -172,7 +175,7 @@ static void order_saving(struct job *j, struct order *o)
     add_running(j, o);
     if (j->firmware_id[0])
         add_fd(o, "package", open_firmware(j));
-    order_unit(j->modem, o);
+    order_unit(j, o);
     order_loop(j->modem, o);
 }
 

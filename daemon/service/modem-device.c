@@ -114,6 +114,7 @@ static void identify(struct modem *m, const struct appearance *a)
     m->unit_watched = m->unit_watched && !a->cold && (m->job || soon);
     /* One that runs its firmware is to tell it anew, but where it comes back from our own job. */
     m->imei_watched = m->imei_watched && !a->cold && (m->job || (edl && soon));
+    m->tables_watched = m->tables_watched && soon && !a->cold;
     policy_came(m, soon && !a->cold);
     appearance_serial(a->product, serial);
     bool news = m->remembered && *serial && strcmp(m->chip_serial ? m->chip_serial : "", serial) != 0;

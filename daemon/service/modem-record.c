@@ -171,6 +171,7 @@ void modem_shelve(struct modem *m)
         move_files(m, m->chip_serial, true);
         limit_shelf(m->manager);
     }
+    modem_drop_tables(m); /* of one without a serial */
     m->remembered = m->save_pending = false;
     clear_memory(m);
 }
@@ -212,6 +213,16 @@ void modem_forget(struct modem *m)
 
 /* ---- partition tables recorded for the unit ---- */
 
+void modem_drop_tables(struct modem *m)
+{
+    char name[FILE_NAME_SIZE];
+    m->tables_watched = false;
+    if (!*m->port)
+        return;
+    port_file(m, "tables", name);
+    store_remove(m->manager->store.fd_modems, name);
+}
+
 int modem_add_table(struct modem *m, int memfd)
 {
     _cleanup_free_ char *table = NULL, *all = NULL;
@@ -225,6 +236,11 @@ int modem_add_table(struct modem *m, int memfd)
     if (strlen(table) != size)
         return -EBADMSG;
 
+    if (*text_known(m->chip_serial) && !m->unit_watched)
+        return 0; /* it has not told that it is the one that is remembered */
+    if (!*text_known(m->chip_serial) && !m->tables_watched)
+        modem_drop_tables(m);
+    m->tables_watched = true;
     port_file(m, "tables", name);
     _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
     if (fd >= 0)

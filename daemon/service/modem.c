@@ -253,8 +253,11 @@ void modem_set_serial(struct modem *m, const char *serial)
     if (*text_known(m->chip_serial) && strcmp(m->chip_serial, serial) != 0) {
         was_swapped(m);
     }
-    if (strcmp(text_known(m->chip_serial), serial) != 0)
+    if (strcmp(text_known(m->chip_serial), serial) != 0) {
+        if (!m->tables_watched)
+            modem_drop_tables(m);
         unshelve(m, serial);
+    }
     object_set_string(&m->object, "ChipSerial", &m->chip_serial, serial);
     settle_facts(m, serial);
     policy_settle(m);

@@ -58,6 +58,8 @@ struct modem {
     char *seen_serial;    /* of the device that is there, "" until it is told */
     bool unit_watched;    /* it told the serial or the IMEI that is remembered here, and was watched since */
     bool imei_watched;    /* it told its IMEI when it ran its firmware last, and was watched since */
+    bool tables_watched;  /* the tables that are recorded here are its own: it told one, and was watched since
+                           */
     bool facts_watched;   /* learned from the device that was here last, in this run */
     char running[33];   /* id of the package whose programmer was uploaded in this appearance; "" not known */
     bool remembered;    /* has a record on disk */
@@ -158,8 +160,13 @@ void modem_shelve(struct modem *m);
 /* Takes the memory of the unit with this serial from the shelf, or from the absent modem object that has it.
  */
 void modem_unshelve(struct modem *m, const char *serial);
-/* Records one more partition table of the unit (text of mibib_print()). */
+/*
+ * Records one more partition table of the unit (text of mibib_print()). What was recorded of a unit without a
+ * serial counts for as long as it is watched: nobody could say whose it is later, and the next one's begin
+ * anew.
+ */
 int modem_add_table(struct modem *m, int memfd);
+void modem_drop_tables(struct modem *m);
 /* The tables recorded for it as a sealed memfd; -ENOENT. */
 int modem_open_tables(const struct modem *m);
 

@@ -3,8 +3,8 @@
 
 import dbus
 import pytest
-from catching import OTHER, OTHER_PORT, PORT, find_modem, import_package, options
-from conftest import MODEM, VERSION, wait_until
+from catching import OTHER, OTHER_PORT, PORT, Later, find_modem, import_package, options
+from conftest import JOB, MODEM, VERSION, wait_until
 
 RUNNING = {"vid": "2c7c", "pid": "0800", "product": "RM502Q-GL", "interfaces": 5}
 SERIAL = "QUSB_BULK_CID:0410_SN:49CBD7EF"
@@ -227,3 +227,75 @@ def test_the_imei_of_one_is_not_another_ones_that_comes_twice(new_service, new_m
     identified(service, path)
     f = service.all(path, MODEM)
     assert f["ChipSerial"] == "0badcafe" and f["Imei"] == "" and not f["Confirmed"]
+
+
+# ---- partition tables of a unit without a serial ----
+
+TELLS_A_TABLE = """
+order = begin()
+if order.kind in ("import", "verify"):
+    say("READY=1")
+    import_done(order, name="RM502QGLAAR05A03M4G_01.001.01.001", model="RM502QGL", chip="SDX55", programmer="prog.elf") if order.kind == "import" else finish()
+say("READY=1", "WAIT_DEVICE=edl")
+product = hear_until("DEVICE")[0]["PRODUCT"]
+if "_SN:" in product:
+    say("SERIAL=" + product.partition("_SN:")[2].lower())
+table = os.pread(order.fds["recorded"], 4096, 0).decode() if "recorded" in order.fds else "nothing"
+say("REPORT.recorded=" + " ".join(table.split()))
+say("TABLE=1", fds=[memfd("NAME=" + order.options["partitions"] + "\\nFIRST=20\\nBLOCKS=44\\n")])
+say("RESULT=failed", "ERROR=FirehoseFailed", "MESSAGE=that is all")
+"""
+
+
+@pytest.fixture
+def tables(new_service, forge, plug, make_package, tmp_path):
+    """tables.recorded(name): what a worker is given as recorded of the modem that is there, which has this table."""
+    later = Later(tmp_path)
+    service = new_service().start(worker=forge(TELLS_A_TABLE), environment=later.environment)
+    import_package(service, make_package("--small"))
+
+    class Tables:
+        def __init__(self):
+            self.service, self.later, self.there = service, later, None
+
+        def plug(self, product):
+            if self.there:
+                self.there.unplug()
+                gone(service, find_modem(service))
+            self.there = plug(service, product=product)
+            wait_until(lambda: service.get(find_modem(service), MODEM, "Mode") != "absent", what="the modem")
+
+        def recorded(self, name):
+            job = service.call(find_modem(service), MODEM, "Backup", options(partitions=dbus.Array([name], signature="s")))
+            service.wait_job(job)
+            return str(service.get(job, JOB, "Report")["recorded"])
+    return Tables()
+
+
+def test_a_table_of_a_nameless_unit_is_its_own_while_it_is_watched(tables):
+    tables.plug(NAMELESS)
+    assert tables.recorded("one") == "nothing" and tables.recorded("two") == "NAME=one FIRST=20 BLOCKS=44"
+    tables.plug(NAMELESS)  # it went for a moment
+    assert tables.recorded("two") == "NAME=one FIRST=20 BLOCKS=44 NAME=two FIRST=20 BLOCKS=44"
+
+
+def test_the_next_unit_does_not_get_it(tables):
+    tables.plug(NAMELESS)
+    assert tables.recorded("one") == "nothing"
+    tables.there.unplug()
+    gone(tables.service, find_modem(tables.service))
+    tables.later.go(60 * 1000000)
+    tables.there = None
+    tables.plug(NAMELESS)
+    assert tables.recorded("two") == "nothing"
+    assert tables.recorded("three") == "NAME=two FIRST=20 BLOCKS=44"
+
+
+def test_nor_one_that_has_a_serial(tables):
+    """It is not put down as the table of that unit, either."""
+    tables.plug(NAMELESS)
+    assert tables.recorded("one") == "nothing"
+    tables.service.restart(worker=tables.service.directory / "forged")
+    tables.there = None
+    tables.plug(SERIAL)
+    assert tables.recorded("two") == "nothing" and tables.recorded("three") == "NAME=two FIRST=20 BLOCKS=44"
