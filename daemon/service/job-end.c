@@ -43,6 +43,33 @@ static bool verdict_is(const struct job *j, const char *result)
     return strcmp(j->verdict, result) == 0;
 }
 
+static const struct modem *find_serial(const struct job *j)
+{
+    const struct modem *m = j->manager->modems;
+    while (m && !(m != j->modem && m->appearance && strcmp(text_known(m->seen_serial), j->serial) == 0))
+        m = m->next;
+    return m;
+}
+
+/* A modem that was lost in the middle is waited for where it was, and nowhere else. */
+static void say_where(struct job *j)
+{
+    struct modem *m = j->modem;
+    if (j->error.kind != ERROR_MODEM_GONE || !j->destructive || !m || m->appearance)
+        return;
+    const struct modem *there = *text_known(j->serial) ? find_serial(j) : NULL;
+    const struct error said = j->error;
+    if (there)
+        error_set(&j->error, said.kind, "%.350s; it is at %.100s now: the same call made there continues",
+                  said.message, there->id);
+    else
+        error_set(&j->error, said.kind, "%.350s; it is waited for at %.100s: plug it back in there",
+                  said.message, m->id);
+    error_hint(&j->error, said.hint);
+    if (*said.words)
+        error_words(&j->error, said.words);
+}
+
 /* The worker's word, which counts now. */
 static void accept_verdict(struct job *j)
 {
@@ -56,6 +83,7 @@ static void accept_verdict(struct job *j)
     if (j->error.kind == ERROR_NONE)
         error_set(&j->error, ERROR_FAILED, "The worker of this %s said \"%s\" and gave no reason.", j->kind,
                   j->verdict);
+    say_where(j);
 }
 
 /* What the end of the process means: the worker's word counts only with a clean exit. */
@@ -222,8 +250,11 @@ void job_finish(struct job *j)
         rescue_finished(m, j);
     modem_lose_elsewhere(j);
     j->modem = NULL;
+    for (struct modem *o = m ? manager->modems : NULL; o; o = o->next) {
+        modem_update_interrupted(o); /* it may be at another connector by now */
+        object_flush(&o->object);
+    }
     if (m) {
-        modem_update_interrupted(m);
         if (m->job == j)
             modem_set_job(m, NULL);
         modem_void_journals(m);

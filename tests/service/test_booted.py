@@ -361,3 +361,24 @@ def test_a_stranger_elsewhere_keeps_its_family(service, new_modem, make_package,
     assert service.wait_job(service.call(there, MODEM, "Identify", options())) == "done"
     service.stop()
     assert "FAMILY_VERSION=RM502QGLAAR05A03M4G\n" in open(tmp_path / "state/modems/virtual_2dusb_2d0_3a9.rec").read()
+
+
+# ---- lost in the middle ----
+
+@pytest.mark.parametrize("there", [False, True], ids=["nowhere", "at another connector"])
+def test_one_that_is_lost_is_told_where_it_is_waited_for(new_service, new_modem, make_package, plug, there):
+    service = new_service().start(config="[Flash]\nWaitDeviceSec=10\n")
+    firmware = import_package(service, make_package("--small"))
+    new_modem(service, "fault=unplug@program:2", "replug_ms=-1")
+    path = find_modem(service)
+    job = flash(service, path, firmware)
+    mode(service, path, "absent")
+    if there:
+        plug(service, port="virtual-usb-0:9", kernel="1-9")
+    assert service.wait_job(job) == "interrupted", service.log(job)
+    said = service.get(job, JOB, "ErrorMessage")
+    if there:
+        assert "it is at virtual-usb-0:9 now: the same call made there continues" in said, said
+        assert service.get(find_modem(service, "virtual-usb-0:9"), MODEM, "Interrupted") == job
+    else:
+        assert "plug it back in there" in said and "virtual-usb-0:1.2" in said, said
