@@ -15,7 +15,7 @@ const char *modem_kind(const struct modem *m)
     return m->appearance ? appearance_kind(m->appearance) : "absent";
 }
 
-static bool is_kind(const struct modem *m, const char *kind)
+bool modem_is(const struct modem *m, const char *kind)
 {
     return strcmp(modem_kind(m), kind) == 0;
 }
@@ -85,7 +85,7 @@ static const char *first_mode(const struct appearance *a)
 
 void modem_void_journals(struct modem *m)
 {
-    bool normal = is_kind(m, "normal");
+    bool normal = modem_is(m, "normal");
     if (!m->job && normal)
         job_void_backups(m->manager, m->object.path);
     bool booting = m->interrupted && job_waits_for_boot(m->interrupted);
@@ -147,7 +147,7 @@ static void leave(struct modem *m)
         rescue_withdraw(m);
         j = NULL;
     }
-    m->was_normal = is_kind(m, "normal");
+    m->was_normal = modem_is(m, "normal");
     m->gone_at = now_usec();
     m->appearance = NULL;
     m->running[0] = '\0';
@@ -172,7 +172,7 @@ static void log_appearance(const struct modem *m)
     char line[LOG_TEXT_MAX];
     snprintf(line, sizeof(line), "%04x:%04x appeared: %s, mode %s.", m->vendor_id, m->product_id,
              modem_title(m), m->mode);
-    if (is_kind(m, "normal")) {
+    if (modem_is(m, "normal")) {
         log_message(LOG_INFO, "%s", line);
         history_add_modem(m, LOG_MODEM_APPEARED, line);
     } else {

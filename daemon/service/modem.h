@@ -195,6 +195,7 @@ void modem_void_journals(struct modem *m);
 void modem_hold(struct modem *m, struct process *p, uint64_t number);
 /* "normal", "edl", ...; "absent". */
 const char *modem_kind(const struct modem *m);
+bool modem_is(const struct modem *m, const char *kind);
 
 /* ---- modem-loop.c ---- */
 /* Behind the change of `appearance`; and before it. */

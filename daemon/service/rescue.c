@@ -17,19 +17,14 @@ enum {
     WHY_SIZE = ERROR_MESSAGE_SIZE + 160,
 };
 
-static bool is_kind(const struct modem *m, const char *kind)
-{
-    return strcmp(modem_kind(m), kind) == 0;
-}
-
 /* ---- what is true of it ---- */
 
 /* now: of what is there; else as if it were in 9008, unless what is there says otherwise. */
 static enum catch_verdict judge(const struct modem *m, bool now, const char **ret_why)
 {
-    bool may_come = !m->appearance || is_kind(m, "normal");
+    bool may_come = !m->appearance || modem_is(m, "normal");
     const struct catch_case c = {
-        .edl = is_kind(m, "edl") || (!now && may_come),
+        .edl = modem_is(m, "edl") || (!now && may_come),
         .off = policy_is(m, "off"),
         .armed = policy_is_armed(m),
         .quectel = *text_known(m->quectel) != '\0',
@@ -68,7 +63,7 @@ static bool will_be_flashed(const struct modem *m)
 /* By its policy, and who it is is not known yet, or not known to be the one. */
 static bool has_to_tell(const struct modem *m)
 {
-    bool there = m->appearance && !is_kind(m, "normal");
+    bool there = m->appearance && !modem_is(m, "normal");
     bool has_own = *text_known(m->unit_policy.mode) != '\0'; /* it tells its serial before anything else */
     return !policy_is_certain(m) && (there || !has_own);
 }
@@ -134,7 +129,7 @@ static void print_reason(const struct modem *m, char out[WHY_SIZE])
 static void print_note(const struct modem *m, enum rescue_action action, const char *why, char out[WHY_SIZE])
 {
     struct firmware *candidates[CANDIDATES_MAX];
-    bool there = m->appearance && !is_kind(m, "normal");
+    bool there = m->appearance && !modem_is(m, "normal");
     out[0] = '\0';
     if (there && !m->job && !policy_is(m, "off"))
         print_reason(m, out);
@@ -168,7 +163,7 @@ static void publish_note(struct modem *m, const char *note)
     if (strcmp(text_known(m->note), note) == 0)
         return;
     object_set_string(&m->object, "Note", &m->note, note);
-    if (*note && m->appearance && !is_kind(m, "normal"))
+    if (*note && m->appearance && !modem_is(m, "normal"))
         log_message(LOG_NOTICE, "%s %s.", modem_title(m), note);
 }
 
@@ -371,11 +366,11 @@ void rescue_came(struct modem *m)
 {
     struct rescue *r = &m->rescue;
     r->appeared_at = now_usec();
-    if (is_kind(m, "normal") && r->wanted) {
+    if (modem_is(m, "normal") && r->wanted) {
         r->wanted = false;
         remember(m);
     }
-    if (!is_kind(m, "edl") || r->flashed_at == 0)
+    if (!modem_is(m, "edl") || r->flashed_at == 0)
         return;
     if (r->appeared_at - r->flashed_at < LOOP_APART_USEC)
         fail(m, "it was flashed, verified and booted, and fell back into 9008");
@@ -386,7 +381,7 @@ void rescue_went(struct modem *m)
 {
     struct rescue *r = &m->rescue;
     usec_t stayed = now_usec() - r->appeared_at;
-    if (is_kind(m, "normal") && stayed >= LOOP_APART_USEC) {
+    if (modem_is(m, "normal") && stayed >= LOOP_APART_USEC) {
         bool told = *text_known(r->gave_up) || r->failures > 0;
         begin_anew(m);
         rescue_port_ran(m);
