@@ -20,6 +20,11 @@ bool modem_is(const struct modem *m, const char *kind)
     return strcmp(modem_kind(m), kind) == 0;
 }
 
+bool modem_has_fallen(const struct modem *m)
+{
+    return m->appearance && !modem_is(m, "normal");
+}
+
 /* ---- the holder ---- */
 
 static void log_holder(const struct modem *m, enum log_event event, int level, const char *what,

@@ -196,6 +196,8 @@ void modem_hold(struct modem *m, struct process *p, uint64_t number);
 /* "normal", "edl", ...; "absent". */
 const char *modem_kind(const struct modem *m);
 bool modem_is(const struct modem *m, const char *kind);
+/* It is there, and does not run its firmware. */
+bool modem_has_fallen(const struct modem *m);
 
 /* ---- modem-loop.c ---- */
 /* Behind the change of `appearance`; and before it. */

@@ -46,10 +46,9 @@ bool policy_is_certain(const struct modem *m)
 {
     const struct policy *p = policy_of(m);
     bool told = *text_known(m->seen_serial) && strcmp(m->seen_serial, text_known(m->chip_serial)) == 0;
-    /* While a job waits for it, it may be away for as long as a change of cards takes. */
-    bool has_to_tell = m->appearance && !modem_is(m, "normal");
     if (p == &m->unit_policy)
-        return told || (m->unit_watched && !has_to_tell);
+        /* While a job waits for it, it may be away for as long as a change of cards takes. */
+        return told || (m->unit_watched && !modem_has_fallen(m));
     return !p->of_unit || (m->appearance && p->watched);
 }
 

@@ -63,7 +63,7 @@ static bool will_be_flashed(const struct modem *m)
 /* By its policy, and who it is is not known yet, or not known to be the one. */
 static bool has_to_tell(const struct modem *m)
 {
-    bool there = m->appearance && !modem_is(m, "normal");
+    bool there = modem_has_fallen(m);
     bool has_own = *text_known(m->unit_policy.mode) != '\0'; /* it tells its serial before anything else */
     return !policy_is_certain(m) && (there || !has_own);
 }
@@ -129,7 +129,7 @@ static void print_reason(const struct modem *m, char out[WHY_SIZE])
 static void print_note(const struct modem *m, enum rescue_action action, const char *why, char out[WHY_SIZE])
 {
     struct firmware *candidates[CANDIDATES_MAX];
-    bool there = m->appearance && !modem_is(m, "normal");
+    bool there = modem_has_fallen(m);
     out[0] = '\0';
     if (there && !m->job && !policy_is(m, "off"))
         print_reason(m, out);
@@ -163,7 +163,7 @@ static void publish_note(struct modem *m, const char *note)
     if (strcmp(text_known(m->note), note) == 0)
         return;
     object_set_string(&m->object, "Note", &m->note, note);
-    if (*note && m->appearance && !modem_is(m, "normal"))
+    if (*note && modem_has_fallen(m))
         log_message(LOG_NOTICE, "%s %s.", modem_title(m), note);
 }
 

@@ -28,6 +28,15 @@ def flash_until_gone(service, path, firmware, modem):
     return job
 
 
+def gone_behind_its_last_step(service, new_modem, make_package):
+    """A modem that ran its firmware, flashed from there and gone to boot: firmware, process, path, job."""
+    firmware = import_package(service, make_package("--small"))
+    modem = new_modem(service, "initial=working", "fault=stop@gone:2")
+    path = find_modem(service)
+    mode(service, path, "normal")
+    return firmware, modem, path, flash_until_gone(service, path, firmware, modem)
+
+
 def mode(service, path, *wanted):
     wait_until(lambda: service.get(path, MODEM, "Mode") in wanted, what=" or ".join(wanted))
 
@@ -83,11 +92,7 @@ def test_another_modem_that_comes_elsewhere_is_not_taken_for_it(service, new_mod
 def test_one_that_does_not_return_is_not_done_because_another_one_runs(new_service, new_modem, make_package, where):
     """Complete and verified, and nobody has seen it since: what was seen is said."""
     service = new_service().start(config="[Flash]\nBootTimeoutSec=30\n")
-    firmware = import_package(service, make_package("--small"))
-    ours = new_modem(service, "initial=working", "fault=stop@gone:2")
-    path = find_modem(service)
-    mode(service, path, "normal")
-    job = flash_until_gone(service, path, firmware, ours)
+    _, ours, path, job = gone_behind_its_last_step(service, new_modem, make_package)
     pull(ours)
     new_modem(service, "initial=working", "serial=0badcafe", "boots=other-version", *where, name="other")
     assert service.wait_job(job) == "not-returned", service.log(job)
@@ -104,11 +109,7 @@ def test_one_that_does_not_return_is_not_done_because_another_one_runs(new_servi
 @pytest.mark.parametrize("where", [SUPERSPEED, ()], ids=["elsewhere", "in its place"])
 def test_it_comes_behind_another_one(service, new_modem, make_package, where):
     """Somebody tries another module in the slot, and puts ours back, there or somewhere else."""
-    firmware = import_package(service, make_package("--small"))
-    ours = new_modem(service, "initial=working", "fault=stop@gone:2")
-    path = find_modem(service)
-    mode(service, path, "normal")
-    job = flash_until_gone(service, path, firmware, ours)
+    _, ours, path, job = gone_behind_its_last_step(service, new_modem, make_package)
     pull(ours)
     other = new_modem(service, "initial=working", "serial=0badcafe", name="other")
     wait_until(lambda: "another IMEI" in service.log(job), what="that it is another one")
@@ -226,11 +227,7 @@ def test_one_that_booted_and_is_in_9008_again_is_flashed_from_its_beginning(ende
 @pytest.mark.parametrize("config, settings", [(ASKED, ()), ("", ("boots=other-version",))], ids=["asked", "another version"])
 def test_another_unit_in_its_place_is_not_what_was_flashed(new_service, new_modem, make_package, tmp_path, config, settings):
     service = new_service().start()
-    firmware = import_package(service, make_package("--small"))
-    gone = new_modem(service, "fault=stop@gone:2", "initial=working")
-    path = find_modem(service)
-    mode(service, path, "normal")
-    job = flash_until_gone(service, path, firmware, gone)
+    firmware, gone, path, job = gone_behind_its_last_step(service, new_modem, make_package)
     service.stop(signal.SIGKILL)
     gone.kill()
     gone.wait()
@@ -264,11 +261,7 @@ def swapped(service, new_modem, gone, *settings):
 def test_another_unit_is_not_it_however_often_it_was_interrupted(new_service, new_modem, make_package):
     """What continues a flash that was complete knows whose it was, too, should it be interrupted itself."""
     service = new_service().start()
-    firmware = import_package(service, make_package("--small"))
-    modem = new_modem(service, "fault=stop@gone:2", "initial=working")
-    path = find_modem(service)
-    mode(service, path, "normal")
-    first = flash_until_gone(service, path, firmware, modem)
+    firmware, modem, path, first = gone_behind_its_last_step(service, new_modem, make_package)
     swapped(service, new_modem, None)
     again = flash(service, path, firmware)
     in_phase(service, again, "wait-device")
