@@ -5,10 +5,10 @@
  * programmer as fast as it is asked for, and writes pages with 8 KiB payloads, as many in flight as the
  * socket's own buffer holds, a ZLP behind each as qdld sends it, without any check.
  *
- *     bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES MODE
+ *     bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE+PAGES[,...] MODE
  *
- * MODE: nothing: writes them, the same bytes again and again; "write FILE": writes them from the start of a
- * file; "read": reads them with one command, and drops what comes; "read FILE": and writes what comes to a
+ * Each of the ranges takes one command. MODE: nothing: writes them, the same bytes again and again; "write
+ * FILE": writes them from a file, which begins anew when it is over; "read": reads them with one command, and drops what comes; "read FILE": and writes what comes to a
  * file, each 16 KiB before it asks for the next. "read-as-qdl FILE": the same in the manner of linux-msm/qdl
  * (firehose_issue_read() and usb_read() of its lib/firehose.c and lib/usb.c, which Debian 12's does not
  * have): one payload as configure has agreed on it, the ZLP behind it by a transfer of its own, a write to
@@ -114,7 +114,13 @@ static void read_pages(unsigned long first, unsigned long pages, bool as_qdl, in
     wait_text("rawmode=\"false\"");
 }
 
-static void write_pages(unsigned long first, unsigned long pages, int source)
+/* Where writing has come to in a file, whose last part that is no whole piece is left out. */
+struct source {
+    int file;
+    off_t at, end;
+};
+
+static void write_pages(unsigned long first, unsigned long pages, struct source *from)
 {
     static char piece[PIECE];
     char tag[512];
@@ -125,10 +131,13 @@ static void write_pages(unsigned long first, unsigned long pages, int source)
     command(tag);
     wait_text("rawmode=\"true\"");
     memset(piece, 0x5a, sizeof(piece));
-    for (unsigned long done = 0; done < pages * PAGE; done += LINK_PAYLOAD) {
-        if (source >= 0 && done % PIECE == 0 && pread(source, piece, PIECE, (off_t)done) < LINK_PAYLOAD)
-            link_fail("the file");
-        link_put(piece + done % PIECE, LINK_PAYLOAD);
+    for (unsigned long done = 0, total = pages * PAGE; done < total; done += LINK_PAYLOAD) {
+        if (from->file >= 0 && done % PIECE == 0) {
+            if (pread(from->file, piece, PIECE, from->at) != PIECE)
+                link_fail("the file");
+            from->at = from->at + PIECE < from->end ? from->at + PIECE : 0;
+        }
+        link_put(piece + done % PIECE, total - done < LINK_PAYLOAD ? total - done : LINK_PAYLOAD);
         link_put(piece, 0);
     }
     wait_text("rawmode=\"false\"");
@@ -137,19 +146,21 @@ static void write_pages(unsigned long first, unsigned long pages, int source)
 int main(int argc, char **argv)
 {
     struct stat st;
-    bool as_qdl = argc == 7 && strcmp(argv[5], "read-as-qdl") == 0,
-         reads = as_qdl || (argc >= 6 && strcmp(argv[5], "read") == 0);
-    bool from_file = argc == 7 && strcmp(argv[5], "write") == 0;
-    if (argc < 5 || argc > 7 || (argc > 5 && !reads && !from_file)) {
-        fprintf(stderr, "usage: bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE PAGES [read [FILE] | "
+    bool as_qdl = argc == 6 && strcmp(argv[4], "read-as-qdl") == 0,
+         reads = as_qdl || (argc >= 5 && strcmp(argv[4], "read") == 0);
+    bool from_file = argc == 6 && strcmp(argv[4], "write") == 0;
+    if (argc < 4 || argc > 6 || (argc > 4 && !reads && !from_file)) {
+        fprintf(stderr, "usage: bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE+PAGES[,...] [read [FILE] | "
                         "read-as-qdl FILE | write FILE]\n");
         return 2;
     }
     int file = open(argv[2], O_RDONLY), data = -1;
-    if (argc == 7)
-        data = open(argv[6], reads ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY, 0600);
-    if (argc == 7 && data < 0)
-        link_fail(argv[6]);
+    if (argc == 6)
+        data = open(argv[5], reads ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY, 0600);
+    struct source from = {.file = data};
+    if (argc == 6 && (data < 0 || fstat(data, &st) < 0 || (from_file && st.st_size < PIECE)))
+        link_fail(argv[5]);
+    from.end = argc == 6 ? st.st_size - st.st_size % PIECE : 0;
     if (file < 0 || fstat(file, &st) < 0)
         link_fail(argv[2]);
     char *image = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, file, 0);
@@ -164,12 +175,15 @@ int main(int argc, char **argv)
             "MaxPayloadSizeToTargetInBytes=\"8192\" ZlpAwareHost=\"1\" SkipStorageInit=\"0\"/>");
     wait_text("value=\"ACK\"");
 
-    unsigned long first = strtoul(argv[3], NULL, 10), pages = strtoul(argv[4], NULL, 10);
-    if (reads)
-        read_pages(first, pages, as_qdl, data);
-    else
-        write_pages(first, pages, data);
+    char *end = argv[3];
+    do {
+        unsigned long first = strtoul(end, &end, 10), pages = strtoul(end, &end, 10);
+        if (reads)
+            read_pages(first, pages, as_qdl, data);
+        else
+            write_pages(first, pages, &from);
+    } while (*end++ == ',');
     if (reads && data >= 0 && fdatasync(data) < 0) /* behind the last answer: not part of the rate */
-        link_fail(argv[6]);
+        link_fail(argv[5]);
     return 0;
 }

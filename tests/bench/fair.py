@@ -3,12 +3,15 @@
 
 A virtual machine's host takes back memory that nobody used for a while and finds it again slowly, and to wake a process on another
 processor takes it many times what a payload takes: the same copy of bytes runs at a third of its rate now and then. So a flash is
-renewed in its memory (Chip), a modem shares one processor with whoever speaks to it (share): what is compared is the work that a
-byte takes both of them, and none of it is hidden beside the other's. Each peer has its turn beside the other ones', the figure of a
-round is a quotient, and what is told is the middle of all rounds: one that something disturbed counts as one, however far off it
-is. Nothing is left out.
+renewed in its memory (Chip), memory that nobody has is made warm before each turn (warm), a modem shares one processor with whoever
+speaks to it (share): what is compared is the work that a byte takes both of them, and none of it is hidden beside the other's. The
+same bytes at another place of the same flash can take half as long again, so peers write to the same places. Each peer has its turn
+beside the other ones', the figure of a round is a quotient, and what is told is the middle of all rounds: one that something disturbed
+counts as one, however far off it is. Nothing is left out.
 """
+import mmap
 import os
+import random
 import statistics
 import struct
 import subprocess
@@ -17,6 +20,20 @@ import subprocess
 def share(*processes):
     for process in processes:
         os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
+
+
+WARM = 512 << 20  # bytes: more than a turn takes
+
+
+def warm(*files):
+    """Memory that is free, and what is cached of these files, is where a process finds it soon, whoever had his turn before."""
+    with mmap.mmap(-1, WARM) as m:
+        for at in range(0, WARM, mmap.PAGESIZE):
+            m[at] = 1
+    for path in files:
+        with open(path, "rb", buffering=0) as f:
+            while f.read(1 << 20):
+                pass
 
 
 class First:
@@ -67,15 +84,17 @@ class Chip:
 
 
 class Rounds:
-    """Figures of some peers by round; a peer is a function without arguments that gives one. Which peer begins changes from round to
-    round. The first round does not count: in it everything is found that is found only once."""
+    """Figures of some peers by round; a peer is a function without arguments that gives one. Whose turn comes after whose is mixed. The
+    first round does not count: in it everything is found that is found only once."""
+
+    ORDER = 1  # seed
 
     def __init__(self, count, *peers):
         self.of = [[] for _ in peers]
+        mixed = random.Random(self.ORDER)
         with First():
-            for i in range(1 + count):
-                for k in range(len(peers)):
-                    which = (i + k) % len(peers)
+            for _ in range(1 + count):
+                for which in mixed.sample(range(len(peers)), len(peers)):
                     self.of[which].append(peers[which]())
         for figures in self.of:
             del figures[0]

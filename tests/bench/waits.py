@@ -10,6 +10,9 @@ DESTRUCTIVE = ("erase", "program")
 # it. store: it ended with the first command that changes the flash, which waits until the backup is stored (flash rule 5).
 Wait = collections.namedtuple("Wait", "us place before store")
 
+# first: page; size: bytes; begun: a time; us: how long.
+Program = collections.namedtuple("Program", "first pages size begun us")
+
 
 def events(path):
     with open(path, errors="replace") as f:
@@ -19,21 +22,24 @@ def events(path):
                 yield int(stamp), rest
 
 
-def program_rate(path):
-    """Bytes a second over the large program commands, from command to final response."""
-    moved = took = 0
-    start = size = None
+def large_programs(path):
+    """The program commands that tell a rate, from command to final response."""
+    found, command = [], None
     for stamp, what in events(path):
         if re.match(r"command \d+ program ", what):
-            size = int(re.search(r'num_partition_sectors="(\d+)"', what).group(1))
-            size *= int(re.search(r'SECTOR_SIZE_IN_BYTES="(\d+)"', what).group(1))
-            start = stamp
-        elif start and what.startswith("response ACK rawmode=false"):
-            if size >= LEAST:
-                moved += size
-                took += stamp - start
-            start = None
-    return moved / (took / 1e6)
+            first, pages, size = (int(re.search(name + r'="(\d+)"', what).group(1)) for name in (
+                "start_sector", "num_partition_sectors", "SECTOR_SIZE_IN_BYTES"))
+            command = first, pages, pages * size, stamp
+        elif command and what.startswith("response ACK rawmode=false"):
+            found.append(Program(*command, stamp - command[-1]))
+            command = None
+    return [c for c in found if c.size >= LEAST]
+
+
+def program_rate(path):
+    """Bytes a second."""
+    commands = large_programs(path)
+    return sum(c.size for c in commands) / (sum(c.us for c in commands) / 1e6)
 
 
 def read_rate(path):
