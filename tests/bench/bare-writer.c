@@ -8,12 +8,12 @@
  *     bare-writer SOCKET|NODE PROGRAMMER FIRST_PAGE+PAGES[,...] MODE
  *
  * Each of the ranges takes one command. MODE: nothing: writes them, the same bytes again and again; "write
- * FILE": writes them from a file, which begins anew when it is over; "read": reads them with one command, and drops what comes; "read FILE": and writes what comes to a
- * file, each 16 KiB before it asks for the next. "read-as-qdl FILE": the same in the manner of linux-msm/qdl
- * (firehose_issue_read() and usb_read() of its lib/firehose.c and lib/usb.c, which Debian 12's does not
- * have): one payload as configure has agreed on it, the ZLP behind it by a transfer of its own, a write to
- * the file, and only then the next payload. To be had of a modem that sends that ZLP behind each
- * (in_zlp=each).
+ * FILE": writes them from a file, which begins anew when it is over; "read": reads them with one command, and
+ * drops what comes; "read FILE": and writes what comes to a file, each 16 KiB before it asks for the next.
+ * "read-as-qdl FILE": the same in the manner of linux-msm/qdl (firehose_issue_read() and usb_read() of its
+ * lib/firehose.c and lib/usb.c, which Debian 12's does not have): one payload as configure has agreed on it,
+ * the ZLP behind it by a transfer of its own, a write to the file, and only then the next payload. To be had
+ * of a modem that sends that ZLP behind each (in_zlp=each).
  *
  * The rate is read from the modem's trace, not from here.
  */
