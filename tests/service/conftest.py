@@ -396,18 +396,24 @@ def build_id():
 
 
 @pytest.fixture
-def forge(launcher, tmp_path):
-    """forge(source): a worker that runs this Python, with everything of forged.py in reach. The path for --worker."""
-    def make(source, name="forged"):
+def python_worker(launcher, tmp_path):
+    """python_worker(name, source): the path for --worker of a worker that is this Python. A hundred are started in a minute: each finds
+    itself compiled, and without what Python can do without (-S)."""
+    def make(name, source):
         worker = tmp_path / name
         if not worker.exists():  # the service holds it open, and a worker of before may be running still
             shutil.copy(launcher, worker)
-        # A hundred are started in a minute: each finds itself compiled, and without what Python can do without (-S).
-        source = (HERE / "forged.py").read_text().replace("@BUILD_ID@", build_id()) + "\n" + source
         (tmp_path / (name + ".py")).write_text(source)
         py_compile.compile(tmp_path / (name + ".py"), tmp_path / (name + ".pyc"), doraise=True)  # renames it: a service may start it at any time
         return worker
     return make
+
+
+@pytest.fixture
+def forge(python_worker):
+    """forge(source): a worker that runs this Python, with everything of forged.py in reach. The path for --worker."""
+    prelude = (HERE / "forged.py").read_text().replace("@BUILD_ID@", build_id())
+    return lambda source, name="forged": python_worker(name, prelude + "\n" + source)
 
 
 # ---- files of FUSE ----

@@ -14,7 +14,7 @@ Where each scenario lies (the virtual modem plays it, real workers in their sand
                                              that is killed: tests/system/scenarios/70-rescue.py
     two that loop and one that is well       here; held only: test_catch.py
     the module swapped between two windows   here; before anything is written test_rescue.py
-    service killed between and in windows    here; test_rescue.py, test_window.py; before the catch test_catch.py; behind the reset
+    service killed between and in windows    here, also by a reboot; test_rescue.py, test_window.py; before the catch test_catch.py; behind the reset
                                              test_booted.py, test_jobs.py
     windows that nobody can open             test_catch.py test_windows_that_nobody_can_open_end_in_the_bridge
     wrong firmware in the policy             test_rescue.py test_the_wrong_package_writes_nothing, at once test_policy.py
@@ -28,7 +28,7 @@ import signal
 import subprocess
 
 import pytest
-from catching import OTHER, OTHER_PORT, PORT, arm, count, find_modem, import_package, jobs, nothing_was_written, set_policy, trace
+from catching import OTHER, OTHER_PORT, PORT, Later, arm, count, find_modem, import_package, jobs, nothing_was_written, set_policy, trace
 from conftest import BACKUP, BUILD, JOB, MODEM, in_phase, stop_when_gone, wait_stopped, wait_until
 from test_rescue import assert_flashed, flash_py, note, wait_finished
 
@@ -122,8 +122,13 @@ def test_the_module_is_swapped_in_the_middle(service, new_modem, make_package, t
     assert len(jobs(service, "flash")) == 1
 
 
-@pytest.mark.parametrize("when", ["in a window", "between two"])
+@pytest.mark.parametrize("when", ["in a window", "between two", "with the machine"])
 def test_the_service_is_killed(service, new_modem, make_package, tmp_path, when):
+    """With the machine: the next one's clock begins anew, days before all that this one has seen."""
+    if when == "with the machine":
+        later = Later(tmp_path)
+        later.go(10 * 24 * 3600 * 10**6)
+        service.restart(environment=later.environment)
     # Work for many windows.
     package = make_package("--small", "--image", "tz.mbn=800K")
     firmware = import_package(service, package)

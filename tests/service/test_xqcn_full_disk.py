@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Calibration over DIAG onto a disk that is full from one write of the worker on: nothing is called saved, and nothing is lost."""
 
-import shutil
-
 import pytest
 from conftest import BACKUP, BUILD, JOB, MODEM, wait_until
 from test_diag import run, running, trace  # noqa: F401 (fixtures)
@@ -20,15 +18,14 @@ os.execve(worker, [worker] + sys.argv[1:], {{"LANG": "C.UTF-8", "LD_PRELOAD": {p
 
 
 @pytest.fixture
-def full(launcher, tmp_path):
+def full(python_worker, tmp_path):
     """full(n): the worker with a disk that is full from its nth change on; its path for --worker."""
     at = tmp_path / "full-at"
-    shutil.copy(launcher, tmp_path / "full")
-    (tmp_path / "full.py").write_text(FULL.format(worker=str(BUILD / "qdld-worker"), at=str(at), preload=str(BUILD / "full-disk.so")))
+    worker = python_worker("full", FULL.format(worker=str(BUILD / "qdld-worker"), at=str(at), preload=str(BUILD / "full-disk.so")))
 
     def set_(n):
         at.write_text(str(n))
-        return tmp_path / "full"
+        return worker
     return set_
 
 
