@@ -225,6 +225,8 @@ int sahara_identify(struct transport *t, struct sahara_hello *hello, struct saha
     int r = sahara_greet(t, hello, SAHARA_MODE_COMMAND, &hellos, SAHARA_ANSWER_TIMEOUT, &p);
     /* END_IMAGE_TX: command mode refused (quirk 17). READ_DATA: the mode was ignored. Both are left by the
      * ladder. */
+    identity.refused = r == 0 && (p.command == SAHARA_END_IMAGE_TX || p.command == SAHARA_READ_DATA ||
+                                  p.command == SAHARA_READ_DATA64);
     if (r == 0 && p.command != SAHARA_CMD_READY)
         r = -EPROTO;
     if (r == 0)

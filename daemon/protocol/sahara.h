@@ -55,6 +55,7 @@ struct sahara_identity {
     size_t pk_hash_size; /* 0, 32, 48 or 64 */
     /* Every command was answered or refused: what is missing is not told by this modem. */
     bool complete;
+    bool refused; /* it knows no command mode; if not, and not complete, it may tell more when asked again */
     /* The conversation broke off, or was refused: the ladder had to bring the modem back to a hello. One that
      * is gone then went because of it. */
     bool persuaded;

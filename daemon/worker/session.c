@@ -22,6 +22,8 @@ enum { GONE_MAX = 10 };
 /* From the ACK of a reset to the end of the USB connection (reference/edl.md 2.11). */
 static const usec_t leave_time = 20 * USEC_PER_SEC;
 
+enum { ASK_AGAIN_MAX = 2 };
+
 enum { LEFT_MAX = 3 }; /* departures with the whole programmer, until it is refused */
 
 /* What a NAND can be (reference/edl.md 2.4 knows 2 KiB and 4 KiB pages with 64 a block); beyond it a
@@ -163,14 +165,59 @@ static void tell_mode(struct session *s, const struct detect_result *found)
 
 /* Command mode and back is one exchange: left in the middle of it, a modem is stuck for whoever comes next.
  */
-static int ask_identity(struct session *s, struct detect_result *found, struct sahara_identity *ret,
-                        struct error *e)
+static int ask_once(struct session *s, struct detect_result *found, struct sahara_identity *ret,
+                    struct error *e)
 {
     bool critical = s->worker->critical;
     s->worker->critical = true;
     int r = sahara_identify(s->transport, &found->hello, ret, e);
     s->worker->critical = critical;
     return r < 0 ? explain(r, "asking the modem who it is", e) : worker_check(s->worker, e);
+}
+
+/* Late answers, until there are none. */
+static int let_settle(struct session *s)
+{
+    uint8_t scratch[SETTLE_SCRATCH];
+    usec_t end = deadline_in(SETTLE_MAX);
+    int r = 0;
+    while (r == 0 && now_usec() < end) {
+        size_t n;
+        r = transport_read(s->transport, scratch, sizeof(scratch), deadline_in(SETTLE_SILENCE), &n, NULL);
+    }
+    return r == -ETIMEDOUT ? 0 : r;
+}
+
+/*
+ * Which chip it is decides what may be flashed (flash rule 1): a modem that was only slow, and is out of step
+ * with us, is asked again when all its late answers have come. One that never tells costs a job so many
+ * time-outs, and not each window of it.
+ */
+static int ask_identity(struct session *s, struct detect_result *found, struct sahara_identity *ret,
+                        struct error *e)
+{
+    bool in_step = found->rungs == 0; /* else a refusal may be the answer to something that was said before */
+    int r = ask_once(s, found, ret, e);
+    while (r == 0 && !ret->complete && !ret->have_hwid && !(ret->refused && in_step) &&
+           s->asked_again < ASK_AGAIN_MAX) {
+        in_step = true;
+        s->asked_again++;
+        worker_log(s->worker, "the modem did not say which chip it is: it is asked again");
+        const struct sahara_identity before = *ret;
+        r = let_settle(s);
+        if (r == 0)
+            r = detect_return_to_hello(s->transport, found, e);
+        if (r < 0)
+            return explain(r, "bringing the modem back to its HELLO", e);
+        if (found->state != DETECT_SAHARA)
+            return 0;
+        r = ask_once(s, found, ret, e);
+        if (!ret->have_serial && before.have_serial) {
+            ret->have_serial = true;
+            ret->serial = before.serial;
+        }
+    }
+    return r;
 }
 
 /*
@@ -276,19 +323,6 @@ static void on_log(void *userdata, enum firehose_log_level level, const char *te
     if (text_starts_with(text, prefix))
         text += strlen(prefix);
     worker_log(s->worker, "%smodem: %s", prefix, text);
-}
-
-/* Late answers, until there are none. */
-static int let_settle(struct session *s)
-{
-    uint8_t scratch[SETTLE_SCRATCH];
-    usec_t end = deadline_in(SETTLE_MAX);
-    int r = 0;
-    while (r == 0 && now_usec() < end) {
-        size_t n;
-        r = transport_read(s->transport, scratch, sizeof(scratch), deadline_in(SETTLE_SILENCE), &n, NULL);
-    }
-    return r == -ETIMEDOUT ? 0 : r;
 }
 
 /*

@@ -174,6 +174,23 @@ def test_other_chip(bench, hwid, chip):
     assert bench.trace().commands == []
 
 
+# Its HELLO; HELLO_RESP in command mode, then the serial and the hardware id, each asked for and fetched.
+LATE = ["in:1"] + ["out:%d" % n for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("ms", [700, 1500, 3500])
+@pytest.mark.parametrize("transfer", LATE)
+def test_other_chip_that_says_so_late(bench, transfer, ms):
+    """A modem that was only slow is asked again, and not taken for one that does not know."""
+    def late(job):
+        bench.modem.clock.pass_for_worker(ms)
+        bench.modem.go_on()
+
+    bench.start("hwid=001990e100040000", "fault=stop@" + transfer, still_clock=True)
+    bench.assert_refused(bench.flash(on_stop=late), "WrongFirmware", "SDX55", "SDX62")
+    assert bench.trace().commands == []
+
+
 @pytest.mark.parametrize("hwid", ["000cf0e100040000", "200e50e1000400ff", "0badc0de00000000"])
 def test_chip_that_is_right_or_not_known(bench, hwid):
     bench.start("hwid=" + hwid)
