@@ -38,14 +38,14 @@ bool gate_chips_agree(const char *a, const char *b)
 
 int gate_chip(struct flash *f, struct error *e)
 {
-    const struct sahara_identity *unit = &f->session->identity;
-    const char *chip = unit->have_hwid ? sahara_chip_name(unit->hwid) : NULL;
+    const struct sahara_identity unit = session_unit(f->session);
+    const char *chip = unit.have_hwid ? sahara_chip_name(unit.hwid) : NULL;
     if (!chip || gate_chips_agree(chip, f->package->chip) || f->options.allow & ALLOW_WRONG_FIRMWARE)
         return 0;
     int r = error_set(e, ERROR_WRONG_FIRMWARE,
                       "the package is for %s, this modem is an %s (hardware id %016llx) "
                       "(--allow=WrongFirmware to try it anyway)",
-                      f->package->chip, chip, LLU(unit->hwid));
+                      f->package->chip, chip, LLU(unit.hwid));
     error_hint(e, HINT_WRONG_FIRMWARE);
     return r;
 }

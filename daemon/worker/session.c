@@ -22,7 +22,7 @@ enum { GONE_MAX = 10 };
 /* From the ACK of a reset to the end of the USB connection (reference/edl.md 2.11). */
 static const usec_t leave_time = 20 * USEC_PER_SEC;
 
-enum { ASK_AGAIN_MAX = 2 };
+enum { ASK_AGAIN_MAX = 3 };
 
 enum { LEFT_MAX = 3 }; /* departures with the whole programmer, until it is refused */
 
@@ -163,6 +163,29 @@ static void tell_mode(struct session *s, const struct detect_result *found)
         worker_tell(s->worker, KEY_MODE, mode);
 }
 
+/* Late answers, until there are none. 1: there were some. */
+static int let_settle(struct session *s)
+{
+    uint8_t scratch[SETTLE_SCRATCH];
+    usec_t end = deadline_in(SETTLE_MAX);
+    int heard = 0;
+    while (now_usec() < end) {
+        size_t n;
+        int r = transport_read(s->transport, scratch, sizeof(scratch), deadline_in(SETTLE_SILENCE), &n, NULL);
+        if (r == -ETIMEDOUT)
+            break;
+        if (r < 0)
+            return r;
+        heard = 1;
+    }
+    return heard;
+}
+
+static bool ends_all(int r)
+{
+    return r == -ENODEV || r == -ECANCELED || r == -EINTR;
+}
+
 /* Command mode and back is one exchange: left in the middle of it, a modem is stuck for whoever comes next.
  */
 static int ask_once(struct session *s, struct detect_result *found, struct sahara_identity *ret,
@@ -175,58 +198,63 @@ static int ask_once(struct session *s, struct detect_result *found, struct sahar
     return r < 0 ? explain(r, "asking the modem who it is", e) : worker_check(s->worker, e);
 }
 
-/* Late answers, until there are none. */
-static int let_settle(struct session *s)
+/* It was left at its hello; if it said more behind that, it is brought there again. *ret_in_step: nothing
+ * that it says next can be the answer to something else. */
+static int settle_at_hello(struct session *s, struct detect_result *found, bool *ret_in_step, struct error *e)
 {
-    uint8_t scratch[SETTLE_SCRATCH];
-    usec_t end = deadline_in(SETTLE_MAX);
-    int r = 0;
-    while (r == 0 && now_usec() < end) {
-        size_t n;
-        r = transport_read(s->transport, scratch, sizeof(scratch), deadline_in(SETTLE_SILENCE), &n, NULL);
+    bool critical = s->worker->critical;
+    s->worker->critical = true;
+    *ret_in_step = false;
+    int r = let_settle(s);
+    if (r != 0 && !ends_all(r)) {
+        r = detect_return_to_hello(s->transport, found, e);
+        *ret_in_step = r == 0 && found->rungs <= 1;
     }
-    return r == -ETIMEDOUT ? 0 : r;
+    s->worker->critical = critical;
+    return r < 0 ? explain(r, "bringing the modem back to its HELLO", e) : worker_check(s->worker, e);
 }
 
 /*
  * Which chip it is decides what may be flashed (flash rule 1): a modem that was only slow, and is out of step
  * with us, is asked again when all its late answers have come. One that never tells costs a job so many
- * time-outs, and not each window of it.
+ * time-outs, and not each window of it. fresh: nobody can have said anything before.
  */
-static int ask_identity(struct session *s, struct detect_result *found, struct sahara_identity *ret,
-                        struct error *e)
+static int ask_identity(struct session *s, bool fresh, struct detect_result *found,
+                        struct sahara_identity *ret, struct error *e)
 {
-    bool in_step = found->rungs == 0; /* else a refusal may be the answer to something that was said before */
+    bool in_step = fresh && found->rungs == 0; /* else a refusal may be the answer to something else */
     int r = ask_once(s, found, ret, e);
-    while (r == 0 && !ret->complete && !ret->have_hwid && !(ret->refused && in_step) &&
-           s->asked_again < ASK_AGAIN_MAX) {
-        in_step = true;
+    while (r == 0 && !ret->complete && !ret->have_hwid && !s->identity.have_hwid &&
+           !(ret->refused && in_step) && s->asked_again < ASK_AGAIN_MAX) {
+        const struct sahara_identity before = *ret;
         s->asked_again++;
         worker_log(s->worker, "the modem did not say which chip it is: it is asked again");
-        const struct sahara_identity before = *ret;
-        r = let_settle(s);
-        if (r == 0)
-            r = detect_return_to_hello(s->transport, found, e);
+        r = settle_at_hello(s, found, &in_step, e);
         if (r < 0)
-            return explain(r, "bringing the modem back to its HELLO", e);
-        if (found->state != DETECT_SAHARA)
+            return r;
+        if (found->state != DETECT_SAHARA) {
+            tell_mode(s, found);
             return 0;
+        }
         r = ask_once(s, found, ret, e);
         if (!ret->have_serial && before.have_serial) {
             ret->have_serial = true;
             ret->serial = before.serial;
         }
     }
+    if (ret->complete)
+        s->asked_again = 0;
     return r;
 }
 
 /*
  * An old PBL refuses command mode, and the way back to a hello restarts it: asked again it would go again,
- * for ever. One that was asked to the end before is another matter: it can be asked.
+ * for ever. One that was asked to the end before is another matter: it can be asked. So is one that was slow
+ * when its window ended.
  */
 static void note_departure(struct session *s, const struct sahara_identity *told)
 {
-    if (!told->persuaded || s->asked)
+    if (!told->persuaded || s->asked || (!told->refused && s->asked_again++ < ASK_AGAIN_MAX))
         return;
     s->leaves_when_asked = true;
     worker_log(s->worker, "the modem restarts when it is asked who it is: it is not asked again");
@@ -250,7 +278,7 @@ static int find_out(struct session *s, bool fresh, bool identify, struct detect_
     s->recognized = false;
     bool ask = identify && found.state == DETECT_SAHARA && !s->leaves_when_asked;
     if (ask)
-        r = ask_identity(s, &found, &now, e);
+        r = ask_identity(s, fresh, &found, &now, e);
     if (r == -ENODEV)
         note_departure(s, &now);
     if (r < 0)
@@ -336,9 +364,9 @@ static int upload_again(struct session *s, const void *programmer, size_t size, 
     struct detect_result again;
     worker_log(s->worker, "WARN: %s; trying once more", first.message);
     int r = let_settle(s);
-    if (r == 0)
+    if (!ends_all(r))
         r = detect_return_to_hello(s->transport, &again, e);
-    if (r == -ENODEV || r == -ECANCELED || r == -EINTR) {
+    if (ends_all(r)) {
         *e = (struct error){0};
         return r;
     }

@@ -174,21 +174,50 @@ def test_other_chip(bench, hwid, chip):
     assert bench.trace().commands == []
 
 
-# Its HELLO; HELLO_RESP in command mode, then the serial and the hardware id, each asked for and fetched.
-LATE = ["in:1"] + ["out:%d" % n for n in range(1, 6)]
+SDX62 = "001990e100040000"
 
 
-@pytest.mark.parametrize("ms", [700, 1500, 3500])
-@pytest.mark.parametrize("transfer", LATE)
-def test_other_chip_that_says_so_late(bench, transfer, ms):
-    """A modem that was only slow is asked again, and not taken for one that does not know."""
+def late_by(bench, ms):
     def late(job):
         bench.modem.clock.pass_for_worker(ms)
         bench.modem.go_on()
+    return late
 
-    bench.start("hwid=001990e100040000", "fault=stop@" + transfer, still_clock=True)
-    bench.assert_refused(bench.flash(on_stop=late), "WrongFirmware", "SDX55", "SDX62")
+
+def assert_other_chip(bench, job, transfer):
+    assert any(line.startswith("fault stop@" + transfer) for line in bench.trace().lines)
+    bench.assert_refused(job, "WrongFirmware", "SDX55", "SDX62")
     assert bench.trace().commands == []
+
+
+# Its HELLO; HELLO_RESP in command mode, then the serial and the hardware id, each asked for and fetched.
+@pytest.mark.parametrize("ms", [700, 1500, 3500])
+@pytest.mark.parametrize("transfer", ["in:1"] + ["out:%d" % n for n in range(1, 6)])
+def test_other_chip_that_says_so_late(bench, transfer, ms):
+    """A modem that was only slow is asked again, and not taken for one that does not know."""
+    bench.start("hwid=" + SDX62, "fault=stop@" + transfer, still_clock=True)
+    job = bench.flash(on_stop=late_by(bench, ms))
+    assert_other_chip(bench, job, transfer)
+    if (ms == 3500) != (transfer == "in:1"):  # behind a reset nothing is late any more
+        assert any("asked again" in line for line in job.log), "nothing was late"
+
+
+@pytest.mark.parametrize("then", range(2, 6))
+def test_other_chip_whose_window_ends_while_it_is_late(bench, then):
+    """Whatever comes of the question that it was late with: gone because of its window, it is asked in the next one."""
+    bench.start("hwid=" + SDX62, "fault=stop@out:1", "fault=unplug@out:%d" % then, still_clock=True)
+    job = bench.flash(on_stop=late_by(bench, 3500))
+    assert bench.trace().having("fault unplug@out")
+    assert_other_chip(bench, job, "out:1")
+
+
+def test_other_chip_that_runs_our_programmer(bench):
+    """Held since somebody knew better; nothing asks it who it is, and the service remembers."""
+    bench.start("hwid=" + SDX62)
+    job = bench.flash(allow="WrongFirmware", reset=0)
+    assert job.result == "done" and job.holding, job.words
+    job = bench.flash(hwid=SDX62, serial="49cbd7ef", running_programmer=bench.package.id)
+    bench.assert_error(job, "WrongFirmware", "SDX55", "SDX62")
 
 
 @pytest.mark.parametrize("hwid", ["000cf0e100040000", "200e50e1000400ff", "0badc0de00000000"])
