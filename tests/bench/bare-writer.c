@@ -177,7 +177,10 @@ int main(int argc, char **argv)
 
     char *end = argv[3];
     do {
-        unsigned long first = strtoul(end, &end, 10), pages = strtoul(end, &end, 10);
+        unsigned long first = strtoul(end, &end, 10), pages = *end == '+' ? strtoul(end, &end, 10) : 0;
+        errno = EINVAL;
+        if (pages == 0 || (*end && *end != ','))
+            link_fail(argv[3]);
         if (reads)
             read_pages(first, pages, as_qdl, data);
         else

@@ -37,7 +37,7 @@ SIZE = os.environ.get("SIZE", "96M")
 LARGE = "4"  # a package so many times as large needs no more memory
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
 CATCHES = 5
-ZLP_EACH = "in_zlp=each"  # as a modem does to a host that says it is aware of them
+ZLP_EACH = "in_zlp=each"  # as a modem does to a host that says it is aware of them, as all of these do
 IN_POSTED = 4 * 16384  # IN_TRANSFERS of IN_SIZE, daemon/transport/usb.c
 PATIENCE = 1800  # seconds for all of it
 RATIO_MIN, WAIT_MAX_US, WORKER_MIB, SERVICE_MIB, UNPACKER_MIB = 0.80, 5000, 24, 12, 192
@@ -149,10 +149,15 @@ def rates_and_waits(directory, package, store, firmware, chip):
     def bare_rate(*source):
         return rate(source, lambda: bare(directory, package, chip.path, ranges, *source))
 
+    def bare_at_once(*source):
+        lead["warm"] = lead["ours"]
+        return rate("warm", lambda: bare(directory, package, chip.path, ranges, *source))
+
     our_rate()
     ranges = [(c.first, c.pages) for c in waits.large_programs(flashes.pop().trace)]
     compare("flash: rate of its program commands", our_rate, [
-        ("bare writer", lambda: bare_rate("write", store), RATIO_MIN), ("a writer that has nothing to read", bare_rate, None)])
+        ("bare writer", lambda: bare_rate("write", store), RATIO_MIN), ("a writer that has nothing to read", bare_rate, None),
+        ("a bare writer in memory that is warm still", lambda: bare_at_once("write", store), None)])
     memory = max(f.memory for f in flashes)
     print("    whole job: %.2f s with a package of %s" % (min(f.took for f in flashes), SIZE))
     row("flash worker: peak memory", "%.1f MiB" % memory, "at most %d" % WORKER_MIB, 0 < memory <= WORKER_MIB)
@@ -161,7 +166,7 @@ def rates_and_waits(directory, package, store, firmware, chip):
 
 def save(directory, library, flash, store, firmware):
     """A backup onto a disk; the modem's trace."""
-    modem = driver.Modem(directory, flash, ["force_edl=yes", "in_posted=%d" % IN_POSTED], new=False)
+    modem = driver.Modem(directory, flash, ["force_edl=yes", ZLP_EACH, "in_posted=%d" % IN_POSTED], new=False)
     modem.accept()
     fds = [("store", os.open(os.path.join(library, "backup"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)),
            ("package", os.open(store, os.O_RDONLY)),
@@ -187,10 +192,10 @@ def backups(directory, library, package, store, firmware, chip):
     KiB with one transfer, the ZLP behind it with another one, a write, and only then the next. That costs it little on a socket,
     where a transfer takes no time of its own."""
 
-    def bare_rate(mode, *settings):
+    def bare_rate(mode):
         target = os.path.join(library, "bare-read")
         fair.warm()
-        return waits.read_rate(bare(directory, package, chip.path, MODEM, mode, target, settings=settings))
+        return waits.read_rate(bare(directory, package, chip.path, MODEM, mode, target, settings=[ZLP_EACH]))
 
     def our_rate():
         fair.warm()
@@ -199,7 +204,7 @@ def backups(directory, library, package, store, firmware, chip):
     chip.renew()
     Flash(directory, chip.path, store, firmware)
     compare("backup: its rate, between reads too", our_rate, [("plain reader", lambda: bare_rate("read"), RATIO_MIN),
-                                                            ("qdl-like reader", lambda: bare_rate("read-as-qdl", ZLP_EACH), 1 / BACKUP_TIME_MAX)])
+                                                            ("qdl-like reader", lambda: bare_rate("read-as-qdl"), 1 / BACKUP_TIME_MAX)])
 
 
 def report_waits(rounds):
