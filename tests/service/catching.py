@@ -22,8 +22,7 @@ def options(**values):
 
 def find_modem(service, port=PORT):
     def find():
-        found = [p for p in service.paths(MODEM) if service.get(p, MODEM, "Port") == port]
-        return found[0] if found else None
+        return next((p for p, m in sorted(service.properties(MODEM).items()) if m["Port"] == port), None)
     return wait_until(find, what=f"a modem at {port}")
 
 
@@ -43,8 +42,8 @@ def set_policy(service, path, policy, firmware="/", **values):
 
 def jobs(service, kind):
     """Its jobs of this kind, oldest first."""
-    found = [(service.get(p, JOB, "Id"), p) for p in service.paths(JOB) if service.get(p, JOB, "Kind") == kind]
-    return [p for _, p in sorted(found)]
+    found = service.properties(JOB)
+    return sorted((p for p in found if found[p]["Kind"] == kind), key=lambda p: found[p]["Id"])
 
 
 def wait_held(service, path):

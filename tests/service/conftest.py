@@ -182,8 +182,12 @@ class Service:
     def objects(self):
         return self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
 
+    def properties(self, interface):
+        """{path: properties} of all that have it, at one moment."""
+        return {str(p): i[interface] for p, i in self.objects().items() if interface in i}
+
     def paths(self, interface):
-        return sorted(str(p) for p, i in self.objects().items() if interface in i)
+        return sorted(self.properties(interface))
 
     def introspect(self, path):
         return str(self.call(path, "org.freedesktop.DBus.Introspectable", "Introspect"))

@@ -115,7 +115,7 @@ def test_sixteen_a_user(new_service, forge, plug):
     with Refused("LimitExceeded"):
         inhibit(service, modem=sorted(service.paths(MODEM))[16])
     os.close(fds.pop())
-    wait_until(lambda: sum(service.get(p, MODEM, "Inhibited") for p in service.paths(MODEM)) == 15, what="the end of one")
+    wait_until(lambda: sum(m["Inhibited"] for m in service.properties(MODEM).values()) == 15, what="the end of one")
     fds.append(inhibit(service, modem=sorted(service.paths(MODEM))[16]))
     for fd in fds:
         os.close(fd)

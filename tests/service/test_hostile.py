@@ -562,12 +562,12 @@ def test_it_has_booted_before_it_is_asked_for(new_service, forge, plug, tmp_path
     healthy = plug(service, port="virtual-usb-0:3", kernel="2-3", product="another", **NORMAL)
     in_mode(service, service.modem(), "normal")
     device = plug(service)
-    modem = wait_until(lambda: [p for p in service.paths(MODEM) if service.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
+    modem = wait_until(lambda: [p for p, m in service.properties(MODEM).items() if m["ChipSerial"] == "49cbd7ef"])[0]
     job = identify(service, modem)
     device.unplug()
     in_phase(service, job, "gone")
     plug(service, product="mine", **where)
-    wait_until(lambda: [service.get(p, MODEM, "Mode") for p in service.paths(MODEM)].count("normal") == 2)
+    wait_until(lambda: [m["Mode"] for m in service.properties(MODEM).values()].count("normal") == 2)
     ask.touch()
     assert service.wait_job(job, timeout=PATIENCE) == "done"
     assert service.get(job, JOB, "Report")["port"] == "mine"
@@ -580,7 +580,7 @@ def test_a_modem_that_was_there_before_is_not_the_one(new_service, forge, plug, 
     plug(service, product="another", **SUPERSPEED)
     in_mode(service, service.modem(), "normal")
     device = plug(service)
-    modem = wait_until(lambda: [p for p in service.paths(MODEM) if service.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
+    modem = wait_until(lambda: [p for p, m in service.properties(MODEM).items() if m["ChipSerial"] == "49cbd7ef"])[0]
     job = identify(service, modem)
     device.unplug()
     ask.touch()
@@ -596,12 +596,12 @@ def test_one_that_another_tool_has_is_not_asked(new_service, forge, plug):
     service.manager("ArmPort", SUPERSPEED["port"], "off", dbus.ObjectPath("/"), service.no_options())
     kept = service.call(service.paths(MODEM)[0], MODEM, "Inhibit", "another tool", service.no_options()).take()
     device = plug(service)
-    modem = wait_until(lambda: [p for p in service.paths(MODEM) if service.get(p, MODEM, "ChipSerial") == "49cbd7ef"])[0]
+    modem = wait_until(lambda: [p for p, m in service.properties(MODEM).items() if m["ChipSerial"] == "49cbd7ef"])[0]
     job = identify(service, modem)
     device.unplug()
     in_phase(service, job, "asked")
     plug(service, product="another", **SUPERSPEED)
-    wait_until(lambda: "normal" in [service.get(p, MODEM, "Mode") for p in service.paths(MODEM)], what="the other tool's")
+    wait_until(lambda: "normal" in [m["Mode"] for m in service.properties(MODEM).values()], what="the other tool's")
     plug(service, product="mine", **NORMAL)
     assert service.wait_job(job, timeout=PATIENCE) == "done"
     assert service.get(job, JOB, "Report")["port"] == "mine"

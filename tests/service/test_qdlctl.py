@@ -153,7 +153,7 @@ def lasting(new_service, forge, plug, archive):
 
 
 def unfinished(service):
-    return [p for p in service.paths(JOB) if service.get(p, JOB, "State") != "finished"]
+    return [p for p, j in service.properties(JOB).items() if j["State"] != "finished"]
 
 
 def running(service):
