@@ -50,7 +50,6 @@ WHOLE_SETTINGS = ("rfnv_items=150", "nv_items=238", "efs_hidden=rfnv")
 STEP = 97
 PARTS = 7  # who it is, its IMEI, what it runs; the items, the files, the items again, the files compared
 MAY_END = ("failed", "interrupted")
-AT_ONCE = 3 * (os.cpu_count() or 2)  # driver, worker and modem of one run wait for each other a lot
 
 
 def requests(trace):
@@ -291,5 +290,5 @@ class Interruptions:
 
 
 if __name__ == "__main__":
-    sys.exit(run_points(__doc__, "diag-interruptions", Interruptions, AT_ONCE,
+    sys.exit(run_points(__doc__, "diag-interruptions", Interruptions,
                         lambda came_to: came_to["backup ended"] > 200 and came_to["restore ended"] > 150))

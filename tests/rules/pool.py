@@ -79,7 +79,10 @@ def run_pool(title, work, jobs, again, good=lambda came_to: True):
     return 0 if came_to and good(came_to) else 1
 
 
-def run_points(doc, name, cases, at_once=None, good=lambda came_to: True):
+POINTS_AT_ONCE = 3 * (os.cpu_count() or 2)  # driver, worker and modem of one run wait for each other a lot
+
+
+def run_points(doc, name, cases, good=lambda came_to: True):
     """The program NAME.py, which runs all points, or one with --only. cases(directory) has points(all_of_them) and run(point)."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only")
@@ -96,4 +99,4 @@ def run_points(doc, name, cases, at_once=None, good=lambda came_to: True):
     title = name.replace("diag", "DIAG").replace("-", " ")
     if options.only:
         return run_pool(title, work, 1, name + ".py --only")
-    return run_pool(title, work, at_once, name + ".py --only", good)
+    return run_pool(title, work, POINTS_AT_ONCE, name + ".py --only", good)
