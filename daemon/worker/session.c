@@ -22,7 +22,7 @@ enum { GONE_MAX = 10 };
 /* From the ACK of a reset to the end of the USB connection (reference/edl.md 2.11). */
 static const usec_t leave_time = 20 * USEC_PER_SEC;
 
-enum { ASK_AGAIN_MAX = 3 };
+enum { ASK_AGAIN_MAX = 3 }; /* times, until one that does not tell its chip is one that cannot */
 
 enum { LEFT_MAX = 3 }; /* departures with the whole programmer, until it is refused */
 
@@ -187,13 +187,14 @@ static bool ends_all(int r)
 }
 
 /* Command mode and back is one exchange: left in the middle of it, a modem is stuck for whoever comes next.
- */
-static int ask_once(struct session *s, struct detect_result *found, struct sahara_identity *ret,
+ * in_step: if not, a refusal may be the answer to something that was said before, and is none. */
+static int ask_once(struct session *s, bool in_step, struct detect_result *found, struct sahara_identity *ret,
                     struct error *e)
 {
     bool critical = s->worker->critical;
     s->worker->critical = true;
     int r = sahara_identify(s->transport, &found->hello, ret, e);
+    ret->refused &= in_step;
     s->worker->critical = critical;
     return r < 0 ? explain(r, "asking the modem who it is", e) : worker_check(s->worker, e);
 }
@@ -222,10 +223,10 @@ static int settle_at_hello(struct session *s, struct detect_result *found, bool 
 static int ask_identity(struct session *s, bool fresh, struct detect_result *found,
                         struct sahara_identity *ret, struct error *e)
 {
-    bool in_step = fresh && found->rungs == 0; /* else a refusal may be the answer to something else */
-    int r = ask_once(s, found, ret, e);
-    while (r == 0 && !ret->complete && !ret->have_hwid && !s->identity.have_hwid &&
-           !(ret->refused && in_step) && s->asked_again < ASK_AGAIN_MAX) {
+    bool in_step = fresh && found->rungs == 0;
+    int r = ask_once(s, in_step, found, ret, e);
+    while (r == 0 && !ret->complete && !ret->refused && !ret->have_hwid && !s->identity.have_hwid &&
+           s->asked_again < ASK_AGAIN_MAX) {
         const struct sahara_identity before = *ret;
         s->asked_again++;
         worker_log(s->worker, "the modem did not say which chip it is: it is asked again");
@@ -236,7 +237,7 @@ static int ask_identity(struct session *s, bool fresh, struct detect_result *fou
             tell_mode(s, found);
             return 0;
         }
-        r = ask_once(s, found, ret, e);
+        r = ask_once(s, in_step, found, ret, e);
         if (!ret->have_serial && before.have_serial) {
             ret->have_serial = true;
             ret->serial = before.serial;

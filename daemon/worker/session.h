@@ -30,7 +30,8 @@ struct session {
     bool hears_at_once;     /* before it was ever there in 9008, too */
     bool normal_will_do;    /* besides: session_attach() ends with -EALREADY when it is seen there */
     unsigned asked_again;   /* times, because it did not say which chip it is */
-    bool leaves_when_asked; /* it refused command mode and was gone on the way back: not asked any more */
+    bool leaves_when_asked; /* gone on the way back from command mode, refused or too often: not asked any
+                               more */
     /* Options serial, hwid, pkhash: the unit that the job is for; empty if none was named. */
     struct sahara_identity expected;
 

@@ -185,7 +185,7 @@ def late_by(bench, ms):
 
 
 def assert_other_chip(bench, job, transfer):
-    assert any(line.startswith("fault stop@" + transfer) for line in bench.trace().lines)
+    assert bench.trace().having("fault stop@" + transfer)
     bench.assert_refused(job, "WrongFirmware", "SDX55", "SDX62")
     assert bench.trace().commands == []
 
@@ -202,13 +202,14 @@ def test_other_chip_that_says_so_late(bench, transfer, ms):
         assert any("asked again" in line for line in job.log), "nothing was late"
 
 
+@pytest.mark.parametrize("transfer,ms", [("out:1", 3500), ("in:1", 700)])
 @pytest.mark.parametrize("then", range(2, 6))
-def test_other_chip_whose_window_ends_while_it_is_late(bench, then):
+def test_other_chip_whose_window_ends_while_it_is_late(bench, transfer, ms, then):
     """Whatever comes of the question that it was late with: gone because of its window, it is asked in the next one."""
-    bench.start("hwid=" + SDX62, "fault=stop@out:1", "fault=unplug@out:%d" % then, still_clock=True)
-    job = bench.flash(on_stop=late_by(bench, 3500))
+    bench.start("hwid=" + SDX62, "fault=stop@" + transfer, "fault=unplug@out:%d" % then, still_clock=True)
+    job = bench.flash(on_stop=late_by(bench, ms))
     assert bench.trace().having("fault unplug@out")
-    assert_other_chip(bench, job, "out:1")
+    assert_other_chip(bench, job, transfer)
 
 
 def test_other_chip_that_runs_our_programmer(bench):
