@@ -223,10 +223,10 @@ static int settle_at_hello(struct session *s, struct detect_result *found, bool 
 static int ask_identity(struct session *s, bool fresh, struct detect_result *found,
                         struct sahara_identity *ret, struct error *e)
 {
-    bool in_step = fresh && found->rungs == 0;
+    bool in_step = found->rungs == 0;
     int r = ask_once(s, in_step, found, ret, e);
-    while (r == 0 && !ret->complete && !ret->refused && !ret->have_hwid && !s->identity.have_hwid &&
-           s->asked_again < ASK_AGAIN_MAX) {
+    while (r == 0 && !ret->complete && !(ret->refused && fresh) && !ret->have_hwid &&
+           !s->identity.have_hwid && s->asked_again < ASK_AGAIN_MAX) {
         const struct sahara_identity before = *ret;
         s->asked_again++;
         worker_log(s->worker, "the modem did not say which chip it is: it is asked again");
