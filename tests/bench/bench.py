@@ -126,13 +126,13 @@ def compare(what, ours, peers, scale=1e6, unit="MB/s"):
 
 def rates_and_waits(directory, package, store, firmware, chip):
     flashes = []
-    lead = {}  # seconds from warm memory to the first command of a rate, by whose it is
+    lead = {"ours": 0}  # seconds from warm memory to the first command of a rate, by whose it is
 
-    def rate(who, run):
+    def rate(who, run, at_once=False):
         """Everyone finds the same memory equally cold: half a second in which nobody touches it costs a fifth of the rate."""
         chip.renew()
         fair.warm(store)
-        time.sleep(max(lead.get("ours", 0) - lead.get(who, 0), 0))
+        time.sleep(0 if at_once else max(lead["ours"] - lead.get(who, 0), 0))
         begun = time.monotonic()
         trace = run()
         lead[who] = waits.large_programs(trace)[0].begun / 1e6 - begun
@@ -146,18 +146,14 @@ def rates_and_waits(directory, package, store, firmware, chip):
     def our_rate():
         return rate("ours", flash)
 
-    def bare_rate(*source):
-        return rate(source, lambda: bare(directory, package, chip.path, ranges, *source))
-
-    def bare_at_once(*source):
-        lead["warm"] = lead["ours"]
-        return rate("warm", lambda: bare(directory, package, chip.path, ranges, *source))
+    def bare_rate(*source, at_once=False):
+        return rate(source, lambda: bare(directory, package, chip.path, ranges, *source), at_once)
 
     our_rate()
     ranges = [(c.first, c.pages) for c in waits.large_programs(flashes.pop().trace)]
     compare("flash: rate of its program commands", our_rate, [
         ("bare writer", lambda: bare_rate("write", store), RATIO_MIN), ("a writer that has nothing to read", bare_rate, None),
-        ("a bare writer in memory that is warm still", lambda: bare_at_once("write", store), None)])
+        ("a bare writer in memory that is warm still", lambda: bare_rate("write", store, at_once=True), None)])
     memory = max(f.memory for f in flashes)
     print("    whole job: %.2f s with a package of %s" % (min(f.took for f in flashes), SIZE))
     row("flash worker: peak memory", "%.1f MiB" % memory, "at most %d" % WORKER_MIB, 0 < memory <= WORKER_MIB)

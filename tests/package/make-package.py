@@ -22,7 +22,7 @@ import random
 import struct
 import sys
 
-sys.dont_write_bytecode = True
+sys.dont_write_bytecode = sys.pycache_prefix is None
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import breaks

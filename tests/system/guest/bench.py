@@ -7,7 +7,6 @@ the first modem it sees and cannot read: several modems are compared with one of
 versions.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -193,14 +192,6 @@ def catching():
         row(name, one, other, "s", "less", limit)
 
 
-def hashing():
-    """Seconds a MiB. An emulated processor has no instructions for it."""
-    data = bytes(8 << 20)
-    begun = time.monotonic()
-    hashlib.sha256(data).digest()
-    return (time.monotonic() - begun) / 8
-
-
 def backup():
     """The same ranges: ours reads, hashes and stores them, and a second process reads the file; all of it counts but the latter. The other
     one reads as qdl's later versions do (tests/bench/bare-writer.c), one transfer at a time, and writes each to a file before it asks for the
@@ -237,7 +228,6 @@ def backup():
     for name, rounds in (("qdld", ours), ("as qdl", theirs)):
         say(f"    {name} by round: " + ", ".join(f"{size:.1f} MiB in {took:.2f} s" for took, size in rounds))
     own, other = (statistics.median(took / size for took, size in rounds) for rounds in (ours, theirs))
-    say(f"    of ours, SHA-256 alone: {hashing():.3f} s a MiB")
     row("backup of a MiB beside a reader in qdl's manner", own, other, "s", "less")
 
 
