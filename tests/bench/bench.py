@@ -190,11 +190,11 @@ def backups(directory, library, package, store, firmware, chip):
 
     def bare_rate(mode):
         target = os.path.join(library, "bare-read")
-        fair.warm()
+        fair.warm(chip.path)
         return waits.read_rate(bare(directory, package, chip.path, MODEM, mode, target, settings=[ZLP_EACH]))
 
     def our_rate():
-        fair.warm()
+        fair.warm(chip.path)
         return waits.read_rate(save(directory, library, chip.path, store, firmware))
 
     chip.renew()
