@@ -126,17 +126,11 @@ def compare(what, ours, peers, scale=1e6, unit="MB/s"):
 
 def rates_and_waits(directory, package, store, firmware, chip):
     flashes = []
-    lead = {"ours": 0}  # seconds from warm memory to the first command of a rate, by whose it is
+    turns = fair.Turns(lambda trace: waits.large_programs(trace)[0].begun, store)
 
     def rate(who, run, at_once=False):
-        """Everyone finds the same memory equally cold: half a second in which nobody touches it costs a fifth of the rate."""
         chip.renew()
-        fair.warm(store)
-        time.sleep(0 if at_once else max(lead["ours"] - lead.get(who, 0), 0))
-        begun = time.monotonic()
-        trace = run()
-        lead[who] = waits.large_programs(trace)[0].begun / 1e6 - begun
-        return waits.program_rate(trace)
+        return waits.program_rate(turns.take(who, run, at_once))
 
     def flash():
         flashes.append(Flash(directory, chip.path, store, firmware))
@@ -144,7 +138,7 @@ def rates_and_waits(directory, package, store, firmware, chip):
         return flashes[-1].trace
 
     def our_rate():
-        return rate("ours", flash)
+        return rate(turns.OURS, flash)
 
     def bare_rate(*source, at_once=False):
         return rate(source, lambda: bare(directory, package, chip.path, ranges, *source), at_once)
@@ -160,13 +154,13 @@ def rates_and_waits(directory, package, store, firmware, chip):
     report_waits([f.waits for f in flashes])
 
 
-def save(directory, library, flash, store, firmware):
-    """A backup onto a disk; the modem's trace."""
+def save(directory, target, flash, store, firmware):
+    """A backup into a file; the modem's trace."""
     modem = driver.Modem(directory, flash, ["force_edl=yes", ZLP_EACH, "in_posted=%d" % IN_POSTED], new=False)
     modem.accept()
-    fds = [("store", os.open(os.path.join(library, "backup"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)),
+    fds = [("store", os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)),
            ("package", os.open(store, os.O_RDONLY)),
-           ("journal", os.open(os.path.join(library, "backup-journal"), os.O_RDWR | os.O_CREAT | os.O_TRUNC))]
+           ("journal", os.open(target + "-journal", os.O_RDWR | os.O_CREAT | os.O_TRUNC))]
     job = driver.Job(modem, "backup", {"kind": "nand", "partitions": "modem", "firmware": firmware, "known-version": VERSION,
                                        "known-confirmed": 1, "created": 1, "wait-device-usec": 5000000}, fds)
     fair.share(modem.process, job.process)
@@ -188,19 +182,26 @@ def backups(directory, library, package, store, firmware, chip):
     KiB with one transfer, the ZLP behind it with another one, a write, and only then the next. That costs it little on a socket,
     where a transfer takes no time of its own."""
 
-    def bare_rate(mode):
-        target = os.path.join(library, "bare-read")
-        fair.warm(chip.path)
-        return waits.read_rate(bare(directory, package, chip.path, MODEM, mode, target, settings=[ZLP_EACH]))
+    target = os.path.join(library, "read")
+    turns = fair.Turns(lambda trace: waits.large_reads(trace)[0], chip.path)
+
+    def rate(who, run, at_once=False):
+        if os.path.exists(target):
+            os.unlink(target)  # or its cold memory would be the first that is found
+        return waits.read_rate(turns.take(who, run, at_once))
+
+    def bare_rate(mode, at_once=False):
+        return rate(mode, lambda: bare(directory, package, chip.path, MODEM, mode, target, settings=[ZLP_EACH]), at_once)
 
     def our_rate():
-        fair.warm(chip.path)
-        return waits.read_rate(save(directory, library, chip.path, store, firmware))
+        return rate(turns.OURS, lambda: save(directory, target, chip.path, store, firmware))
 
     chip.renew()
     Flash(directory, chip.path, store, firmware)
-    compare("backup: its rate, between reads too", our_rate, [("plain reader", lambda: bare_rate("read"), RATIO_MIN),
-                                                            ("qdl-like reader", lambda: bare_rate("read-as-qdl"), 1 / BACKUP_TIME_MAX)])
+    compare("backup: its rate, between reads too", our_rate, [
+        ("plain reader", lambda: bare_rate("read"), RATIO_MIN),
+        ("qdl-like reader", lambda: bare_rate("read-as-qdl"), 1 / BACKUP_TIME_MAX),
+        ("a qdl-like reader in memory that is warm still", lambda: bare_rate("read-as-qdl", at_once=True), None)])
 
 
 def report_waits(rounds):

@@ -42,8 +42,8 @@ def program_rate(path):
     return sum(c.size for c in commands) / (sum(c.us for c in commands) / 1e6)
 
 
-def read_rate(path):
-    """Bytes a second from the first large read command to the last one's response, with all that the host does in between."""
+def large_reads(path):
+    """(begun, ended, bytes): from the first large read command to the last one's response, with all that the host does in between."""
     first = last = size = None
     moved = 0
     for stamp, what in events(path):
@@ -57,7 +57,13 @@ def read_rate(path):
                 moved += size
                 last = stamp
             size = None
-    return moved / ((last - first) / 1e6)
+    return first, last, moved
+
+
+def read_rate(path):
+    """Bytes a second."""
+    begun, ended, size = large_reads(path)
+    return size / ((ended - begun) / 1e6)
 
 
 def host_waits(path):
