@@ -38,32 +38,49 @@ static void sort_in(struct job *j)
     *i = j;
 }
 
-/* A backup's unfinished file beside its journal: the same call goes on with both. */
-static int name_part(struct job *j)
+/*
+ * What a job leaves to the one that continues it: its journal and, of a backup, the unfinished file beside
+ * it, in this order. mend_handover() ends what the service's own end cut in two.
+ */
+static const char *const handed_over[] = {"journal", "part"};
+
+static bool has_file(const struct manager *m, uint64_t id, const char *suffix, off_t *ret_size)
 {
-    char name[32], old[32];
-    int dirfd = j->manager->store.fd_jobs;
-    if (j->job_kind != JOB_BACKUP)
-        return 0;
-    file_name(name, j->id, "part");
-    if (!j->resumes)
-        return store_link(dirfd, j->fd_store, name);
-    file_name(old, j->resumes->id, "part");
-    return renameat(dirfd, old, dirfd, name) < 0 ? -errno : 0;
+    struct stat st;
+    char name[32];
+    file_name(name, id, suffix);
+    if (fstatat(m->store.fd_jobs, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    *ret_size = st.st_size;
+    return true;
+}
+
+static int hand_over(const struct manager *m, uint64_t from, uint64_t to, const char *suffix)
+{
+    char old[32], name[32];
+    file_name(old, from, suffix);
+    file_name(name, to, suffix);
+    return renameat(m->store.fd_jobs, old, m->store.fd_jobs, name) < 0 ? -errno : 0;
+}
+
+static int link_fresh(const struct job *j)
+{
+    const int fds[] = {j->fd_journal, j->job_kind == JOB_BACKUP ? j->fd_store : -1};
+    char name[32];
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(fds); i++) {
+        file_name(name, j->id, handed_over[i]);
+        r = fds[i] < 0 ? 0 : store_link(j->manager->store.fd_jobs, fds[i], name);
+    }
+    return r;
 }
 
 int job_name_journal(struct job *j)
 {
-    char name[32], old[32];
-    int dirfd = j->manager->store.fd_jobs;
     if (j->fd_journal < 0)
         return 0;
-    int r = name_part(j);
-    if (r < 0)
-        return r;
-    file_name(name, j->id, "journal");
     if (!j->resumes)
-        return store_link(dirfd, j->fd_journal, name);
+        return link_fresh(j);
     j->destructive = j->job_kind != JOB_BACKUP;
     j->complete = j->resumes->complete; /* until it begins to change something itself */
     /* Whose it is stays known, should it be interrupted before the modem is there. */
@@ -71,10 +88,9 @@ int job_name_journal(struct job *j)
     text_replace(&j->imei_hash, text_known(j->resumes->imei_hash));
     object_set_string(&j->object, "Resumes", &j->resumes_path, j->resumes->object.path);
     /* A journal without a record is nobody's: should the service end just here, either job has both. */
-    r = job_save(j);
-    file_name(old, j->resumes->id, "journal");
-    if (r >= 0 && renameat(dirfd, old, dirfd, name) < 0)
-        r = -errno;
+    int r = job_save(j);
+    for (size_t i = 0; r >= 0 && i < (j->job_kind == JOB_BACKUP ? ARRAY_SIZE(handed_over) : 1); i++)
+        r = hand_over(j->manager, j->resumes->id, j->id, handed_over[i]);
     if (r >= 0)
         j->resumes = NULL;
     return r;
@@ -233,13 +249,7 @@ bool job_has_journal(const struct job *j)
 
 static bool has_journal(const struct job *j, off_t *ret_size)
 {
-    struct stat st;
-    char name[32];
-    file_name(name, j->id, "journal");
-    if (fstatat(j->manager->store.fd_jobs, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return false;
-    *ret_size = st.st_size;
-    return true;
+    return has_file(j->manager, j->id, "journal", ret_size);
 }
 
 bool job_resumable(const struct job *j)
@@ -254,8 +264,9 @@ bool job_resumable(const struct job *j)
 
 bool job_backup_resumable(const struct job *j)
 {
-    off_t size;
-    if (j->job_kind != JOB_BACKUP || !job_finished(j) || !j->result || !has_journal(j, &size) || size == 0)
+    off_t size, read;
+    if (j->job_kind != JOB_BACKUP || !job_finished(j) || !j->result || !has_journal(j, &size) || size == 0 ||
+        !has_file(j->manager, j->id, "part", &read))
         return false;
     return strcmp(j->result, "interrupted") == 0 ||
            (strcmp(j->result, "failed") == 0 && j->error_name &&
@@ -264,10 +275,9 @@ bool job_backup_resumable(const struct job *j)
 
 void job_void_journal(struct job *j)
 {
-    static const char *const suffixes[] = {"journal", "part"};
     char name[32];
-    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
-        file_name(name, j->id, suffixes[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(handed_over); i++) {
+        file_name(name, j->id, handed_over[i]);
         store_remove(j->manager->store.fd_jobs, name);
     }
 }
@@ -390,6 +400,24 @@ static void load_last_number(struct manager *m)
         m->last_job = number;
 }
 
+/* The service ended between two renames of a backup that goes on: what was left behind follows. */
+static void mend_handover(struct job *j)
+{
+    const struct job *from = j->manager->jobs;
+    off_t size;
+    while (from && strcmp(from->object.path, text_known(j->resumes_path)) != 0)
+        from = from->next;
+    if (j->job_kind != JOB_BACKUP || !from || !has_file(j->manager, j->id, "journal", &size) ||
+        has_file(j->manager, j->id, "part", &size))
+        return;
+    int r = hand_over(j->manager, from->id, j->id, "part");
+    if (r == 0)
+        return;
+    log_message(LOG_WARNING, "What job %s had read is not there, the same call reads it anew: %s.",
+                job_title(j), strerror(-r));
+    job_void_journal(j);
+}
+
 /* A log or journal whose job never came to its record. */
 static int drop_stray(void *userdata, const char *name)
 {
@@ -411,8 +439,10 @@ int job_load_all(struct manager *m)
 {
     load_last_number(m);
     int r = store_list(m->store.fd_jobs, ".rec", load_job, m);
-    for (struct job *j = m->jobs; j; j = j->next)
+    for (struct job *j = m->jobs; j; j = j->next) {
         j->finished = ++m->n_finished;
+        mend_handover(j);
+    }
     if (r >= 0)
         r = store_list(m->store.fd_jobs, ".log", drop_stray, m);
     if (r >= 0)

@@ -294,6 +294,13 @@ def go_on(modem):
     modem.send_signal(signal.SIGCONT)
 
 
+def dies_at_rename(directory, when, of):
+    """The environment of a service that dies "before" or "behind" the moment at which a file with the ending `of` gets another job's name."""
+    library = directory / "die-at-rename.so"
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-o", library, HERE / "die-at-rename.c"], check=True)
+    return {"LD_PRELOAD": str(library), "DIE_AT_RENAME": when, "DIE_AT_RENAME_OF": of}
+
+
 def stop_when_gone(modem):
     """It stops between two appearances, the next time that it is there: where nobody can say fault=stop@gone:N, as nobody can count."""
     modem.send_signal(signal.SIGUSR1)

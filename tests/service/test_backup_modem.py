@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Backup and restore as a whole: the real service, real workers, a virtual modem, and files that lie."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -10,7 +11,7 @@ import tarfile
 
 import dbus
 import pytest
-from conftest import BACKUP, JOB, MODEM, TOP, go_on, wait_stopped
+from conftest import BACKUP, JOB, MODEM, PATIENCE, TOP, dies_at_rename, go_on, wait_stopped
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 
 sys.path.insert(0, str(TOP / "tests" / "rules"))
@@ -239,14 +240,19 @@ def test_a_restore_that_was_interrupted_goes_on(service, new_modem, make_package
 HALFWAY = "fault=stop@command:210"
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_backup_goes_on_over_a_restart_of_the_service(service, new_modem, make_package, tmp_path, how):
-    """What was read stays, but for what only the unit has: that is read anew, nobody watched it meanwhile."""
+def halfway(service, new_modem, make_package):
     process = new_modem(service, HALFWAY, "force_edl=yes", "initial=working", blocks=384)
     assert service.wait_job(service.import_file(make_package())) == "done"
     modem = service.modem()
     job = service.call(modem, MODEM, "Backup", service.no_options())
     wait_stopped(process)
+    return process, modem, job
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_backup_goes_on_over_a_restart_of_the_service(service, new_modem, make_package, tmp_path, how):
+    """What was read stays, but for what only the unit has: that is read anew, nobody watched it meanwhile."""
+    process, modem, job = halfway(service, new_modem, make_package)
     service.stop(signal.SIGKILL if how == "killed" else signal.SIGTERM, modem=process)
     assert len(list((service.state / "jobs").glob("*.part"))) == 1
     spoil(tmp_path / "modem.flash", 21 * 64, 91 * 64)  # nobody watched: it may have run its firmware
@@ -265,12 +271,39 @@ def test_a_backup_goes_on_over_a_restart_of_the_service(service, new_modem, make
     assert exported.difference(backupfile.flashfile.Flash(tmp_path / "modem.flash")) is None
 
 
+@pytest.mark.parametrize("when, of", [("before", ".journal"), ("behind", ".journal"), ("behind", ".part")])
+def test_a_service_that_dies_while_a_backup_changes_hands(service, new_modem, make_package, tmp_path, when, of):
+    """The next one goes on with what was read, whichever of the two it is called by."""
+    process, modem, job = halfway(service, new_modem, make_package)
+    service.stop(modem=process)
+    service.start(environment=dies_at_rename(tmp_path, when, of))
+    service.modem()
+    with contextlib.suppress(dbus.exceptions.DBusException):
+        service.call(modem, MODEM, "Backup", service.no_options())
+    assert service.process.wait(PATIENCE) == -signal.SIGKILL
+    service.start()
+    service.modem()
+    again = service.call(modem, MODEM, "Backup", service.no_options())
+    assert service.wait_job(again) == "done", service.log(again)
+    assert (service.get(again, JOB, "Resumes") == job) == (when == "before")
+    report = service.get(again, JOB, "Report")
+    assert int(report["continued"].split()[0]) > 50, report
+    assert not list((service.state / "jobs").glob("*.part")) and not list((service.state / "jobs").glob("*.journal"))
+
+
+def test_an_unfinished_backup_whose_file_is_gone_begins_anew(service, new_modem, make_package):
+    process, modem, _ = halfway(service, new_modem, make_package)
+    service.stop(modem=process)
+    part, = (service.state / "jobs").glob("*.part")
+    part.unlink()
+    service.start()
+    service.modem()
+    again, _ = backup(service, modem)
+    assert service.get(again, JOB, "Resumes") == "/" and "continued" not in service.get(again, JOB, "Report")
+
+
 def test_another_backup_does_not_go_on(service, new_modem, make_package, tmp_path):
-    process = new_modem(service, HALFWAY, "force_edl=yes", "initial=working", blocks=384)
-    assert service.wait_job(service.import_file(make_package())) == "done"
-    modem = service.modem()
-    job = service.call(modem, MODEM, "Backup", service.no_options())
-    wait_stopped(process)
+    process, modem, job = halfway(service, new_modem, make_package)
     service.stop(modem=process)
     service.start()
     service.modem()
@@ -282,11 +315,7 @@ def test_another_backup_does_not_go_on(service, new_modem, make_package, tmp_pat
 
 
 def test_what_rotted_of_an_unfinished_backup_is_read_again(service, new_modem, make_package, tmp_path):
-    process = new_modem(service, HALFWAY, "force_edl=yes", "initial=working", blocks=384)
-    assert service.wait_job(service.import_file(make_package())) == "done"
-    modem = service.modem()
-    job = service.call(modem, MODEM, "Backup", service.no_options())
-    wait_stopped(process)
+    process, modem, job = halfway(service, new_modem, make_package)
     service.stop(modem=process)
     part, = (service.state / "jobs").glob("*.part")
     with open(part, "r+b") as f:

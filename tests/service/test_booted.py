@@ -4,13 +4,12 @@
 import contextlib
 import re
 import signal
-import subprocess
 import time
 
 import dbus
 import pytest
 from catching import find_modem, import_package, jobs, options, trace
-from conftest import JOB, MODEM, PATIENCE, TOP, VERSION, go_on, in_phase, pull, time_is_over, wait_stopped, wait_until
+from conftest import JOB, MODEM, PATIENCE, VERSION, dies_at_rename, go_on, in_phase, pull, time_is_over, wait_stopped, wait_until
 
 ASKED = "[Identify]\nOnAppear=yes\nDelaySec=0\n[Backup]\nAutomatic=no\n"
 SUPERSPEED = ("port_normal=virtual-usb-0:9", "kernel_normal=2-9")
@@ -323,9 +322,7 @@ def test_one_without_a_serial_ends_its_own(new_service, new_modem, make_package,
 def test_a_service_that_dies_while_a_journal_changes_hands(ended, tmp_path, when):
     """Neither job loses what it had: nothing is written again."""
     service, path, job, firmware = ended(boots=False)
-    library = tmp_path / "die-at-rename.so"
-    subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-o", library, TOP / "tests" / "service" / "die-at-rename.c"], check=True)
-    service.restart(environment={"LD_PRELOAD": str(library), "DIE_AT_RENAME": when})
+    service.restart(environment=dies_at_rename(tmp_path, when, ".journal"))
     with contextlib.suppress(dbus.exceptions.DBusException):
         flash(service, path, firmware)
     assert service.process.wait(PATIENCE) == -signal.SIGKILL
