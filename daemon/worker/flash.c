@@ -56,11 +56,7 @@ void flash_note_errors(struct flash *f, const char *what)
 int flash_safe_point(struct flash *f, struct error *e)
 {
     struct worker *w = f->worker;
-    bool critical = w->critical;
-    if (!f->destructive)
-        w->critical = false;
-    int r = worker_check(w, e);
-    w->critical = critical;
+    int r = worker_check_as(w, w->critical && f->destructive, e);
     return r < 0 || now_usec() < window_deadline(&f->session->window) ? r : session_let_pass(f->session, e);
 }
 

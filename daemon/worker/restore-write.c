@@ -32,12 +32,7 @@ static const struct nand_geometry *geometry(const struct restore *x)
 /* No command is in hand: CANCEL counts as long as nothing was changed. */
 static int safe_point(struct restore *x, struct error *e)
 {
-    struct worker *w = x->worker;
-    bool critical = w->critical;
-    w->critical = x->destructive;
-    int r = worker_check(w, e);
-    w->critical = critical;
-    return r;
+    return worker_check_as(x->worker, x->destructive, e);
 }
 
 static int check_new_bad(const struct restore *x, struct error *e)

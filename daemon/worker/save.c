@@ -276,12 +276,7 @@ static int save_some(struct belt *belt, struct error *e)
 /* No command is in hand: whoever wants an end may have it, but for a flash that was begun. */
 static int safe_point(struct save *s, struct error *e)
 {
-    struct worker *w = s->session->worker;
-    bool critical = w->critical;
-    w->critical = s->locked;
-    int r = worker_check(w, e);
-    w->critical = critical;
-    return r;
+    return worker_check_as(s->session->worker, s->locked, e);
 }
 
 static int save_range(struct belt *belt, struct error *e)

@@ -329,6 +329,15 @@ int worker_check(struct worker *w, struct error *e)
     return asked_to_end(w, e);
 }
 
+int worker_check_as(struct worker *w, bool critical, struct error *e)
+{
+    bool before = w->critical;
+    w->critical = critical;
+    int r = worker_check(w, e);
+    w->critical = before;
+    return r;
+}
+
 static int wake_on_device(void *userdata)
 {
     struct worker *w = userdata;

@@ -101,6 +101,9 @@ int worker_wake(void *userdata);
  * outside of one.
  */
 int worker_check(struct worker *w, struct error *e);
+/* The same, critical or not for this once: where no command is in hand, whatever the section around it says.
+ */
+int worker_check_as(struct worker *w, bool critical, struct error *e);
 /*
  * Without a modem: until fd_device is there, or until `appeared` is not empty. A wait is a safe point (see
  * worker_check). Cancelled, Interrupted, -ETIMEDOUT with Timeout. The caller asks for it first (WAIT_DEVICE=)

@@ -40,6 +40,12 @@ int worker_check(struct worker *w, struct error *e)
     return fix_check_result == -EINTR ? error_set(e, ERROR_INTERRUPTED, "stop") : fix_check_result;
 }
 
+int worker_check_as(struct worker *w, bool critical, struct error *e)
+{
+    (void)critical;
+    return worker_check(w, e);
+}
+
 void worker_log(struct worker *w, const char *format, ...)
 {
     char line[1024];
