@@ -186,7 +186,7 @@ static int take_wait(struct job *j, const char *value)
     if (strcmp(value, "edl") == 0)
         j->wants |= WANTS_EDL;
     else if (strcmp(value, "normal") == 0)
-        j->wants |= WANTS_NORMAL;
+        j->wants = (j->wants & ~(unsigned)WANTS_DIAG) | WANTS_NORMAL; /* asked for it in vain before */
     else if (strcmp(value, "diag") == 0)
         j->wants |= WANTS_DIAG;
     else if (strcmp(value, "another") != 0 || !take_strange(j))

@@ -102,20 +102,22 @@ static int await_normal(const struct boot *b, struct wait *wait, const char **re
 static const usec_t confirm_time = 60 * USEC_PER_SEC;
 static const usec_t hand_over_time = 20 * USEC_PER_SEC;
 
-static int ask(struct worker *w, struct running_identity *ret, struct error *e)
+/* *ret_gone: it did not stay there to be asked. */
+static int ask(struct worker *w, struct running_identity *ret, bool *ret_gone, struct error *e)
 {
     struct running running = {.worker = w};
-    usec_t deadline = deadline_in(worker_option_u64(w, "confirm-usec", confirm_time));
+    usec_t deadline = deadline_in(confirm_time);
     for (;;) {
         struct error own = {0};
         int r = running_attach(&running, MIN_OF(deadline, deadline_in(hand_over_time)), &own);
-        bool given = running.transport || r != -ETIMEDOUT;
         if (r == 0)
             r = running_identify(&running, ret, &own);
         running_detach(&running);
         if (r == 0)
             return 0;
-        if ((r != -ENODEV && r != -ETIMEDOUT) || !given || now_usec() >= deadline) {
+        bool absent = r == -ETIMEDOUT && !running.given;
+        if ((r != -ENODEV && r != -ETIMEDOUT) || absent || now_usec() >= deadline) {
+            *ret_gone = r == -ENODEV || absent;
             *e = own;
             return r;
         }
@@ -174,23 +176,30 @@ static struct wait begin_wait(struct worker *w)
     return wait;
 }
 
-/* It is in normal mode. 1: it is another one. */
+enum { CONFIRM_ANOTHER = 1, CONFIRM_GONE };
+
+/* It was seen in normal mode. One that stays there and tells nothing is no failure. */
 static int confirm(const struct boot *b, struct wait *wait, const char **ret_result, struct error *e)
 {
     struct worker *w = b->worker;
     struct running_identity id;
     struct error own = {0};
+    bool gone = false;
     w->imei_hash[0] = '\0';
-    int r = ask(w, &id, &own);
+    int r = ask(w, &id, &gone, &own);
     if (r == -ECANCELED || r == -EINTR)
         return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
                          "%s and the modem has booted; its version was not compared", b->done);
+    if (gone) {
+        worker_log(w, "WARN: the modem left normal mode before it told what it runs");
+        return CONFIRM_GONE;
+    }
     if (r < 0) {
         worker_log(w, "WARN: the modem does not tell what it runs: %s", own.message);
         return 0;
     }
     snprintf(wait->version, sizeof(wait->version), "%s", id.version);
-    return is_another(b, wait, id.version) ? 1 : judge(b, &id, ret_result, e);
+    return is_another(b, wait, id.version) ? CONFIRM_ANOTHER : judge(b, &id, ret_result, e);
 }
 
 int boot_await(const struct boot *b, const char **ret_result, struct error *e)
@@ -211,7 +220,8 @@ int boot_await(const struct boot *b, const char **ret_result, struct error *e)
             return r;
         worker_phase(w, "wait-normal", NULL);
         w->appeared[0] = '\0';
-        worker_tell(w, KEY_WAIT_DEVICE, "another");
+        if (r == CONFIRM_ANOTHER)
+            worker_tell(w, KEY_WAIT_DEVICE, "another");
     }
 }
 
@@ -226,6 +236,8 @@ int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
                       wait.version);
     if (r <= 0)
         return r;
+    if (r == CONFIRM_GONE)
+        return not_returned(b, &wait, ret_result, e);
     r = error_set(e, ERROR_WRONG_UNIT,
                   "%s, but what runs here is another unit, and nothing was written to it: the same call "
                   "made again flashes this one",

@@ -234,9 +234,29 @@ static int explain_boot(int r, const struct error *own, const char **ret_result,
     return r;
 }
 
+/* What came up in its place says that it is another one, by its IMEI: the one that it had, or was given back.
+ */
+static int check_unit(struct putting *p, const char *before, const char **ret_result)
+{
+    char own[DIAG_IMEI_DIGITS + 1] = "";
+    if (*before)
+        snprintf(own, sizeof(own), "%s", before);
+    else if (p->own)
+        (void)calibration_imei(p->want, own);
+    if (!*own || !*p->id.imei || strcmp(own, p->id.imei) == 0)
+        return 0;
+    *ret_result = "not-returned";
+    int r = error_set(p->e, ERROR_WRONG_UNIT,
+                      "everything is written and the modem was restarted; what runs there now has another "
+                      "IMEI and is another unit, so how it came up is not known");
+    error_hint(p->e, HINT_RETRY);
+    return r;
+}
+
 static int look_again(struct putting *p, const char **ret_result)
 {
     struct worker *w = p->worker;
+    const struct running_identity before = p->id;
     usec_t deadline = deadline_in(worker_option_u64(w, "boot-usec", boot_time));
     worker_phase(w, "wait-normal", NULL);
     for (;;) {
@@ -251,6 +271,9 @@ static int look_again(struct putting *p, const char **ret_result)
             continue;
         return explain_boot(r, &own, ret_result, p->e);
     }
+    int r = check_unit(p, before.imei, ret_result);
+    if (r < 0)
+        return r;
     worker_report(w, "version", "%s", p->id.version);
     return 0;
 }

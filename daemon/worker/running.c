@@ -55,6 +55,7 @@ static int open_device(struct running *r, bool crashed, struct error *e)
 int running_attach(struct running *r, usec_t deadline, struct error *e)
 {
     int q = await_device(r->worker, false, deadline, e);
+    r->given = q == 0;
     return q < 0 ? q : open_device(r, false, e);
 }
 

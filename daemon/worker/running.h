@@ -14,6 +14,7 @@ struct running {
     struct worker *worker;
     struct transport *transport;
     struct diag *diag;
+    bool given; /* by the last running_attach(): it was there, whether it spoke or not */
 };
 
 /* What it told of itself; "" and false for what it did not. */

@@ -287,6 +287,8 @@ class Job:
                 self.phases.append(value)
             elif key == "WAIT_DEVICE":
                 self.waits.add(value)
+                if value == "normal":
+                    self.waits.discard("diag")
             elif key.startswith("REPORT."):
                 self.report[key[7:]] = value
             elif key == "HOLDING":

@@ -34,10 +34,28 @@ def test_no_calibration(bench):
 
 def test_does_not_tell(bench):
     """A modem whose DIAG says nothing is no failure; that nobody asked it is said."""
-    bench.start("fault=hang@diag:1")
-    job = bench.flash(confirm_usec=1)
+    bench.start("fault=hang@diag:1", still_clock=True)
+    job = bench.flash()
     bench.assert_done(job)
     assert "not confirmed" in job.report["version"] and VERSION in job.report["version"], job.report
+
+
+def test_leaves_before_it_tells(bench):
+    """Its first boot took it away again, for longer than a reset does: it is waited for, and asked then."""
+    bench.start("fault=unplug@diag:1", "replug_ms=45000", still_clock=True)
+    job = bench.flash()
+    bench.assert_done(job)
+    assert "not confirmed" not in job.report["version"] and VERSION in job.report["version"], job.report
+    assert job.log_has("left normal mode before it told"), job.log
+
+
+@pytest.mark.parametrize("replug_ms", [-1, 200000])
+def test_leaves_before_it_tells_and_stays_away(bench, replug_ms):
+    """That it was there for a moment is no success."""
+    bench.start("fault=unplug@diag:1", "replug_ms=%d" % replug_ms, still_clock=True)
+    job = bench.flash()
+    assert job.result == "not-returned", job.words
+    bench.assert_error(job, "Timeout", "complete and verified", "normal", hint="power-cycle")
 
 
 @pytest.mark.parametrize("settings", [("port_normal=virtual-usb-1:4.1", "kernel_normal=2-4.1"), ("product=Qualcomm HS-USB",),

@@ -522,6 +522,40 @@ finish()
     assert library.get(job, JOB, "Report")["port"] == "mine"
 
 
+def test_one_that_left_before_it_was_asked_is_waited_for_again(library, forge, plug):
+    """Its DIAG was asked for in vain; what it comes back as is told all the same, and nothing is handed over unasked."""
+    library.restart(worker=forge("""
+order = begin()
+say("READY=1", "WAIT_DEVICE=edl")
+hear_until("DEVICE")
+say("PHASE=given")
+hear_until("DEVICE_GONE")
+say("WAIT_DEVICE=normal")
+hear_until("APPEARED")
+say("PHASE=seen")
+hear_until("CANCEL")
+say("WAIT_DEVICE=diag")
+say("WAIT_DEVICE=normal", "PHASE=again")
+fields, _ = hear()
+say("REPORT.heard=" + fields[0][0])
+finish()
+"""))
+    device = plug(library)
+    modem = library.modem()
+    job = identify(library, modem)
+    device.unplug()
+    in_mode(library, modem, "absent")
+    device = plug(library, **NORMAL)
+    in_phase(library, job, "seen")
+    device.unplug()
+    in_mode(library, modem, "absent")
+    library.call(job, JOB, "Cancel", library.no_options())
+    in_phase(library, job, "again")
+    plug(library, **NORMAL)
+    assert library.wait_job(job) in ("done", "cancelled")
+    assert library.get(job, JOB, "Report")["heard"] == "APPEARED"
+
+
 # A reset: the modem goes, and the question comes when the test lets it.
 LATE = """
 order = begin()

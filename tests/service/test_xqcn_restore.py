@@ -6,8 +6,8 @@ import shutil
 
 import dbus
 import pytest
-from conftest import BACKUP, JOB, MODEM, go_on, wait_stopped, wait_until
-from test_diag import run, running, trace  # noqa: F401 (fixtures)
+from conftest import BACKUP, JOB, MODEM, go_on, in_phase, wait_stopped, wait_until
+from test_diag import WORKING, run, running, trace  # noqa: F401 (fixtures)
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_xqcn import id_of, lost, open_backup, records, restore, save  # noqa: F401 (fixtures)
 
@@ -185,3 +185,22 @@ def test_without_a_copy_of_the_state_before_it(lost, new_modem, allow):
     assert "allow=NoBackup" in service.get(job, JOB, "ErrorMessage")
     assert not [c for c in ("command=0x29", "command=0x27") if c in trace(service)]
     assert service.get(modem, MODEM, "FactoryTestMode") and service.get(modem, MODEM, "Mode") == "normal"
+
+
+@pytest.mark.parametrize("settings", [["imei=356938035643809"], ["calibration=erased"]], ids=["another", "none"])
+def test_another_that_comes_up_in_its_place_is_not_it(lost, new_modem, settings):
+    """It works, or does not, and says nothing of the one that was written: only who has no IMEI can be the same still."""
+    service, modem, backup = lost("fault=stop@gone:1")
+    process = new_modem.started[-1]
+    job = service.call(modem, MODEM, "Restore", backup, service.no_options())
+    wait_stopped(process)
+    in_phase(service, job, "wait-device")
+    process.kill()
+    new_modem(service, WORKING, *settings, blocks=192, name="other")
+    result = service.wait_job(job)
+    if settings == ["calibration=erased"]:
+        assert result == "no-calibration"
+        return
+    assert result == "not-returned", service.log(job)[-2000:]
+    assert str(service.get(job, JOB, "ErrorName")).endswith("WrongUnit")
+    assert "another unit" in service.get(job, JOB, "ErrorMessage")
