@@ -51,6 +51,10 @@ static int load_entry(void *userdata, const char *name)
         return 0;
     }
     close_fd(fd);
+    if (!backup_is_described(r)) {
+        record_set_aside(m->store.fd_backups, name, "it does not say of what it is");
+        return 0;
+    }
     int q = backup_new(m, id, r, &b);
     return q < 0 ? q : object_add(&b->object);
 }

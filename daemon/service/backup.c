@@ -180,15 +180,20 @@ static bool are_partitions(const char *list)
     return n <= PARTITIONS_MAX;
 }
 
+bool backup_is_described(const struct record *r)
+{
+    const char *kind = record_get(r, "kind");
+    return is_hex(record_get(r, "sha256"), SHA256_DIGITS) &&
+           is_one_of(record_get(r, "state"), "complete", "blank", "damaged") &&
+           (is_one_of(kind, "nand", "calibration", "xqcn") || strcmp(kind, "dump") == 0);
+}
+
 static bool are_valid(const struct record *facts)
 {
     const char *serial = record_get(facts, "serial"), *id = record_get(facts, "id"),
                *unit_data = record_get(facts, "unit-data"), *imei_hash = record_get(facts, "imei-hash");
-    return is_hex(id, BACKUP_ID_SIZE - 1) && is_hex(record_get(facts, "sha256"), SHA256_DIGITS) &&
+    return is_hex(id, BACKUP_ID_SIZE - 1) && backup_is_described(facts) &&
            (!*serial || is_hex(serial, SERIAL_DIGITS)) && (!*unit_data || is_hex(unit_data, SHA256_DIGITS)) &&
-           is_one_of(record_get(facts, "state"), "complete", "blank", "damaged") &&
-           (is_one_of(record_get(facts, "kind"), "nand", "calibration", "xqcn") ||
-            strcmp(record_get(facts, "kind"), "dump") == 0) &&
            (!*imei_hash || is_hex(imei_hash, SHA256_DIGITS)) &&
            strspn(record_get(facts, "xqcn-size"), "0123456789") == strlen(record_get(facts, "xqcn-size")) &&
            strlen(record_get(facts, "model")) <= FACT_BYTES_MAX &&

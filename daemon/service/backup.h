@@ -66,6 +66,8 @@ struct backup_origin {
 
 /* An object by its record, not on the bus yet. */
 int backup_new(struct manager *m, const char *id, const struct record *r, struct backup **ret);
+/* The record says, or the facts say, what it is. */
+bool backup_is_described(const struct record *r);
 /*
  * The one that backup_add() would let stand in for a new one with these facts, and that nobody has found
  * damaged; NULL. Whether its file is still what it was has to be looked at first.

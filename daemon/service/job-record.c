@@ -364,10 +364,12 @@ static int load_job(void *userdata, const char *name)
     char digits[24] = "";
     uint64_t id;
     snprintf(digits, sizeof(digits), "%.*s", (int)(strlen(name) - strlen(".rec")), name);
-    if (text_parse_u64(digits, 10, UINT64_MAX - 1, &id) < 0 || record_load(m->store.fd_jobs, name, &r) < 0)
+    if (text_parse_u64(digits, 10, UINT64_MAX - 1, &id) < 0)
         return 0;
     if (id > m->last_job)
         m->last_job = id;
+    if (record_load(m->store.fd_jobs, name, &r) < 0)
+        return 0;
     enum job_kind kind = job_kind_from_name(record_get(r, "KIND"));
     if (kind == JOB_KIND_COUNT || job_kind_is_question(kind))
         return 0;

@@ -108,21 +108,27 @@ static void clear_memory(struct modem *m)
 
 /* ---- the shelf ---- */
 
-static void move_file(const struct modem *m, const char *from, const char *to)
+static bool move_file(const struct modem *m, const char *from, const char *to)
 {
     int fd = m->manager->store.fd_modems;
-    if (renameat(fd, from, fd, to) < 0 && errno != ENOENT)
+    if (renameat(fd, from, fd, to) == 0)
+        return true;
+    if (errno != ENOENT)
         log_message(LOG_WARNING, "modems/%s cannot be renamed to %s: %s.", from, to, strerror(errno));
+    return false;
 }
 
-static void move_files(const struct modem *m, const char *serial, bool to_shelf)
+/* True: there was something. */
+static bool move_files(const struct modem *m, const char *serial, bool to_shelf)
 {
+    bool moved = false;
     for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
         char port[FILE_NAME_SIZE], shelf[FILE_NAME_SIZE];
         port_file(m, suffixes[i], port);
         shelf_file(serial, suffixes[i], shelf);
-        move_file(m, to_shelf ? port : shelf, to_shelf ? shelf : port);
+        moved |= move_file(m, to_shelf ? port : shelf, to_shelf ? shelf : port);
     }
+    return moved;
 }
 
 struct shelf_count {
@@ -190,11 +196,10 @@ void modem_unshelve(struct modem *m, const char *serial)
     _cleanup_(record_freep) struct record *r = NULL;
     char name[FILE_NAME_SIZE];
     shelf_file(serial, "rec", name);
-    if (record_load(manager->store.fd_modems, name, &r) < 0)
-        return;
-    take_memory(m, r);
-    move_files(m, serial, false);
-    modem_save(m);
+    if (record_load(manager->store.fd_modems, name, &r) == 0)
+        take_memory(m, r);
+    if (move_files(m, serial, false)) /* its tables also when its record was damaged */
+        modem_save(m);
 }
 
 void modem_forget(struct modem *m)

@@ -135,6 +135,15 @@ static int on_field(void *userdata, const char *key, const char *value)
     return escaped ? record_set(userdata, key, escaped) : -ENOMEM;
 }
 
+void record_set_aside(int dirfd, const char *name, const char *why)
+{
+    _cleanup_free_ char *aside = text_printf("%s.bad", name);
+    if (aside)
+        renameat(dirfd, name, dirfd, aside);
+    log_event(LOG_RECORD_DAMAGED, LOG_WARNING, NULL,
+              "The record %s is damaged (%s); it was set aside as %s.bad.", name, why, name);
+}
+
 int record_load(int dirfd, const char *name, struct record **ret)
 {
     _cleanup_close_ int fd = store_open_file(dirfd, name, O_RDONLY);
@@ -150,12 +159,10 @@ int record_load(int dirfd, const char *name, struct record **ret)
         q = link_parse_text(text, size, on_field, NULL, r, &line);
     if (q == -ENOMEM)
         return q;
-    if (q < 0) {
-        _cleanup_free_ char *aside = text_printf("%s.bad", name);
-        if (aside)
-            renameat(dirfd, name, dirfd, aside);
-        log_event(LOG_RECORD_DAMAGED, LOG_WARNING, NULL,
-                  "The record %s is damaged at line %zu; it was set aside as %s.bad.", name, line, name);
+    if (q < 0 || r->n_pairs == 0) { /* every record says something: the power went before its data came */
+        char why[40];
+        snprintf(why, sizeof(why), q < 0 ? "line %zu" : "it is empty", line);
+        record_set_aside(dirfd, name, why);
         return -EBADMSG;
     }
     *ret = steal_ptr(r);

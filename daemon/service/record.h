@@ -3,8 +3,8 @@
 
 /*
  * Small records on disk (a job, a modem, a firmware entry): KEY=VALUE lines, escaped as on the link, written
- * whole by store_write(). A record that does not parse is set aside as NAME.bad and said in the journal; it
- * never keeps the service from starting.
+ * whole by store_write(). A record that does not parse or is empty is set aside as NAME.bad and said in the
+ * journal; it never keeps the service from starting.
  */
 
 #include <stdint.h>
@@ -29,3 +29,5 @@ void record_each(const struct record *r, void (*on_pair)(void *userdata, const c
 int record_save(const struct record *r, int dirfd, const char *name);
 /* -ENOENT; -EBADMSG after it was set aside. */
 int record_load(int dirfd, const char *name, struct record **ret);
+/* As record_load() does, for one that says too little. */
+void record_set_aside(int dirfd, const char *name, const char *why);

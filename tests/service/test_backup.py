@@ -468,13 +468,15 @@ def test_the_last_good_one_is_removed_only_by_name(bench):
 
 # ---- a file without its record ----
 
-def test_a_lost_record_is_made_anew(bench):
+@pytest.mark.parametrize("text", ["no record\n", "", "kind=calibration\nstate=complete\n"])
+def test_a_lost_record_is_made_anew(bench, text):
     backup = bench.take(content())
     record, = (bench.service.state / "backups").glob("*.rec")
     assert bench.service.stop() == 0
-    record.write_text("no record\n")
+    record.write_text(text)
     bench.service.start(worker=bench.tmp_path / "forged")
     wait_until(lambda: bench.backups() == [backup])
+    assert len(bench.stored("*.rec.bad")) == 1
     assert bench.get(backup, "ChipSerial") == SERIAL and bench.get(backup, "OwnerUid") == 0
     assert bench.stored("*.lost") == []
     with Refused("LastBackup"):

@@ -40,6 +40,19 @@ def test_a_bad_value_in_a_job_s_record(new_service, forge, archive, line):
     assert service.manager("ListJobs", service.no_options())
 
 
+def test_a_job_s_record_without_its_data(new_service, forge, archive):
+    """Nor has the file that counts the jobs: the number is not given to another one."""
+    service = new_service().start(worker=forge(HONEST))
+    imported(service, archive)
+    job = service.paths(JOB)[0]
+    assert service.stop() == 0
+    for name in ("1.rec", "last"):
+        (service.state / "jobs" / name).write_text("")
+    service.start(worker=forge(HONEST))
+    assert service.paths(JOB) == [] and (service.state / "jobs" / "1.rec.bad").exists()
+    assert service.import_file(archive) != job
+
+
 def test_a_bad_value_in_a_firmware_s_record(new_service, forge, archive):
     service = new_service().start(worker=forge(HONEST))
     firmware = imported(service, archive)

@@ -299,3 +299,19 @@ def test_nor_one_that_has_a_serial(tables):
     tables.there = None
     tables.plug(SERIAL)
     assert tables.recorded("two") == "nothing" and tables.recorded("three") == "NAME=two FIRST=20 BLOCKS=44"
+
+
+def test_tables_outlive_the_record_of_their_unit(tables):
+    """The power failed before its data were written: of what is protected in a unit nothing is forgotten."""
+    tables.plug(SERIAL)
+    assert tables.recorded("one") == "nothing"
+    tables.plug("QUSB_BULK_CID:0410_SN:0BADCAFE")
+    assert tables.recorded("two") == "nothing"
+    record, = (tables.service.state / "modems").glob("unit-49cbd7ef.rec")
+    record.write_text("")
+    tables.plug(SERIAL)
+    assert tables.recorded("three") == "NAME=one FIRST=20 BLOCKS=44"
+    assert record.with_suffix(".rec.bad").exists()
+    tables.plug("QUSB_BULK_CID:0410_SN:0BADCAFE")
+    tables.plug(SERIAL)
+    assert tables.recorded("four").startswith("NAME=one FIRST=20 BLOCKS=44 NAME=three")
