@@ -73,6 +73,8 @@ static int put_aside(void *userdata, const char *name)
     if (renameat(fd, name, fd, lost) < 0)
         log_message(LOG_WARNING, "backups/%s has no record and cannot be put aside: %s.", name,
                     strerror(errno));
+    else
+        store_remove(fd, name); /* still there if both name one file: it was being taken in again */
     return 0;
 }
 

@@ -483,6 +483,18 @@ def test_a_lost_record_is_made_anew(bench, text):
         bench.service.call(backup, BACKUP, "Remove", bench.service.no_options())
 
 
+def test_the_service_dies_while_a_file_is_taken_in_again(bench):
+    """Both names are of one file then, and it has no record."""
+    backup = bench.take(content())
+    tar, = (bench.service.state / "backups").glob("*.tar")
+    assert bench.service.stop() == 0
+    tar.with_suffix(".rec").unlink()
+    tar.with_suffix(".lost").hardlink_to(tar)
+    bench.service.start(worker=bench.tmp_path / "forged")
+    wait_until(lambda: bench.backups() == [backup] and not bench.stored("*.lost"))
+    assert bench.get(backup, "ChipSerial") == SERIAL
+
+
 def test_strays_that_are_no_backups_are_left_for_a_person(bench):
     good = bench.take(content())
     assert bench.service.stop() == 0
