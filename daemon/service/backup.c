@@ -41,7 +41,6 @@ static const struct {
     {"imei-hash", offsetof(struct backup, imei_hash)},
     {"xqcn-size", offsetof(struct backup, xqcn_size)},
     /* not the worker's, but kept likewise */
-    {"shown-state", offsetof(struct backup, state)},
     {"port", offsetof(struct backup, port)},
     {"job", offsetof(struct backup, job_path)},
 };
@@ -87,6 +86,12 @@ static char **split(const char *list)
     return parts;
 }
 
+/* On the bus a file that is not what it was and content that was not whole look alike. */
+static const char *shown_state(const struct backup *b)
+{
+    return b->rotten ? "damaged" : b->told_state;
+}
+
 /* Newest first, whatever the order of loading. */
 static void link_in(struct backup *b)
 {
@@ -112,8 +117,15 @@ int backup_new(struct manager *m, const char *id, const struct record *r, struct
         if (!*string_at(b, i))
             q = -ENOMEM;
     }
-    if (q >= 0 && !(b->partitions = split(b->partition_list)))
-        q = -ENOMEM;
+    if (q >= 0) {
+        /* Earlier versions kept what was shown. */
+        const char *shown = record_get(r, "shown-state");
+        b->rotten = record_get_u64(r, "rotten", *shown && strcmp(shown, b->told_state) != 0) != 0;
+        b->state = strdup(shown_state(b));
+        b->partitions = split(b->partition_list);
+        if (!b->state || !b->partitions)
+            q = -ENOMEM;
+    }
     if (q < 0) {
         backup_free(b);
         return q;
@@ -139,6 +151,7 @@ struct backup *backup_free(struct backup *b)
     object_done(&b->object);
     for (size_t i = 0; i < ARRAY_SIZE(facts_table); i++)
         free(*string_at(b, i));
+    free(b->state);
     options_free_list(b->partitions);
     free(b);
     return NULL;
@@ -158,6 +171,7 @@ static int save(const struct backup *b)
     record_set_u64(r, "owner", b->owner_uid);
     record_set_u64(r, "imported", (uint64_t)b->imported);
     record_set_u64(r, "automatic", (uint64_t)b->automatic);
+    record_set_u64(r, "rotten", (uint64_t)b->rotten);
     file_name(name, b->id, "rec");
     return record_save(r, b->manager->store.fd_backups, name);
 }
@@ -216,7 +230,6 @@ static int make_record(const struct record *facts, int fd, const struct backup_o
     /* Unfused chips share this serial: it names no unit. */
     if (strcmp(record_get(facts, "serial"), BACKUP_SERIAL_UNSET) != 0)
         record_set(r, "serial", record_get(facts, "serial"));
-    record_set(r, "shown-state", record_get(facts, "state"));
     record_set(r, "port", o->port);
     record_set(r, "job", o->job_path);
     record_set_u64(r, "created", record_get_u64(facts, "created", 0));
@@ -231,7 +244,7 @@ static int make_record(const struct record *facts, int fd, const struct backup_o
 
 /* ---- adding ---- */
 
-/* The same content of the same unit, taken by us and whole. */
+/* The same content of the same unit, taken by us, in a file that is what it was. */
 static struct backup *find_same(struct manager *m, const struct record *facts)
 {
     const char *serial = record_get(facts, "serial"), *imei = record_get(facts, "imei-hash");
@@ -239,18 +252,13 @@ static struct backup *find_same(struct manager *m, const struct record *facts)
     if (!named && !*imei)
         return NULL;
     for (struct backup *b = m->backups; b; b = b->next)
-        if (!b->imported && strcmp(b->chip_serial, named ? serial : "") == 0 &&
+        if (!b->imported && !b->rotten && strcmp(b->chip_serial, named ? serial : "") == 0 &&
             (named || strcmp(b->imei_hash, imei) == 0) &&
             strcmp(b->sha256, record_get(facts, "sha256")) == 0 &&
-            strcmp(b->state, record_get(facts, "state")) == 0 &&
+            strcmp(b->told_state, record_get(facts, "state")) == 0 &&
             strcmp(b->kind, record_get(facts, "kind")) == 0)
             return b;
     return NULL;
-}
-
-static bool is_intact(const struct backup *b)
-{
-    return strcmp(b->state, b->told_state) == 0;
 }
 
 struct backup *backup_find_standing(struct manager *m, const struct record *facts, bool imported)
@@ -258,7 +266,7 @@ struct backup *backup_find_standing(struct manager *m, const struct record *fact
     struct backup *b = backup_find_id(m, record_get(facts, "id"));
     if (!b && !imported)
         b = find_same(m, facts);
-    return b && is_intact(b) ? b : NULL;
+    return b && !b->rotten ? b : NULL;
 }
 
 static int no_room(struct error *e, int r)
@@ -271,7 +279,7 @@ static int add_again(struct backup *b, int fd, const struct backup_origin *o, bo
 {
     char tar[FILE_NAME_SIZE], mended[FILE_NAME_SIZE];
     *ret_new = false;
-    if (!is_intact(b)) {
+    if (b->rotten) {
         int dirfd = b->manager->store.fd_backups;
         file_name(tar, b->id, "tar");
         file_name(mended, b->id, "mend");
@@ -382,7 +390,8 @@ int backup_open_xqcn(const struct backup *b)
 
 void backup_verified(struct backup *b, bool intact)
 {
-    object_set_string(&b->object, "State", &b->state, intact ? b->told_state : "damaged");
+    b->rotten = !intact;
+    object_set_string(&b->object, "State", &b->state, shown_state(b));
     int r = save(b);
     if (r < 0)
         log_message(LOG_WARNING, "The record of backup %s cannot be written: %s.", b->id, strerror(-r));

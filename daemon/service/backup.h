@@ -50,10 +50,11 @@ struct backup {
                          without a serial had told; "" unknown */
     char *xqcn_size;  /* of the XQCN in one of kind xqcn */
     char *unit_data;  /* digest of what only the unit has; "" if it is not all there */
-    char *told_state; /* by its content; `state` is "damaged" too once the file is */
+    char *told_state; /* by its content; `state` is "damaged", whatever that is, of a rotten one */
     char *port;       /* where it was taken */
     char *partition_list; /* comma list */
     uint64_t added_time;
+    bool rotten; /* the file is not what it was, or may not be on the disk: stands in for nothing */
     int imported, automatic; /* automatic: nobody asked for it by itself */
 };
 

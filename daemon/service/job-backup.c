@@ -103,6 +103,15 @@ static void stored(struct job *j, struct backup *b)
     backup_retain(b);
 }
 
+/* Nothing may rest on it any more; text: why. */
+static void lose(struct backup *b, const char *text)
+{
+    char line[LOG_TEXT_MAX];
+    snprintf(line, sizeof(line), "Backup %s (%s) %s", b->id, backup_title(b), text);
+    log_about_backup(b, LOG_BACKUP_LOST, LOG_ERR, line);
+    backup_verified(b, false);
+}
+
 static void on_settled(void *userdata, int error)
 {
     struct job *j = userdata;
@@ -169,6 +178,8 @@ static void add(struct job *j)
     }
 }
 
+static bool check_old(struct job *j);
+
 /* The one that is there already, read anew: it may have rotted since, and then it stands in for nothing. */
 static void on_old(void *userdata, const struct record *facts, const struct error *error)
 {
@@ -176,13 +187,13 @@ static void on_old(void *userdata, const struct record *facts, const struct erro
     struct backup *b = backup_find_id(j->manager, j->new_id);
     j->second = NULL;
     if (b && !facts) {
-        char line[LOG_TEXT_MAX];
-        snprintf(line, sizeof(line), "Backup %s (%s) is not what it was: %.200s The new one is kept.", b->id,
-                 backup_title(b), error->message);
-        log_about_backup(b, LOG_BACKUP_LOST, LOG_ERR, line);
-        backup_verified(b, false);
+        char text[256];
+        snprintf(text, sizeof(text), "is not what it was: %.200s It stands in for nothing.", error->message);
+        lose(b, text);
     }
-    add(j);
+    /* There may be another one, which nobody has read yet. */
+    if ((b && facts) || !check_old(j))
+        add(j);
 }
 
 /* True: it is being read. */

@@ -95,6 +95,11 @@ class Refused:
         return True
 
 
+def id_of(path):
+    """Of a backup, what its files are called: no path begins with a digit."""
+    return re.sub("_([0-9a-f]{2})", lambda m: chr(int(m.group(1), 16)), str(path).rsplit("/", 1)[1])
+
+
 # ---- the bus ----
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 
 import dbus
 import pytest
-from conftest import BACKUP, BUILD, FIRMWARE, INVALID_ARGS, JOB, MODEM, ROOT, VERSION, Refused, wait_until
+from conftest import BACKUP, BUILD, FIRMWARE, INVALID_ARGS, JOB, MODEM, ROOT, VERSION, Refused, id_of, wait_until
 
 SERIAL = "49cbd7ef"
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root: mounts, or acts as a second user")
@@ -206,16 +206,17 @@ def test_the_same_file_again_is_the_same_object(bench):
     assert len(bench.stored()) == 2  # the file and its record
 
 
-def test_verify_finds_a_rotten_file_and_another_import_mends_it(bench):
-    backup = bench.bring(content())
+@pytest.mark.parametrize("state", ["complete", "damaged"])
+def test_verify_finds_a_rotten_file_and_another_import_mends_it(bench, state):
+    backup = bench.bring(content(state=state))
     tar, = (bench.service.state / "backups").glob("*.tar")
     tar.write_text("rot")
     assert "no backup" in bench.failed(bench.service.call(backup, BACKUP, "Verify", bench.service.no_options()), "BackupDamaged")
     assert bench.get(backup, "State") == "damaged"
     bench.service.restart(worker=bench.tmp_path / "forged")
     assert bench.get(backup, "State") == "damaged"
-    assert bench.bring(content()) == backup
-    assert bench.get(backup, "State") == "complete"
+    assert bench.bring(content(state=state)) == backup
+    assert bench.get(backup, "State") == state
     bench.done(bench.service.call(backup, BACKUP, "Verify", bench.service.no_options()))
 
 
@@ -337,17 +338,45 @@ def test_last_backup_time_counts_what_was_taken_whole(bench):
     assert last() == 0
 
 
-def test_a_rotten_one_never_stands_in_for_a_new_one(bench):
-    """What was stored before is read again before anybody relies on it: disks forget, too."""
-    first = bench.take(content())
-    path, = (bench.service.state / "backups").glob("*.tar")
+def rot(bench, backup):
+    path = bench.service.state / "backups" / (id_of(backup) + ".tar")
     path.write_bytes(path.read_bytes().replace(b"RM502QGL", b"RM502QXX"))
-    second = bench.take(content())
+    return path
+
+
+@pytest.mark.parametrize("state", ["complete", "damaged"])  # of what was read; the file rots in either case
+def test_a_rotten_one_never_stands_in_for_a_new_one(bench, state):
+    """What was stored before is read again before anybody relies on it: disks forget, too."""
+    first = bench.take(content(state=state))
+    rot(bench, first)
+    second = bench.take(content(state=state))
     assert second != first and len(bench.stored("*.tar")) == 2
-    assert bench.get(first, "State") == "damaged" and bench.get(second, "State") == "complete"
-    assert bench.take(content()) == second
-    with Refused("LastBackup"):
-        bench.service.call(second, BACKUP, "Remove", bench.service.no_options())
+    assert bench.get(first, "State") == "damaged" and bench.get(second, "State") == state
+    assert bench.take(content(state=state)) == second
+    if state == "complete":
+        with Refused("LastBackup"):
+            bench.service.call(second, BACKUP, "Remove", bench.service.no_options())
+
+
+def test_a_rotten_one_leaves_its_place_to_none_that_nobody_has_read(bench):
+    first = bench.take(content())
+    path = rot(bench, first)
+    second = bench.take(content())
+    path.write_bytes(path.read_bytes().replace(b"RM502QXX", b"RM502QGL"))
+    bench.done(bench.service.call(first, BACKUP, "Verify", bench.service.no_options()))
+    assert bench.get(first, "State") == bench.get(second, "State") == "complete"
+    rot(bench, first), rot(bench, second)
+    assert bench.take(content()) not in (first, second)
+
+
+def test_what_an_earlier_version_found_rotten(bench):
+    """It kept what it showed."""
+    backup = bench.take(content())
+    record, = (bench.service.state / "backups").glob("*.rec")
+    assert bench.service.stop() == 0
+    record.write_text(record.read_text().replace("rotten=0\n", "shown-state=damaged\n"))
+    bench.service.start(worker=bench.tmp_path / "forged")
+    assert bench.get(backup, "State") == "damaged"
 
 
 def test_a_file_that_is_gone_never_stands_in_for_a_new_one(bench):

@@ -8,7 +8,7 @@ import re
 import dbus
 import pytest
 import xqcn
-from conftest import BACKUP, JOB, MODEM, Refused, wait_until
+from conftest import BACKUP, JOB, MODEM, Refused, id_of, wait_until
 from test_qdlctl_backup import qdlctl  # noqa: F401 (a fixture)
 from test_diag import ASKED, IMEI, WORKING, percent_of, run, running, trace  # noqa: F401 (fixtures)
 
@@ -25,10 +25,6 @@ def open_backup(service, backup, **options):
     fd = service.call(backup, BACKUP, "Open", dbus.Dictionary(options, signature="sv")).take()
     with os.fdopen(fd, "rb") as f:
         return f.read()
-
-
-def id_of(path):
-    return re.sub("_([0-9a-f]{2})", lambda m: chr(int(m.group(1), 16)), str(path).rsplit("/", 1)[1])
 
 
 def records(text):
