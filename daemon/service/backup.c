@@ -341,6 +341,19 @@ int backup_add(struct manager *m, const struct record *facts, int fd, const stru
     return 0;
 }
 
+int backup_settle(const struct backup *b, settle_handler handler, void *userdata, struct settle **ret)
+{
+    const struct manager *m = b->manager;
+    char rec[FILE_NAME_SIZE];
+    file_name(rec, b->id, "rec");
+    _cleanup_close_ int tar = backup_open(b);
+    _cleanup_close_ int record = store_open_file(m->store.fd_backups, rec, O_RDONLY);
+    const int fds[] = {tar, record, m->store.fd_backups};
+    if (tar < 0 || record < 0)
+        return tar < 0 ? tar : record;
+    return settle_start(m->event, fds, ARRAY_SIZE(fds), handler, userdata, ret);
+}
+
 /* ---- use ---- */
 
 struct backup *backup_find_path(struct manager *m, const char *path)

@@ -18,6 +18,7 @@
 #include "service/job.h"
 #include "service/manager.h"
 #include "service/record.h"
+#include "service/settle.h"
 
 /* Chips that were never fused share this serial: it names no unit. */
 #define BACKUP_SERIAL_UNSET "00000000"
@@ -76,10 +77,13 @@ bool backup_is_described(const struct record *r);
 struct backup *backup_find_standing(struct manager *m, const struct record *facts, bool imported);
 /*
  * Takes a finished file in: `facts` are what the second worker told, fd is open for reading. *ret_new: linked
- * and recorded now, to be settled; false: there was one of the same content already and the file is dropped.
+ * and recorded now; false: there was one of the same content already and the file is dropped. In either case
+ * nothing rests on it before it is settled: who wanted that of the one that was there may have failed.
  */
 int backup_add(struct manager *m, const struct record *facts, int fd, const struct backup_origin *origin,
                struct backup **ret, bool *ret_new, struct error *e);
+/* Brings the file, the record and the names of both to the disk, as settle_start(). */
+int backup_settle(const struct backup *b, settle_handler handler, void *userdata, struct settle **ret);
 struct backup *backup_free(struct backup *b);
 
 struct backup *backup_find_path(struct manager *m, const char *path);

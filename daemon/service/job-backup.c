@@ -118,21 +118,16 @@ static void on_settled(void *userdata, int error)
     struct error e = {0};
     struct backup *b = backup_find_id(j->manager, j->new_id);
     j->settle = NULL;
-    if (error < 0 || !b) {
-        error_set(&e, ERROR_NO_SPACE, "The backup may not be on the disk: %s.",
-                  strerror(error < 0 ? -error : ENOENT));
-        fail(j, &e);
+    if (error == 0 && b) {
+        stored(j, b);
         return;
     }
-    stored(j, b);
-}
-
-/* The file and the directory that names it and its record. */
-static int settle(struct job *j, const struct backup *b)
-{
-    const int fds[] = {j->fd_store, j->manager->store.fd_backups};
-    memcpy(j->new_id, b->id, sizeof(j->new_id));
-    return settle_start(j->manager->event, fds, ARRAY_SIZE(fds), on_settled, j, &j->settle);
+    error_set(&e, ERROR_NO_SPACE, "The backup may not be on the disk: %s.",
+              strerror(error < 0 ? -error : ENOENT));
+    /* The kernel says so once: the next fsync of the same file would be well without a byte written. */
+    if (b)
+        lose(b, "may not be on the disk: it could not be synced.");
+    fail(j, &e);
 }
 
 /* What the worker told that was at the modem must be what is in the file. */
@@ -167,11 +162,8 @@ static void add(struct job *j)
         return;
     }
     tell_found(j, b, is_new);
-    if (!is_new) {
-        stored(j, b);
-        return;
-    }
-    r = settle(j, b);
+    memcpy(j->new_id, b->id, sizeof(j->new_id));
+    r = backup_settle(b, on_settled, j, &j->settle);
     if (r < 0) {
         error_set(&e, ERROR_FAILED, "The backup cannot be brought to the disk: %s.", strerror(-r));
         fail(j, &e);
