@@ -22,7 +22,8 @@ static bool is_always(const struct mibib_partition *p)
     return false;
 }
 
-static int insert(struct save *s, size_t at, const char *name, uint64_t first, uint64_t end, struct error *e)
+static int insert(struct save *s, size_t at, const char *name, uint64_t first, uint64_t end, bool unit_data,
+                  struct error *e)
 {
     struct save_range *grown = reallocarray(s->ranges, s->n_ranges + 1, sizeof(*grown));
     if (!grown || s->n_ranges == BACKUP_PARTS_MAX)
@@ -30,7 +31,7 @@ static int insert(struct save *s, size_t at, const char *name, uint64_t first, u
     s->ranges = grown;
     memmove(&grown[at + 1], &grown[at], (s->n_ranges - at) * sizeof(*grown));
     s->n_ranges++;
-    grown[at] = (struct save_range){.first_block = first, .n_blocks = end - first};
+    grown[at] = (struct save_range){.first_block = first, .n_blocks = end - first, .unit_data = unit_data};
     snprintf(grown[at].name, sizeof(grown[at].name), "%.*s", BACKUP_NAME_SIZE - 1, name);
     return 0;
 }
@@ -45,7 +46,8 @@ static bool has_name(const struct save *s, const char *name)
 
 /* Kept in order; what overlaps one that is there already is left to that one. What remains of it may be in
  * several pieces: only one that is whole, and the first of that name, is called by it. */
-int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, struct error *e)
+static int add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, bool unit_data,
+               struct error *e)
 {
     uint64_t at = first_block, end = first_block + n_blocks;
     char own[64];
@@ -56,7 +58,7 @@ int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_
         if (at < next) {
             bool whole = at == first_block && next == end && !has_name(s, name);
             snprintf(own, sizeof(own), "blocks-%llu-%llu", LLU(at), LLU(next - 1));
-            r = insert(s, i, whole ? name : own, at, next, e);
+            r = insert(s, i, whole ? name : own, at, next, unit_data, e);
             i++; /* the one that was there stands behind it */
         }
         if (last)
@@ -65,6 +67,11 @@ int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_
             at = MAX_OF(at, s->ranges[i].first_block + s->ranges[i].n_blocks);
     }
     return r;
+}
+
+int save_add(struct save *s, const char *name, uint64_t first_block, uint64_t n_blocks, struct error *e)
+{
+    return add(s, name, first_block, n_blocks, mibib_is_unit_data(name), e);
 }
 
 static int add_partition(struct save *s, const struct mibib_partition *p, struct error *e)
@@ -92,7 +99,7 @@ int save_add_unit_data(struct save *s, const struct mibib_table *t, struct error
             continue;
         snprintf(name, sizeof(name), "blocks-%llu-%llu", LLU(p->first_block),
                  LLU(p->first_block + p->n_blocks - 1));
-        r = save_add(s, name, p->first_block, p->n_blocks, e);
+        r = add(s, name, p->first_block, p->n_blocks, true, e);
     }
     return r;
 }

@@ -247,12 +247,11 @@ static int save_some(struct belt *belt, struct error *e)
     struct look_piece *p = &belt->coming;
     const struct save_range *range = &s->ranges[s->range];
     struct window *w = &s->session->window;
-    bool unit_data = mibib_is_unit_data(range->name);
     p->first = s->block;
     p->n = next_run(s, range);
     int r = 0;
     /* What only the unit has may be other than it was before an interruption that nobody watched. */
-    if (!unit_data && save_cache_take(&s->cache, s->block, p->data, p->states) > 0) {
+    if (!range->unit_data && save_cache_take(&s->cache, s->block, p->data, p->states) > 0) {
         p->n = 1;
     } else if (p->n > 0) {
         uint64_t n = window_fit(w, WINDOW_WORK(WINDOW_READ), p->n, now_usec());
@@ -263,7 +262,7 @@ static int save_some(struct belt *belt, struct error *e)
         p->n = n;
         window_begun(w, n);
         usec_t start = now_usec();
-        r = look_at_piece(&s->look, p, unit_data, e);
+        r = look_at_piece(&s->look, p, range->unit_data, e);
         if (r == 0)
             window_took(w, WINDOW_READ, p->n, now_usec() - start);
     } else {

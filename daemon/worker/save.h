@@ -13,6 +13,7 @@
 struct save_range {
     char name[BACKUP_NAME_SIZE];
     uint64_t first_block, n_blocks;
+    bool unit_data; /* by any table of this unit, whatever it is called in the backup */
 };
 
 struct save {

@@ -99,6 +99,9 @@ static void test_unit_data_elsewhere(void **state _unused_)
     assert_int_equal(save_add_always(&s, &table, NULL), 0);
     assert_int_equal(save_add_unit_data(&s, &other, NULL), 0);
     assert_string_equal(list(&s), "sbl@0+10 MIBIB@10+10 EFS2@20+44 blocks-64-79@64+16 devinfo@80+1 ");
+    /* Neither is taken from what an earlier job has read. */
+    for (size_t i = 0; i < s.n_ranges; i++)
+        assert_int_equal(s.ranges[i].unit_data, i == 2 || i == 3);
     save_done(&s);
 }
 
