@@ -13,28 +13,28 @@ enum { MOVES_IN_A_MESSAGE = 320 };
 
 /* The tables whose union protects the unit (rule 4), and what each is called in a message. */
 struct tables {
-    const struct mibib_table *table[3];
-    const char *name[3];
+    const struct mibib_table *table[MIBIB_TABLES_MAX + 2];
+    const char *name[MIBIB_TABLES_MAX + 2];
     size_t n;
 };
+
+static void add_table(struct tables *t, const struct mibib_table *table, const char *name)
+{
+    if (!table || table->n_partitions == 0)
+        return;
+    t->table[t->n] = table;
+    t->name[t->n++] = name;
+}
 
 static struct tables tables_of(const struct package *p, const struct plan_options *o,
                                const struct mibib_table *modem)
 {
+    const struct mibib_union recorded = mibib_unite(NULL, o->recorded, NULL);
     struct tables t = {0};
-    const struct {
-        const struct mibib_table *table;
-        const char *name;
-    } all[] = {
-        {modem, "the modem's partition table"},
-        {p->table_known ? &p->table : NULL, "the package's partition table"},
-        {o->recorded, "a partition table recorded for this unit"},
-    };
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-        if (all[i].table && all[i].table->n_partitions > 0) {
-            t.table[t.n] = all[i].table;
-            t.name[t.n++] = all[i].name;
-        }
+    add_table(&t, modem, "the modem's partition table");
+    add_table(&t, p->table_known ? &p->table : NULL, "the package's partition table");
+    for (size_t i = 0; i < recorded.n; i++)
+        add_table(&t, recorded.table[i], "a partition table recorded for this unit");
     return t;
 }
 
@@ -296,7 +296,7 @@ int plan_set_keep(struct plan *plan, const struct package *p, const struct plan_
                   const struct mibib_table *modem, uint64_t chip_blocks)
 {
     struct tables tables = tables_of(p, options, modem);
-    const struct mibib_table *now = modem ? modem : options->recorded,
+    const struct mibib_table *now = modem ? modem : mibib_newest(options->recorded),
                              *then = p->table_known && plan_writes_table(plan) ? &p->table : NULL;
     struct plan kept = {0};
 

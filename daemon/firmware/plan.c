@@ -451,7 +451,7 @@ int plan_new(const struct package *p, const struct plan_options *options, struct
     r = plan_check_tables(plan, p, options, NULL, p->chip_blocks, false, e);
     if (r < 0)
         return r;
-    plan_note_moves(plan, p, options->recorded, p->chip_blocks);
+    plan_note_moves(plan, p, mibib_newest(options->recorded), p->chip_blocks);
     if (plan_set_keep(plan, p, options, NULL, p->chip_blocks) < 0 || remember(plan) < 0)
         return error_set(e, ERROR_FAILED, "Out of memory");
     *ret = steal_ptr(plan);

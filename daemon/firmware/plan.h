@@ -54,7 +54,7 @@ struct plan_options {
     /* Its write was begun by an earlier run: a table that reads as equal says nothing of the pages beside it.
      */
     bool mibib_begun;
-    const struct mibib_table *recorded; /* tables recorded for this unit, may be NULL */
+    const struct mibib_tables *recorded; /* for this unit, may be NULL */
 };
 
 struct plan {

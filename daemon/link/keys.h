@@ -42,6 +42,14 @@
  * with MESSAGE=: it is not, and nothing is erased.
  */
 
+/*
+ * In "recorded": each table as its worker told it (TABLE), the oldest first, RECORDED_BETWEEN two of them.
+ * What a worker cannot read, nothing among it, it does not go by, nor does it go on without:
+ * EraseCalibration.
+ */
+#define RECORDED_BETWEEN "\n\n" /* blank lines; within a table there is one between two partitions */
+enum { RECORDED_SIZE_MAX = 64 * 1024, RECORDED_TABLES_MAX = 16 };
+
 /* service -> worker */
 #define KEY_JOB         "JOB" /* import verify plan identify catch flash reset backup restore enter-edl identity */
 #define KEY_OPTION      "OPTION." /* see below */

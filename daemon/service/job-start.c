@@ -113,7 +113,7 @@ static void order_unit(const struct job *j, struct order *o)
     /* Of whoever was here before they would be believed. What is continued is of the same unit. */
     bool own = *text_known(m->chip_serial) || m->tables_watched || j->resumes;
     int tables = own ? modem_open_tables(m) : -ENOENT;
-    if (tables >= 0)
+    if (tables != -ENOENT)
         add_fd(o, "recorded", tables);
 }
 

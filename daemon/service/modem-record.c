@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/text.h"
+#include "link/keys.h"
 #include "service/log.h"
 
 /*
@@ -228,17 +229,48 @@ void modem_drop_tables(struct modem *m)
     store_remove(m->manager->store.fd_modems, name);
 }
 
+/* Line by line, wherever it lies: by what holds all of its lines it is protected already. */
+static bool has_table(const char *all, const char *table)
+{
+    for (const char *p = all; (p = strstr(p, table)); p++) {
+        char behind = p[strlen(table)];
+        if ((p == all || p[-1] == '\n') && (behind == '\0' || behind == '\n'))
+            return true;
+    }
+    return false;
+}
+
+static size_t count_tables(const char *all)
+{
+    size_t n = 1;
+    for (const char *p = all; (p = strstr(p, "\n" RECORDED_BETWEEN)); p++)
+        n++;
+    return n;
+}
+
+/* 0: nothing was recorded yet. */
+static int read_tables(const struct modem *m, char **ret, size_t *ret_size)
+{
+    char name[FILE_NAME_SIZE];
+    port_file(m, "tables", name);
+    _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
+    if (fd == -ENOENT)
+        return 0;
+    int r = fd < 0 ? fd : io_read_file(fd, RECORDED_SIZE_MAX, ret, ret_size);
+    return r < 0 ? r : 1;
+}
+
 int modem_add_table(struct modem *m, int memfd)
 {
     _cleanup_free_ char *table = NULL, *all = NULL;
     size_t size = 0, have_size = 0;
     char name[FILE_NAME_SIZE];
-    if (io_memfd_check(memfd, MODEM_TABLES_MAX / 2) < 0)
+    if (io_memfd_check(memfd, RECORDED_SIZE_MAX / 2) < 0)
         return -EBADMSG;
-    int r = io_read_file(memfd, MODEM_TABLES_MAX / 2, &table, &size);
+    int r = io_read_file(memfd, RECORDED_SIZE_MAX / 2, &table, &size);
     if (r < 0 || !*m->port || size == 0)
         return r;
-    if (strlen(table) != size)
+    if (strlen(table) != size || table[size - 1] != '\n' || strstr(table, "\n" RECORDED_BETWEEN))
         return -EBADMSG;
 
     if (*text_known(m->chip_serial) && !m->unit_watched)
@@ -246,17 +278,20 @@ int modem_add_table(struct modem *m, int memfd)
     if (!*text_known(m->chip_serial) && !m->tables_watched)
         modem_drop_tables(m);
     m->tables_watched = true;
-    port_file(m, "tables", name);
-    _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
-    if (fd >= 0)
-        r = io_read_file(fd, MODEM_TABLES_MAX, &all, &have_size);
-    if (r < 0 || (all && strstr(all, table)))
+    r = read_tables(m, &all, &have_size);
+    if (r < 0 || (all && has_table(all, table)))
         return 0; /* known already; one that cannot be read is not made worse */
-    if (have_size + size + 1 > MODEM_TABLES_MAX)
-        return 0; /* the oldest are the ones that the calibration was made with: they stay */
-    _cleanup_free_ char *joined = text_printf("%s%s%s", all ? all : "", all ? "\n" : "", table);
+    if (all && (have_size + strlen(RECORDED_BETWEEN) + size > RECORDED_SIZE_MAX ||
+                count_tables(all) >= RECORDED_TABLES_MAX)) {
+        /* The oldest are the ones that the calibration was made with: they stay. */
+        log_message(LOG_WARNING, "%s had more partition tables than are recorded of one modem.",
+                    modem_title(m));
+        return 0;
+    }
+    _cleanup_free_ char *joined = text_printf("%s%s%s", all ? all : "", all ? RECORDED_BETWEEN : "", table);
     if (!joined)
         return -ENOMEM;
+    port_file(m, "tables", name);
     r = store_write(m->manager->store.fd_modems, name, joined, strlen(joined));
     if (r < 0)
         log_message(LOG_WARNING, "A partition table of %s cannot be recorded: %s.", modem_title(m),
@@ -269,16 +304,14 @@ int modem_add_table(struct modem *m, int memfd)
 int modem_open_tables(const struct modem *m)
 {
     _cleanup_free_ char *text = NULL;
-    char name[FILE_NAME_SIZE];
-    size_t size;
-    if (!*m->port)
+    size_t size = 0;
+    int r = *m->port ? read_tables(m, &text, &size) : 0;
+    if (r == 0)
         return -ENOENT;
-    port_file(m, "tables", name);
-    _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
-    if (fd < 0)
-        return fd;
-    int r = io_read_file(fd, MODEM_TABLES_MAX, &text, &size);
-    return r < 0 ? r : io_memfd_sealed("recorded", text, size);
+    if (r < 0)
+        log_message(LOG_WARNING, "The partition tables recorded of %s cannot be read: %s.", modem_title(m),
+                    strerror(-r));
+    return io_memfd_sealed("recorded", r < 0 ? "" : text, r < 0 ? 0 : size);
 }
 
 /* ---- earlier runs ---- */

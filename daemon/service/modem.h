@@ -28,7 +28,6 @@ enum {
     MODEM_SWITCH_USEC =
         15 * 1000000, /* a mode switch takes 2 to 15 s (reference/dbus.md 1.1); longer may be a swap */
     MODEM_RELEASE_USEC = 5 * 1000000, /* a holder that does not let go in this time is killed */
-    MODEM_TABLES_MAX = 64 * 1024,     /* bytes of partition tables recorded for a unit */
 };
 
 struct modem {
@@ -167,7 +166,8 @@ void modem_unshelve(struct modem *m, const char *serial);
  */
 int modem_add_table(struct modem *m, int memfd);
 void modem_drop_tables(struct modem *m);
-/* The tables recorded for it as a sealed memfd; -ENOENT. */
+/* The tables recorded for it as a sealed memfd, an empty one if there are some that cannot be had; -ENOENT.
+ */
 int modem_open_tables(const struct modem *m);
 
 /* Everything that is on disk of it, the shelf's record of its serial included, and all that is in memory of

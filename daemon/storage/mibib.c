@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/text.h"
+#include "link/keys.h"
 #include "link/link.h"
 #include "storage/mibib.h"
 
@@ -366,6 +367,27 @@ bool mibib_is_unit_data(const char *name)
     return false;
 }
 
+/* ---- several ---- */
+
+void mibib_tables_done(struct mibib_tables *t)
+{
+    free(t->table);
+    *t = (struct mibib_tables){0};
+}
+
+struct mibib_union mibib_unite(const struct mibib_table *modem, const struct mibib_tables *recorded,
+                               const struct mibib_table *package)
+{
+    struct mibib_union u = {0};
+    if (modem)
+        u.table[u.n++] = modem;
+    for (size_t i = recorded ? recorded->n : 0; i-- > 0;)
+        u.table[u.n++] = &recorded->table[i];
+    if (package)
+        u.table[u.n++] = package;
+    return u;
+}
+
 /* ---- as text ---- */
 
 char *mibib_print(const struct mibib_table *t)
@@ -394,7 +416,9 @@ char *mibib_print(const struct mibib_table *t)
 }
 
 struct scan {
-    struct mibib_table table;
+    struct mibib_tables tables;
+    bool several; /* the next table may begin with any record */
+    bool begun;   /* the last of them goes on */
     char name[MIBIB_NAME_SIZE];
     uint64_t first, blocks;
     bool have_first, have_blocks, grows;
@@ -424,30 +448,91 @@ static int scan_field(void *userdata, const char *key, const char *value)
     return -EBADMSG;
 }
 
+static void scan_done(struct scan *s)
+{
+    mibib_tables_done(&s->tables);
+}
+
+static int begin_table(struct scan *s)
+{
+    struct mibib_tables *t = &s->tables;
+    if (t->n == MIBIB_TABLES_MAX)
+        return -EBADMSG;
+    struct mibib_table *grown = reallocarray(t->table, t->n + 1, sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    t->table = grown;
+    memset(&grown[t->n++], 0, sizeof(*grown));
+    s->begun = true;
+    return 0;
+}
+
+/* Can the record in hand be of the table before it? */
+static bool goes_on(const struct scan *s)
+{
+    if (!s->begun || !s->several)
+        return s->begun;
+    const struct mibib_table *t = &s->tables.table[s->tables.n - 1];
+    const struct mibib_partition *last = &t->partitions[t->n_partitions - 1];
+    return !last->grows && s->first >= last->first_block + last->n_blocks && !mibib_find(t, s->name);
+}
+
 static int scan_record(void *userdata)
 {
     struct scan *s = userdata;
-    if (!s->have_first || !s->have_blocks)
+    if (!s->have_first || !s->have_blocks || (!s->grows && s->blocks == 0))
         return -EBADMSG;
-    if ((!s->grows && s->blocks == 0) ||
-        add_partition(&s->table, s->name, s->first, s->blocks, s->grows, NULL) < 0)
+    int r = goes_on(s) ? 0 : begin_table(s);
+    if (r < 0)
+        return r;
+    if (add_partition(&s->tables.table[s->tables.n - 1], s->name, s->first, s->blocks, s->grows, NULL) < 0)
         return -EBADMSG;
     s->name[0] = '\0';
     s->have_first = s->have_blocks = s->grows = false;
     return 0;
 }
 
+/* The chip's size is not in the text: what a growing partition had is taken as it was. */
+static int settle_all(struct scan *s)
+{
+    if (s->tables.n == 0)
+        return -EBADMSG;
+    for (size_t i = 0; i < s->tables.n; i++)
+        if (settle(&s->tables.table[i], 0, NULL) < 0)
+            return -EBADMSG;
+    return 0;
+}
+
 int mibib_scan(const char *text, size_t size, struct mibib_table *ret)
 {
-    _cleanup_free_ struct scan *s = calloc(1, sizeof(*s));
-    if (!s)
-        return -ENOMEM;
-    int r = link_parse_text(text, size, scan_field, scan_record, s, NULL);
+    _cleanup_(scan_done) struct scan s = {0};
+    int r = link_parse_text(text, size, scan_field, scan_record, &s, NULL);
+    if (r == 0)
+        r = settle_all(&s);
+    if (r == 0)
+        *ret = s.tables.table[0];
+    return r;
+}
+
+int mibib_scan_several(const char *text, size_t size, struct mibib_tables *ret)
+{
+    static const char between[] = "\n" RECORDED_BETWEEN; /* with the end of the line before it */
+    _cleanup_(scan_done) struct scan s = {.several = true};
+    const char *end = text + size;
+    if (size == 0 || end[-1] != '\n') /* cut: its last number may be */
+        return -EBADMSG;
+    int r = 0;
+    for (const char *p = text; r == 0 && p < end;) {
+        const char *gap = memmem(p, (size_t)(end - p), between, strlen(between));
+        s.begun = false;
+        r = link_parse_text(p, (size_t)((gap ? gap + 1 : end) - p), scan_field, scan_record, &s, NULL);
+        p = gap ? gap + strlen(between) : end;
+    }
+    if (r == 0)
+        r = settle_all(&s);
     if (r < 0)
         return r;
-    /* The chip's size is not in the text: what a growing partition had is taken as it was. */
-    if (s->table.n_partitions == 0 || settle(&s->table, 0, NULL) < 0)
-        return -EBADMSG;
-    *ret = s->table;
+    *ret = s.tables;
+    s.tables = (struct mibib_tables){0};
     return 0;
 }

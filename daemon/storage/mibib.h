@@ -14,7 +14,8 @@ enum {
     MIBIB_NAME_SIZE = 17,
     MIBIB_PAGES = 4,
     MIBIB_SCAN_BLOCKS = 32,
-    MIBIB_MAGIC_SIZE = 8
+    MIBIB_MAGIC_SIZE = 8,
+    MIBIB_TABLES_MAX = 64, /* of one unit; the service records far fewer */
 };
 
 struct mibib_partition {
@@ -29,6 +30,28 @@ struct mibib_table {
     uint32_t version, age;
     bool crc_present, crc_valid;
 };
+
+/* What was recorded of a unit in its life, the oldest first. */
+struct mibib_tables {
+    struct mibib_table *table;
+    size_t n;
+};
+void mibib_tables_done(struct mibib_tables *t);
+/* The one that the unit was last seen with; NULL of none. */
+static inline const struct mibib_table *mibib_newest(const struct mibib_tables *t)
+{
+    return t && t->n > 0 ? &t->table[t->n - 1] : NULL;
+}
+
+/* The tables whose union protects a unit (flash rule 4), in the order in which they are believed; borrowed.
+ */
+struct mibib_union {
+    const struct mibib_table *table[MIBIB_TABLES_MAX + 2];
+    size_t n;
+};
+/* The modem's own, the recorded ones from the newest to the oldest, the package's; each may be NULL. */
+struct mibib_union mibib_unite(const struct mibib_table *modem, const struct mibib_tables *recorded,
+                               const struct mibib_table *package);
 
 /*
  * pages: MIBIB_PAGES pages of page_size as they lie in flash. chip_blocks resolves a growing partition (0:
@@ -71,3 +94,9 @@ bool mibib_is_unit_data(const char *name);
  */
 char *mibib_print(const struct mibib_table *t);
 int mibib_scan(const char *text, size_t size, struct mibib_table *ret);
+/*
+ * Several in one text, RECORDED_BETWEEN (link/keys.h) two of them. Where an earlier version left only one
+ * blank line between them, a partition that does not lie behind the one before begins the next table, as
+ * mibib_print() tells them by their blocks. All of it or -EBADMSG: what cannot be read protects nothing.
+ */
+int mibib_scan_several(const char *text, size_t size, struct mibib_tables *ret);

@@ -9,6 +9,7 @@
 #include "firmware/plan.h"
 #include "worker/journal.h"
 #include "worker/protect.h"
+#include "worker/recorded.h"
 #include "worker/running.h"
 #include "worker/session.h"
 
@@ -53,7 +54,7 @@ struct flash {
     struct package *package;
     struct plan *plan;
     struct plan_options options;
-    struct mibib_table recorded;
+    struct recorded recorded;
     struct running_identity told; /* by the modem, before it was taken from normal mode */
     char *programmer;
     size_t programmer_size;
@@ -111,6 +112,12 @@ const char *flash_step_name(const struct plan_step *s);
 void flash_progress(struct flash *f);
 /* What a step weighs, in bytes written in the same time. */
 uint64_t flash_work(const struct flash *f, const struct plan_step *s);
+
+/* All whose union protects the unit (rule 4). modem: its own, NULL. */
+static inline struct mibib_union flash_tables(const struct flash *f, const struct mibib_table *modem)
+{
+    return mibib_unite(modem, &f->recorded.tables, f->package->table_known ? &f->package->table : NULL);
+}
 
 /* WRITE or VERIFY of an image inside the range of an ERASE. */
 static inline bool flash_contains(const struct plan_step *outer, const struct plan_step *inner)

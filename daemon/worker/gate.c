@@ -133,7 +133,7 @@ static int read_map(struct flash *f, struct error *e)
 
 static const struct mibib_partition *unit_data_at(const struct mibib_table *t, uint64_t block)
 {
-    for (size_t i = 0; t && i < t->n_partitions; i++) {
+    for (size_t i = 0; i < t->n_partitions; i++) {
         const struct mibib_partition *p = &t->partitions[i];
         if (mibib_is_unit_data(p->name) && block >= p->first_block &&
             (p->n_blocks == 0 || block < p->first_block + p->n_blocks))
@@ -151,8 +151,7 @@ static int check_spill(struct flash *f, const struct mibib_table *modem, struct 
 {
     const struct session *session = f->session;
     const struct nand_capabilities *can = &session->capabilities;
-    const struct mibib_table *tables[] = {modem, f->options.recorded,
-                                          f->package->table_known ? &f->package->table : NULL};
+    const struct mibib_union tables = flash_tables(f, modem);
     if (can->last_sector || can->skip_bad_block || session->storage.bad_block_list ||
         f->options.allow & ALLOW_ERASE_CALIBRATION)
         return 0;
@@ -162,8 +161,8 @@ static int check_spill(struct flash *f, const struct mibib_table *modem, struct 
             DIV_ROUND_UP(s->pages, f->plan->geometry.pages_per_block) < s->n_blocks)
             continue;
         const struct mibib_partition *next = NULL;
-        for (size_t k = 0; !next && k < ARRAY_SIZE(tables); k++)
-            next = unit_data_at(tables[k], s->first_block + s->n_blocks);
+        for (size_t k = 0; !next && k < tables.n; k++)
+            next = unit_data_at(tables.table[k], s->first_block + s->n_blocks);
         if (!next)
             continue;
         int r = error_set(e, ERROR_ERASE_CALIBRATION,
@@ -191,11 +190,10 @@ static int copy_map(struct nand_map *to, const struct nand_map *from)
 const struct mibib_partition *gate_partition(const struct flash *f, const struct mibib_table *modem,
                                              const char *name)
 {
-    const struct mibib_table *tables[] = {modem, f->options.recorded,
-                                          f->package->table_known ? &f->package->table : NULL};
+    const struct mibib_union tables = flash_tables(f, modem);
     const struct mibib_partition *found = NULL;
-    for (size_t i = 0; !found && i < ARRAY_SIZE(tables); i++)
-        found = tables[i] ? mibib_find(tables[i], name) : NULL;
+    for (size_t i = 0; !found && i < tables.n; i++)
+        found = mibib_find(tables.table[i], name);
     return found;
 }
 

@@ -20,7 +20,7 @@ int gate_chip(struct flash *f, struct error *e);
  */
 int gate_storage(struct flash *f, bool resumed, struct error *e);
 
-/* RAWDATA by the modem's own table (NULL: none), the recorded one, the package's; NULL if none names it. */
+/* RAWDATA by the modem's own table (NULL: none), the recorded ones, the package's; NULL if none names it. */
 const struct mibib_partition *gate_partition(const struct flash *f, const struct mibib_table *modem,
                                              const char *name);
 /* The modem's own table in `room` and its block, or *ret NULL if it has none. map: as for mibib_read(). */

@@ -12,6 +12,7 @@
 #include "firmware/package.h"
 #include "worker/calibrate.h"
 #include "worker/dump.h"
+#include "worker/protect.h"
 #include "worker/recorded.h"
 #include "worker/save.h"
 #include "worker/visits.h"
@@ -23,13 +24,15 @@ struct backup_job {
     struct visits visits;
     struct save save;
     enum backup_kind kind;
-    struct mibib_table table, recorded;
-    bool begun, begun_before, recorded_known;
+    struct mibib_table table;
+    struct recorded recorded;
+    bool begun, begun_before;
 };
 
 static void job_done(struct backup_job *j)
 {
     save_done(&j->save);
+    recorded_done(&j->recorded);
     j->visits.session = session_free(j->visits.session);
 }
 
@@ -45,8 +48,8 @@ static int read_options(struct backup_job *j, struct error *e)
         return error_set(e, ERROR_UNSUPPORTED, "there are no backups of kind \"%s\"", kind);
     if (w->fd_store < 0)
         return error_set(e, ERROR_INVALID_ARGS, "a backup needs a file to put it in");
-    j->recorded_known = recorded_take(w, &j->recorded);
-    return 0;
+    /* It takes nothing away, and saves more for it. */
+    return recorded_take(w, true, &j->recorded, e);
 }
 
 /* *ret: the modem's own table, NULL if it has none. */
@@ -89,15 +92,17 @@ static int read_table(struct backup_job *j, const struct mibib_table **ret, uint
 static int choose(struct backup_job *j, const struct mibib_table *own, struct error *e)
 {
     const char *names = worker_option(j->worker, "partitions", "");
-    const struct mibib_table *t = own ? own : j->recorded_known ? &j->recorded : NULL;
+    const struct mibib_union tables = mibib_unite(own, own ? NULL : &j->recorded.tables, NULL);
+    const struct protect_what calibration = {.modem = own, .recorded = &j->recorded.tables};
     uint64_t blocks = j->visits.session->geometry.blocks;
     if (*names)
-        return save_add_named(&j->save, t, names, e);
-    if (j->kind == BACKUP_CALIBRATION && own)
-        return save_add_always(&j->save, own, e);
+        return save_add_named(&j->save, &tables, names, e);
+    if (j->kind == BACKUP_CALIBRATION && own && !j->recorded.unreadable)
+        return protect_choose(&j->save, &calibration, blocks, e);
     if (j->kind == BACKUP_CALIBRATION)
-        worker_log(j->worker,
-                   "WARN: no table of the modem's says where its calibration lies: all of it is saved");
+        worker_log(j->worker, "WARN: %s: all of it is saved",
+                   own ? "what was recorded of where its calibration lies cannot be read"
+                       : "no table of the modem's says where its calibration lies");
     j->kind = BACKUP_NAND;
     return save_add_all(&j->save, own, blocks, e);
 }

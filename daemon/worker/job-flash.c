@@ -19,7 +19,6 @@
 #include "worker/erase.h"
 #include "worker/gate.h"
 #include "worker/pieces.h"
-#include "worker/recorded.h"
 #include "worker/report.h"
 #include "worker/steps.h"
 #include "worker/visits.h"
@@ -40,6 +39,7 @@ static void flash_done(struct flash *f)
     nand_map_done(&f->at_gate);
     gate_facts_done(&f->facts);
     protect_done(&f->protect);
+    recorded_done(&f->recorded);
     journal_done(&f->journal);
     f->session = session_free(f->session);
     f->plan = plan_free(f->plan);
@@ -60,9 +60,8 @@ static int read_options(struct flash *f, struct error *e)
     f->options.known_version = *known ? known : NULL;
     f->options.known_confirmed = worker_option_u64(w, "known-confirmed", 0) == 1;
     f->options.reset = worker_option_u64(w, "reset", 1) != 0;
-    if (recorded_take(w, &f->recorded))
-        f->options.recorded = &f->recorded;
-    return 0;
+    f->options.recorded = &f->recorded.tables;
+    return recorded_take(w, f->options.allow & ALLOW_ERASE_CALIBRATION, &f->recorded, e);
 }
 
 /* Without "backup" nothing can be saved before the first erase: that is refused at the gate, unless it is

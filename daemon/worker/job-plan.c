@@ -33,12 +33,14 @@ static char *print_saves(const struct save *s, const struct plan *plan)
     return text;
 }
 
-static char *print_all(const struct plan *plan, const struct package *p, const struct mibib_table *recorded,
+static char *print_all(const struct plan *plan, const struct package *p, const struct recorded *recorded,
                        struct error *e)
 {
     struct save save = {0};
     _cleanup_free_ char *saves = NULL;
-    int r = protect_preview(plan, p, recorded, &save, e);
+    int r = protect_preview(plan, p, &recorded->tables, &save, e);
+    if (r == 0 && recorded->unreadable)
+        r = -ENODATA;
     if (r == 0)
         saves = print_saves(&save, plan);
     save_done(&save);
@@ -54,25 +56,20 @@ int job_plan(struct worker *w, struct job_outcome *o)
 {
     _cleanup_(package_freep) struct package *p = NULL;
     _cleanup_(plan_freep) struct plan *plan = NULL;
-    struct mibib_table recorded;
+    _cleanup_(recorded_done) struct recorded recorded = {0};
     struct plan_options options = {
         .modem_version = worker_option(w, "modem-version", NULL),
         .known_version = worker_option(w, "known-version", NULL),
         .known_confirmed = worker_option_u64(w, "known-confirmed", 0) == 1,
         .reset = worker_option_u64(w, "reset", 1) == 1,
+        .recorded = &recorded.tables,
     };
 
     if (w->fd_package < 0)
         return error_set(&o->error, ERROR_INVALID_ARGS, "A plan needs a package");
     int r = plan_parse_allow(worker_option(w, "allow", ""), &options.allow, &o->error);
-    if (r == 0 && w->fd_recorded >= 0) {
-        /* An unreadable one is no reason to go without its protection. */
-        r = recorded_read(w, &recorded);
-        if (r < 0)
-            r = error_set(&o->error, ERROR_FAILED,
-                          "The partition table recorded for this modem cannot be read: %s", strerror(-r));
-        options.recorded = &recorded;
-    }
+    if (r == 0)
+        r = recorded_take(w, options.allow & ALLOW_ERASE_CALIBRATION, &recorded, &o->error);
     if (r == 0)
         r = package_open(w->fd_package, NULL, &p, &o->error);
     if (r == 0)
@@ -80,7 +77,7 @@ int job_plan(struct worker *w, struct job_outcome *o)
     if (r < 0)
         return r;
 
-    _cleanup_free_ char *text = print_all(plan, p, options.recorded, &o->error);
+    _cleanup_free_ char *text = print_all(plan, p, &recorded, &o->error);
     if (!text)
         return o->error.kind ? error_errno(o->error.kind)
                              : error_set(&o->error, ERROR_FAILED, "Out of memory");

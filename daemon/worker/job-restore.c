@@ -13,12 +13,12 @@
 #include "firmware/package.h"
 #include "worker/boot.h"
 #include "worker/calibrate.h"
-#include "worker/recorded.h"
 #include "worker/restore.h"
 
 static void restore_done(struct restore *x)
 {
     protect_done(&x->protect);
+    recorded_done(&x->recorded);
     for (size_t i = 0; i < x->n_parts; i++) {
         free(x->parts[i].source);
         free(x->parts[i].seen);
@@ -61,8 +61,8 @@ static int check_room(const struct restore *x, struct error *e)
     int r = 0;
     if (x->worker->fd_backup < 0 || x->allow & ALLOW_NO_BACKUP)
         return 0;
-    if (x->recorded_known)
-        r = save_add_always(&save, &x->recorded, e);
+    for (size_t i = 0; r == 0 && i < x->recorded.tables.n; i++)
+        r = save_add_always(&save, &x->recorded.tables.table[i], e);
     for (size_t i = 0; r == 0 && i < x->n_parts; i++) {
         const struct backup_part *p = x->parts[i].part;
         r = save_add(&save, p->name, p->first_block, p->n_blocks, e);
@@ -81,10 +81,10 @@ static int prepare(struct restore *x, struct error *e)
         r = open_source(x, e);
     if (r == 0)
         r = restore_choose(x, e);
-    if (r < 0)
-        return r;
-    x->recorded_known = recorded_take(x->worker, &x->recorded);
-    r = check_room(x, e);
+    if (r == 0)
+        r = recorded_take(x->worker, x->allow & ALLOW_ERASE_CALIBRATION, &x->recorded, e);
+    if (r == 0)
+        r = check_room(x, e);
     if (r < 0)
         return r;
     size_t block = nand_block_size(&x->backup->geometry);
@@ -204,7 +204,8 @@ static int save_first(struct restore *x, struct error *e)
         ranges[i] = (struct block_range){x->parts[i].part->first_block, x->parts[i].part->n_blocks};
     const struct protect_what what = {.modem = x->table_known ? &x->table : NULL,
                                       .mibib_block = x->mibib_block,
-                                      .others = {x->recorded_known ? &x->recorded : NULL, NULL},
+                                      .recorded = &x->recorded.tables,
+                                      .whole = x->recorded.unreadable,
                                       .extra = ranges,
                                       .n_extra = x->n_parts,
                                       .rewritten = ranges,

@@ -28,10 +28,6 @@ static bool has_image(const struct plan *plan, const struct plan_step *erase)
     return false;
 }
 
-/*
- * A table is foreign if neither the package nor what was recorded of this unit puts its own data where this
- * one does: then somebody else's flash laid it out, and the unit's data may lie anywhere.
- */
 static bool agrees(const struct mibib_table *a, const struct mibib_table *b)
 {
     for (size_t i = 0; i < a->n_partitions; i++) {
@@ -43,9 +39,14 @@ static bool agrees(const struct mibib_table *a, const struct mibib_table *b)
     return mibib_find(a, "EFS2") != NULL;
 }
 
+/*
+ * A table is foreign if neither the package nor what was first recorded of this unit puts its own data where
+ * this one does: then somebody else's flash laid it out, and the unit's data may lie anywhere. It may be
+ * among the later ones itself, told by a call that was refused.
+ */
 static bool is_foreign(const struct flash *f, const struct mibib_table *modem)
 {
-    const struct mibib_table *recorded = f->options.recorded,
+    const struct mibib_table *recorded = f->recorded.tables.n > 0 ? &f->recorded.tables.table[0] : NULL,
                              *package = f->package->table_known ? &f->package->table : NULL;
     return !mibib_find(modem, "EFS2") || ((recorded || package) && !(recorded && agrees(modem, recorded)) &&
                                           !(package && agrees(modem, package)));
@@ -83,30 +84,32 @@ int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mib
     _cleanup_free_ struct block_range *extra =
                                           calloc(f->plan->n_steps + MIBIB_PARTITIONS_MAX, sizeof(*extra)),
                                       *rewritten = calloc(f->plan->n_steps + 1, sizeof(*rewritten));
-    struct protect_what what = {
-        .modem = modem,
-        .mibib_block = mibib_block,
-        .others = {f->options.recorded, f->package->table_known ? &f->package->table : NULL},
-        .allow = f->options.allow};
+    struct protect_what what = {.modem = modem,
+                                .mibib_block = mibib_block,
+                                .recorded = &f->recorded.tables,
+                                .package = f->package->table_known ? &f->package->table : NULL,
+                                .allow = f->options.allow};
     if (!extra || !rewritten)
         return error_set(e, ERROR_FAILED, "out of memory");
     collect(f->plan, f->package, extra, rewritten, &what);
-    what.whole = !modem || !version_known || is_foreign(f, modem);
+    what.whole = !modem || !version_known || f->recorded.unreadable || is_foreign(f, modem);
     if (what.whole)
         worker_log(f->worker, "all of the flash is saved: %s",
-                   !modem           ? "the modem has no partition table"
-                   : !version_known ? "nobody knows for sure what ran in it"
-                                    : "its partition table is not one of this unit's");
+                   !modem                   ? "the modem has no partition table"
+                   : !version_known         ? "nobody knows for sure what ran in it"
+                   : f->recorded.unreadable ? "the tables recorded for it cannot be read"
+                                            : "its partition table is not one of this unit's");
     return protect_run(&f->protect, f->session, &what, e);
 }
 
-int protect_preview(const struct plan *plan, const struct package *p, const struct mibib_table *recorded,
+int protect_preview(const struct plan *plan, const struct package *p, const struct mibib_tables *recorded,
                     struct save *ret, struct error *e)
 {
     const struct mibib_table *package = p->table_known ? &p->table : NULL;
     _cleanup_free_ struct block_range *extra = calloc(plan->n_steps + MIBIB_PARTITIONS_MAX, sizeof(*extra)),
                                       *rewritten = calloc(plan->n_steps + 1, sizeof(*rewritten));
-    struct protect_what what = {.modem = recorded ? recorded : package, .others = {recorded, package}};
+    const struct mibib_table *newest = mibib_newest(recorded);
+    struct protect_what what = {.modem = newest ? newest : package, .recorded = recorded, .package = package};
     if (!extra || !rewritten)
         return error_set(e, ERROR_FAILED, "out of memory");
     if (!what.modem)

@@ -29,14 +29,20 @@ static bool in_ranges(const struct block_range *ranges, size_t n, uint64_t block
     return false;
 }
 
+static struct mibib_union tables_of(const struct protect_what *what)
+{
+    return mibib_unite(what->modem, what->recorded, what->package);
+}
+
 int protect_choose(struct save *s, const struct protect_what *what, uint64_t blocks, struct error *e)
 {
+    const struct mibib_union tables = tables_of(what);
     if (what->whole || !what->modem)
         return save_add_all(s, what->modem, blocks, e);
     int r = save_add_always(s, what->modem, e);
     /* Where another table of this unit has them they may lie just as well. */
-    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(what->others); i++)
-        r = what->others[i] ? save_add_unit_data(s, what->others[i], e) : 0;
+    for (size_t i = 0; r == 0 && i < tables.n; i++)
+        r = save_add_unit_data(s, tables.table[i], e);
     for (size_t i = 0; r == 0 && i < what->n_extra; i++) {
         const struct block_range *x = &what->extra[i];
         const struct mibib_partition *own = mibib_at(what->modem, x->first);
@@ -85,15 +91,13 @@ int protect_check_room(const struct worker *w, const struct save *s, uint32_t bl
 
 static const char *unit_data_at(const struct protect_what *what, uint64_t block)
 {
-    const struct mibib_table *tables[] = {what->modem, what->others[0], what->others[1]};
-    bool any = false;
-    for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
-        const struct mibib_partition *own = tables[i] ? mibib_at(tables[i], block) : NULL;
-        any |= tables[i] != NULL;
+    const struct mibib_union tables = tables_of(what);
+    for (size_t i = 0; i < tables.n; i++) {
+        const struct mibib_partition *own = mibib_at(tables.table[i], block);
         if (own && mibib_is_unit_data(own->name))
             return own->name;
     }
-    return any ? NULL : "what may be the unit's own data";
+    return tables.n > 0 ? NULL : "what may be the unit's own data";
 }
 
 struct losses {

@@ -15,7 +15,8 @@
 struct protect_what {
     const struct mibib_table *modem;     /* its own, NULL */
     uint64_t mibib_block;                /* UINT64_MAX */
-    const struct mibib_table *others[2]; /* the recorded one, the package's; NULL */
+    const struct mibib_tables *recorded; /* of this unit, NULL */
+    const struct mibib_table *package;   /* NULL */
     bool whole;                          /* all of the chip: nobody knows for sure what lies where */
     const struct block_range *extra;     /* besides what is saved always */
     size_t n_extra;
@@ -64,8 +65,8 @@ struct flash;
 int protect_flash(struct flash *f, const struct mibib_table *modem, uint64_t mibib_block, bool version_known,
                   struct error *e);
 /*
- * Without a modem: what will be saved before the first erase, by the table recorded of this unit (NULL: by
+ * Without a modem: what will be saved before the first erase, by the tables recorded of this unit (none: by
  * the package's). The modem's own may name more. -ENODATA: there is none.
  */
-int protect_preview(const struct plan *plan, const struct package *p, const struct mibib_table *recorded,
+int protect_preview(const struct plan *plan, const struct package *p, const struct mibib_tables *recorded,
                     struct save *ret, struct error *e);

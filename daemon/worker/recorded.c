@@ -6,22 +6,32 @@
 
 #include "base/io.h"
 
-enum { RECORDED_SIZE_MAX = 64 * 1024 }; /* a table's text: 128 partitions of less than 100 bytes */
-
-int recorded_read(const struct worker *w, struct mibib_table *ret)
+static int read_all(const struct worker *w, struct mibib_tables *ret)
 {
     _cleanup_free_ char *text = NULL;
     size_t size = 0;
-    if (w->fd_recorded < 0)
-        return -ENOENT;
     int r = io_read_file(w->fd_recorded, RECORDED_SIZE_MAX, &text, &size);
-    return r < 0 ? r : mibib_scan(text, size, ret);
+    return r < 0 ? r : mibib_scan_several(text, size, ret);
 }
 
-bool recorded_take(struct worker *w, struct mibib_table *ret)
+int recorded_take(struct worker *w, bool allowed, struct recorded *ret, struct error *e)
 {
-    int r = recorded_read(w, ret);
-    if (r < 0 && w->fd_recorded >= 0)
-        worker_log(w, "WARN: the recorded partition table of this unit cannot be read: %s", strerror(-r));
-    return r == 0;
+    *ret = (struct recorded){0};
+    int r = w->fd_recorded < 0 ? 0 : read_all(w, &ret->tables);
+    if (r == 0)
+        return 0;
+    ret->unreadable = true;
+    if (!allowed)
+        return error_set(e, ERROR_ERASE_CALIBRATION,
+                         "the partition tables recorded for this unit cannot be read (%s): nobody can tell "
+                         "where its calibration lies (--allow=EraseCalibration to go on without them)",
+                         strerror(-r));
+    worker_log(w, "WARN: the partition tables recorded for this unit cannot be read (%s); going on without",
+               strerror(-r));
+    return 0;
+}
+
+void recorded_done(struct recorded *r)
+{
+    mibib_tables_done(&r->tables);
 }

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* The partition table that the service recorded for this unit, in its descriptor "recorded" (link/keys.h). */
+/* The partition tables that the service recorded for this unit, in its descriptor "recorded" (link/keys.h).
+ */
 
 #include "storage/mibib.h"
 #include "worker/worker.h"
 
-/* -ENOENT: none was given; else the errno of reading or mibib_scan(). */
-int recorded_read(const struct worker *w, struct mibib_table *ret);
-/* The same for a job that goes on without it: an unreadable one is logged. True if *ret is filled. */
-bool recorded_take(struct worker *w, struct mibib_table *ret);
+struct recorded {
+    struct mibib_tables tables; /* none if none was given */
+    bool unreadable;            /* there are some, and nobody knows what they say: all of the chip is saved */
+};
+
+/*
+ * EraseCalibration if they cannot be read: where the unit's own data lie is not known then. allowed: it is
+ * logged, and the job goes on without them.
+ */
+int recorded_take(struct worker *w, bool allowed, struct recorded *ret, struct error *e);
+void recorded_done(struct recorded *r);

@@ -61,28 +61,52 @@ static int remember_block(struct restore *x, uint64_t block, bool own, uint8_t *
     return 0;
 }
 
+static bool is_remembered(const struct restore *x, uint64_t block)
+{
+    for (size_t i = 0; i < x->n_places; i++)
+        if (x->places[i].block == block)
+            return true;
+    return false;
+}
+
+static int remember_partition(struct restore *x, const struct mibib_partition *p, uint8_t *pages,
+                              struct error *e)
+{
+    const uint64_t blocks = x->visits.session->geometry.blocks;
+    if (!mibib_is_unit_data(p->name) || p->first_block >= blocks)
+        return 0;
+    uint64_t there = MIN_OF(p->n_blocks, blocks - p->first_block),
+             n = MIN_OF(there, (uint64_t)RESTORE_PLACES_EACH);
+    int r = 0;
+    for (uint64_t k = 0; r == 0 && k < n && x->n_places < RESTORE_PLACES_MAX; k++) {
+        uint64_t block = p->first_block + (n > 1 ? k * (there - 1) / (n - 1) : 0);
+        if (!is_remembered(x, block))
+            r = remember_block(x, block, tells_units_apart(p->name), pages, e);
+    }
+    return r;
+}
+
+/* By the modem's own table; of several that were recorded, its EFS2 by each of them before anything else. */
 int restore_remember(struct restore *x, struct error *e)
 {
     const struct sahara_identity unit = session_unit(x->visits.session);
     const struct nand_geometry *g = &x->visits.session->geometry;
-    const struct mibib_table *t = x->table_known ? &x->table : x->recorded_known ? &x->recorded : NULL;
+    const struct mibib_union tables =
+        mibib_unite(x->table_known ? &x->table : NULL, x->table_known ? NULL : &x->recorded.tables, NULL);
     x->n_places = 0;
-    if ((unit.have_serial && unit.serial != 0) || !t || g->pages_per_block < RESTORE_PLACE_PAGES)
+    if ((unit.have_serial && unit.serial != 0) || tables.n == 0 || g->pages_per_block < RESTORE_PLACE_PAGES)
         return 0;
     _cleanup_free_ uint8_t *pages = malloc((size_t)RESTORE_PLACE_PAGES * g->page_size);
     if (!pages)
         return error_set(e, ERROR_FAILED, "out of memory");
     int r = 0;
-    for (size_t i = 0; r == 0 && i < t->n_partitions; i++) {
-        const struct mibib_partition *p = &t->partitions[i];
-        if (!mibib_is_unit_data(p->name) || p->first_block >= g->blocks)
-            continue;
-        uint64_t there = MIN_OF(p->n_blocks, g->blocks - p->first_block),
-                 n = MIN_OF(there, (uint64_t)RESTORE_PLACES_EACH);
-        for (uint64_t k = 0; r == 0 && k < n && x->n_places < RESTORE_PLACES_MAX; k++)
-            r = remember_block(x, p->first_block + (n > 1 ? k * (there - 1) / (n - 1) : 0),
-                               tells_units_apart(p->name), pages, e);
-    }
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t k = 0; k < tables.n; k++)
+            for (size_t i = 0; r == 0 && i < tables.table[k]->n_partitions; i++) {
+                const struct mibib_partition *p = &tables.table[k]->partitions[i];
+                if (tells_units_apart(p->name) == (pass == 0))
+                    r = remember_partition(x, p, pages, e);
+            }
     if (r == 0)
         worker_log(x->worker,
                    "the modem tells no serial number: should it go away in the middle, it is known "

@@ -106,22 +106,39 @@ static bool comes_back(const struct restore *x, const char *name, uint64_t first
     return false;
 }
 
-/* A part goes where the modem has that partition; with its own table in the backup the old layout comes back.
- */
-static int check_place(const struct restore *x, const struct mibib_table *t, const struct backup_part *p,
-                       struct error *e)
+static bool has_place(const struct mibib_table *t, const struct backup_part *p)
 {
     const struct mibib_partition *own = mibib_find(t, p->name);
+    return own && own->first_block == p->first_block && (own->n_blocks == p->n_blocks || own->n_blocks == 0);
+}
+
+/*
+ * A part goes where the modem has that partition; with its own table in the backup the old layout comes back.
+ * A modem without a table is taken at the word of any that it had.
+ */
+static int check_place(const struct restore *x, const struct backup_part *p, struct error *e)
+{
+    const struct mibib_union tables =
+        mibib_unite(x->table_known ? &x->table : NULL, x->table_known ? NULL : &x->recorded.tables, NULL);
+    bool there = tables.n == 0;
+    for (size_t i = 0; !there && i < tables.n; i++)
+        there = has_place(tables.table[i], p);
+    if (there || text_starts_with(p->name, "blocks-") || restored_mibib(x) ||
+        x->allow & ALLOW_GEOMETRY_DIFFERS)
+        return 0;
+    return error_set(e, ERROR_GEOMETRY_DIFFERS,
+                     "%s has %s not at blocks %llu to %llu, where the backup has it "
+                     "(--allow=GeometryDiffers to restore it there anyway)",
+                     x->table_known ? "the modem's partition table"
+                                    : "no partition table recorded for this unit",
+                     p->name, LLU(p->first_block), LLU(p->first_block + p->n_blocks - 1));
+}
+
+/* Nor does it go where any table of this unit has what only the unit has. */
+static int check_unit_data(const struct restore *x, const struct mibib_table *t, const struct backup_part *p,
+                           struct error *e)
+{
     uint64_t end = p->first_block + p->n_blocks;
-    bool there =
-        own && own->first_block == p->first_block && (own->n_blocks == p->n_blocks || own->n_blocks == 0);
-    if (!there && !text_starts_with(p->name, "blocks-") && !restored_mibib(x) &&
-        !(x->allow & ALLOW_GEOMETRY_DIFFERS))
-        return error_set(
-            e, ERROR_GEOMETRY_DIFFERS,
-            "the modem's partition table has %s not at blocks %llu to %llu, where the backup has it "
-            "(--allow=GeometryDiffers to restore it there anyway)",
-            p->name, LLU(p->first_block), LLU(end - 1));
     for (size_t i = 0; i < t->n_partitions; i++) {
         const struct mibib_partition *u = &t->partitions[i];
         if (!mibib_is_unit_data(u->name) || u->first_block >= end ||
@@ -139,12 +156,14 @@ static int check_place(const struct restore *x, const struct mibib_table *t, con
 
 static int check_places(const struct restore *x, struct error *e)
 {
-    const struct mibib_table *tables[] = {x->table_known ? &x->table : NULL,
-                                          x->recorded_known ? &x->recorded : NULL};
+    const struct mibib_union tables =
+        mibib_unite(x->table_known ? &x->table : NULL, &x->recorded.tables, NULL);
     int r = 0;
-    for (size_t k = 0; k < ARRAY_SIZE(tables); k++)
-        for (size_t i = 0; r == 0 && tables[k] && i < x->n_parts; i++)
-            r = check_place(x, tables[k], x->parts[i].part, e);
+    for (size_t i = 0; r == 0 && i < x->n_parts; i++)
+        r = check_place(x, x->parts[i].part, e);
+    for (size_t k = 0; k < tables.n; k++)
+        for (size_t i = 0; r == 0 && i < x->n_parts; i++)
+            r = check_unit_data(x, tables.table[k], x->parts[i].part, e);
     return r;
 }
 

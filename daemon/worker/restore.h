@@ -10,6 +10,7 @@
 
 #include "worker/journal.h"
 #include "worker/protect.h"
+#include "worker/recorded.h"
 #include "worker/visits.h"
 
 enum {
@@ -48,8 +49,9 @@ struct restore {
     struct visits visits;
     struct backup *backup;
     unsigned allow;
-    struct mibib_table table, recorded;
-    bool table_known, recorded_known; /* the modem's own */
+    struct mibib_table table; /* the modem's own */
+    bool table_known;
+    struct recorded recorded;
     uint64_t mibib_block;
     struct restore_part *parts;
     size_t n_parts;

@@ -134,19 +134,23 @@ int save_add_all(struct save *s, const struct mibib_table *t, uint64_t blocks, s
     return r < 0 || at >= blocks ? r : add_gap(s, at, blocks, piece, e);
 }
 
-int save_add_named(struct save *s, const struct mibib_table *t, const char *names, struct error *e)
+int save_add_named(struct save *s, const struct mibib_union *tables, const char *names, struct error *e)
 {
     while (*names) {
         char name[MIBIB_NAME_SIZE + 2];
         size_t n = strcspn(names, ",");
         snprintf(name, sizeof(name), "%.*s", (int)MIN_OF(n, sizeof(name) - 1), names);
-        const struct mibib_partition *p = t && n < sizeof(name) ? mibib_find(t, name) : NULL;
-        if (!p)
+        bool found = false;
+        for (size_t i = 0; n < sizeof(name) && i < tables->n; i++) {
+            const struct mibib_partition *p = mibib_find(tables->table[i], name);
+            int r = p ? add_partition(s, p, e) : 0;
+            if (r < 0)
+                return r;
+            found |= p != NULL;
+        }
+        if (!found)
             return error_set(e, ERROR_INVALID_ARGS, "the modem's partition table has no %.*s",
                              (int)MIN_OF(n, (size_t)64), names);
-        int r = add_partition(s, p, e);
-        if (r < 0)
-            return r;
         names += n + (names[n] == ',');
     }
     return 0;

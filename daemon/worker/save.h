@@ -52,8 +52,8 @@ int save_add_always(struct save *s, const struct mibib_table *t, struct error *e
 int save_add_unit_data(struct save *s, const struct mibib_table *t, struct error *e);
 /* Every block of the chip: by partition where the table (may be NULL) names one, the rest in pieces. */
 int save_add_all(struct save *s, const struct mibib_table *t, uint64_t blocks, struct error *e);
-/* A comma list of names; one that the table does not have is InvalidArgs. */
-int save_add_named(struct save *s, const struct mibib_table *t, const char *names, struct error *e);
+/* A comma list of names, each by every table that has it; one that none has is InvalidArgs. */
+int save_add_named(struct save *s, const struct mibib_union *tables, const char *names, struct error *e);
 
 /* ---- save.c ---- */
 

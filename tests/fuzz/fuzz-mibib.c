@@ -45,5 +45,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     free(pages);
     if (mibib_scan((const char *)data, size, &t) == 0)
         check(&t);
+    struct mibib_tables several;
+    if (mibib_scan_several((const char *)data, size, &several) == 0) {
+        assert(several.n >= 1 && several.n <= MIBIB_TABLES_MAX);
+        for (size_t i = 0; i < several.n; i++)
+            check(&several.table[i]);
+        mibib_tables_done(&several);
+    }
     return 0;
 }

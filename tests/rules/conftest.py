@@ -377,7 +377,7 @@ class Bench:
         return self.run("backup", given, fds, None, on_message, on_stop)
 
     def restore(self, path, package=(), on_message=None, known=VERSION, answer=None, backup=True, journal=None,
-                on_stop=None, **options):
+                on_stop=None, recorded=None, **options):
         """A restore of this backup file to its end."""
         p = package if isinstance(package, Package) else self.packages("--small", *package)
         given = {"created": 1790000000000001, **{k.replace("_", "-"): v for k, v in options.items()}}
@@ -386,6 +386,8 @@ class Bench:
         self.saved = os.path.join(self.directory, "saved.%d" % len(os.listdir(self.directory)))
         fds = [("source", os.open(path, os.O_RDONLY)), ("package", os.open(p.store, os.O_RDONLY)),
                ("backup", os.open(self.saved, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) if backup else None)]
+        if recorded is not None:
+            fds.append(("recorded", memory(recorded.encode())))
         if journal:
             fds.append(("journal", os.open(journal, os.O_RDWR | os.O_CREAT, 0o600)))
         return self.run("restore", given, fds, answer, on_message, on_stop)

@@ -197,9 +197,3 @@ def test_allowed_only_where_it_is(bench):
         for name in set(UNIT_DATA) - {"EFS2"}:
             for b in blocks_of(name):
                 assert flashfile.unchanged_block(f, bench.before, b, bench.before.partitions()) is None
-
-
-def test_unreadable_record_is_said(bench):
-    bench.start()
-    job = bench.flash(recorded="NAME=EFS2\nFIRST=minus\n")
-    assert job.result == "done" and job.log_has("recorded partition table"), job.log

@@ -389,10 +389,18 @@ static void test_unit_data(void **state)
             snprintf(p->table.partitions[k].name, MIBIB_NAME_SIZE, "P%hu", (unsigned short)k);
         remove_command(p, COMMAND_ERASE, 10);
         remove_command(p, COMMAND_PROGRAM, 10);
-        o.recorded = &recorded;
-        e = refused(p, &o);
-        assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
-        assert_non_null(strstr(e.message, "recorded for this unit"));
+        struct mibib_table several[] = {p->table, recorded, p->table};
+        for (size_t at = 0; at < 3; at++) {
+            const struct mibib_tables any = {several + at, at < 2 ? 2 : 1};
+            o.recorded = &any;
+            if (at == 2) {
+                plan_free(make_plan(p, &o));
+                continue;
+            }
+            e = refused(p, &o);
+            assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
+            assert_non_null(strstr(e.message, "recorded for this unit"));
+        }
         support_close(p);
     }
 }
@@ -632,7 +640,10 @@ static void test_moves(void **state)
     struct judged j = judge_begin("other-table");
     struct plan *offline = NULL;
     assert_string_equal(j.plan->moves, "");
-    j.options.recorded = &j.modem;
+    /* What was recorded last is what the unit has now. */
+    struct mibib_table recorded[] = {j.p->table, j.modem};
+    const struct mibib_tables both = {recorded, 2};
+    j.options.recorded = &both;
     assert_int_equal(plan_new(j.p, &j.options, &offline, &e), 0);
     assert_true(has_note(offline, move));
     assert_non_null(strstr(offline->moves, move));

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include "../fake-firehose.h"
 #include "base/io.h"
+#include "link/keys.h"
 #include "storage/mibib.h"
 
 enum { PAGE = 2048, BLOCKS = 2048 };
@@ -394,6 +395,94 @@ static void test_text(void **state)
         assert_int_equal(mibib_scan(bad[i], strlen(bad[i]), &back), -EBADMSG);
 }
 
+/* ---- several ---- */
+
+#define SBL      "NAME=SBL\nFIRST=0\nBLOCKS=10\n"
+#define EFS2(at) "NAME=EFS2\nFIRST=" #at "\nBLOCKS=4\n"
+
+/* How many tables it has, and that EFS2 lies at these places in them; 0: it cannot be read. */
+static size_t several(const char *text, uint64_t first, uint64_t second)
+{
+    struct mibib_tables t = {0};
+    int r = mibib_scan_several(text, strlen(text), &t);
+    if (r < 0) {
+        assert_int_equal(r, -EBADMSG);
+        assert_null(t.table);
+        return 0;
+    }
+    const uint64_t places[] = {first, second};
+    size_t n = t.n;
+    for (size_t i = 0; i < MIN_OF(n, 2); i++) {
+        const struct mibib_partition *efs2 = mibib_find(&t.table[i], "EFS2");
+        assert_int_equal(efs2 ? efs2->first_block : 0, places[i]);
+    }
+    assert_ptr_equal(mibib_newest(&t), &t.table[n - 1]);
+    mibib_tables_done(&t);
+    return n;
+}
+
+static void test_several(void **state)
+{
+    (void)state;
+    assert_int_equal(several(SBL "\n" EFS2(20), 20, 0), 1);
+    assert_int_equal(several(SBL "\n" EFS2(20) RECORDED_BETWEEN SBL "\n" EFS2(77), 20, 77), 2);
+    /* Also where no block tells. */
+    assert_int_equal(several(SBL RECORDED_BETWEEN EFS2(20), 0, 20), 2);
+    /* As an earlier version wrote them. */
+    assert_int_equal(several(SBL "\n" EFS2(20) "\n" SBL "\n" EFS2(77), 20, 77), 2);
+    assert_int_equal(several(EFS2(20) "\n" EFS2(77), 20, 77), 2);
+    assert_int_equal(several(EFS2(20) "\nNAME=x\nFIRST=23\nBLOCKS=9\n", 20, 0), 2);
+    assert_int_equal(
+        several(EFS2(20) "\nNAME=x\nFIRST=30\nBLOCKS=0\nGROWS=1\n\nNAME=y\nFIRST=40\nBLOCKS=1\n", 20, 0), 2);
+    assert_int_equal(several(SBL "\n" EFS2(20) "\n" SBL "\n" EFS2(77) RECORDED_BETWEEN EFS2(99), 20, 77), 3);
+    /* More blank lines than there are between two, in front and behind. */
+    assert_int_equal(several("\n\n\n" SBL "\n\n\n\n\n" EFS2(20) "\n\n\n\n", 0, 20), 2);
+
+    /* One of them is bad: none of them is believed. */
+    static const char *const bad[] = {
+        "",
+        "\n",
+        RECORDED_BETWEEN "\n",
+        SBL RECORDED_BETWEEN "garbage\n" RECORDED_BETWEEN EFS2(20),
+        SBL "garbage\n" RECORDED_BETWEEN EFS2(20),
+        SBL RECORDED_BETWEEN "NAME=EFS2\nFIRST=20\n",
+        SBL RECORDED_BETWEEN "NAME=EFS2\nFIRST=20\nBLOCKS=4", /* of 44? */
+        SBL RECORDED_BETWEEN "NAME=EFS2\nFIRST=20\n" RECORDED_BETWEEN "BLOCKS=4\n",
+        SBL "\nNAME=x\nFIRST=9\nBLOCKS=0\n",
+        SBL "\nNAME=x\nFIRST=4294967295\nBLOCKS=2\n",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_int_equal(several(bad[i], 0, 0), 0);
+    struct mibib_tables none;
+    assert_int_equal(mibib_scan_several(SBL "\0\n", sizeof(SBL) + 1, &none), -EBADMSG);
+}
+
+static void test_too_many(void **state)
+{
+    (void)state;
+    static const char *const between[] = {"\n", RECORDED_BETWEEN};
+    for (size_t k = 0; k < ARRAY_SIZE(between); k++) {
+        char text[(MIBIB_TABLES_MAX + 1) * 64] = SBL;
+        struct mibib_table own, package;
+        for (size_t n = 1; n <= MIBIB_TABLES_MAX; n++) {
+            struct mibib_tables t;
+            assert_int_equal(mibib_scan_several(text, strlen(text), &t), 0);
+            assert_int_equal(t.n, n);
+            const struct mibib_union u = mibib_unite(&own, &t, &package);
+            assert_int_equal(u.n, n + 2);
+            assert_ptr_equal(u.table[0], &own);
+            assert_ptr_equal(u.table[1], mibib_newest(&t));
+            assert_ptr_equal(u.table[n], &t.table[0]);
+            assert_ptr_equal(u.table[n + 1], &package);
+            mibib_tables_done(&t);
+            snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", between[k], SBL);
+        }
+        assert_int_equal(several(text, 0, 0), 0);
+    }
+    const struct mibib_union nothing = mibib_unite(NULL, NULL, NULL);
+    assert_int_equal(nothing.n, 0);
+}
+
 /* A real package's table, where one is at hand: tests/unit is run from the top of the tree. */
 static void test_real(void **state)
 {
@@ -432,7 +521,8 @@ int main(void)
         cmocka_unit_test(test_crc),          cmocka_unit_test(test_parse),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_long_name),
         cmocka_unit_test(test_read),         cmocka_unit_test(test_unit_data),
-        cmocka_unit_test(test_text),         cmocka_unit_test(test_real),
+        cmocka_unit_test(test_text),         cmocka_unit_test(test_several),
+        cmocka_unit_test(test_too_many),     cmocka_unit_test(test_real),
         cmocka_unit_test(test_any_order),    cmocka_unit_test(test_is_image),
         cmocka_unit_test(test_read_refused),
     };

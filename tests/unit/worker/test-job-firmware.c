@@ -238,8 +238,35 @@ static void test_plan(void **state)
     assert_int_equal(s.outcome.error.kind, ERROR_ERASE_CALIBRATION);
     end(&s);
     begin(&s, NULL, 0);
-    assert_true(plan(&s, store, io_memfd_sealed("recorded", "garbage\n", 8)) < 0);
+    assert_int_equal(plan(&s, store, io_memfd_sealed("recorded", "garbage\n", 8)), -EPERM);
+    assert_int_equal(s.outcome.error.kind, ERROR_ERASE_CALIBRATION);
     end(&s);
+    struct worker_option allowed = {(char *)(uintptr_t) "allow", (char *)(uintptr_t) "EraseCalibration"};
+    begin(&s, &allowed, 1);
+    assert_int_equal(plan(&s, store, io_memfd_sealed("recorded", "garbage\n", 8)), 0);
+    assert_non_null(strstr(s.plan, "BACKUP=chip\n"));
+    assert_null(strstr(s.plan, "ACTION=save\n"));
+    end(&s);
+
+    /* Of several each one counts, and where it has the unit's data is saved. */
+    static const char *const several[] = {
+        "NAME=SBL\nFIRST=0\nBLOCKS=10\n\nNAME=EFS2\nFIRST=77\nBLOCKS=4\n\n\n"
+        "NAME=SBL\nFIRST=0\nBLOCKS=10\n\nNAME=EFS2\nFIRST=20\nBLOCKS=44\n",
+        "NAME=SBL\nFIRST=0\nBLOCKS=10\n\nNAME=EFS2\nFIRST=20\nBLOCKS=44\n\n\n"
+        "NAME=SBL\nFIRST=0\nBLOCKS=10\n\nNAME=EFS2\nFIRST=77\nBLOCKS=4\n",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(several); i++) {
+        begin(&s, NULL, 0);
+        assert_int_equal(plan(&s, store, io_memfd_sealed("recorded", several[i], strlen(several[i]))),
+                         -EPERM);
+        assert_int_equal(s.outcome.error.kind, ERROR_ERASE_CALIBRATION);
+        end(&s);
+        begin(&s, &allowed, 1);
+        assert_int_equal(plan(&s, store, io_memfd_sealed("recorded", several[i], strlen(several[i]))), 0);
+        assert_non_null(strstr(s.plan, "FIRST_BLOCK=20\nBLOCKS=44\n"));
+        assert_non_null(strstr(s.plan, "FIRST_BLOCK=77\nBLOCKS=4\n"));
+        end(&s);
+    }
     close(store);
 }
 

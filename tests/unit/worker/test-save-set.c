@@ -42,11 +42,12 @@ static void test_named(void **state _unused_)
 {
     struct save s = {0};
     struct error e = {0};
-    assert_int_equal(save_add_named(&s, &table, "boot,0:efs2,EFS2", &e), 0);
+    const struct mibib_union own = {{&table}, 1}, none = {{NULL}, 0};
+    assert_int_equal(save_add_named(&s, &own, "boot,0:efs2,EFS2", &e), 0);
     assert_string_equal(list(&s), "EFS2@20+44 boot@70+5 ");
-    assert_int_equal(save_add_named(&s, &table, "bootx", &e), -EINVAL);
-    assert_int_equal(save_add_named(&s, NULL, "boot", &e), -EINVAL);
-    assert_int_equal(save_add_named(&s, &table, "a-name-that-is-longer-than-any-in-a-table", &e), -EINVAL);
+    assert_int_equal(save_add_named(&s, &own, "bootx", &e), -EINVAL);
+    assert_int_equal(save_add_named(&s, &none, "boot", &e), -EINVAL);
+    assert_int_equal(save_add_named(&s, &own, "a-name-that-is-longer-than-any-in-a-table", &e), -EINVAL);
     save_done(&s);
 }
 
