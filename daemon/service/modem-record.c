@@ -257,6 +257,8 @@ static int read_tables(const struct modem *m, char **ret, size_t *ret_size)
     if (fd == -ENOENT)
         return 0;
     int r = fd < 0 ? fd : io_read_file(fd, RECORDED_SIZE_MAX, ret, ret_size);
+    if (r == 0 && *ret_size == 0)
+        r = -ENODATA; /* there was something once */
     return r < 0 ? r : 1;
 }
 

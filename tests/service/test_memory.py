@@ -315,3 +315,24 @@ def test_tables_outlive_the_record_of_their_unit(tables):
     tables.plug("QUSB_BULK_CID:0410_SN:0BADCAFE")
     tables.plug(SERIAL)
     assert tables.recorded("four").startswith("NAME=one FIRST=20 BLOCKS=44 NAME=three")
+
+
+def test_so_many_tables_of_a_unit_are_recorded(tables):
+    """Each once, and the first ones stay: they are those that its calibration was made with."""
+    tables.plug(NAMELESS)
+    names = ["table%d" % i for i in range(18)]
+    for name in names:
+        tables.recorded(name)
+        tables.recorded(name)
+    assert tables.recorded("more") == " ".join(f"NAME={n} FIRST=20 BLOCKS=44" for n in names[:16])
+    assert "more partition tables" in tables.service.errors()
+
+
+def test_a_table_is_known_by_whole_lines(tables):
+    """Not by what lies in the name of another one's partition."""
+    tables.plug(NAMELESS)
+    tables.recorded("other")
+    file, = (tables.service.state / "modems").glob("*.tables")
+    file.write_text("NAME=xNAME=one\nFIRST=20\nBLOCKS=44\n")
+    tables.recorded("one")
+    assert file.read_text() == "NAME=xNAME=one\nFIRST=20\nBLOCKS=44\n\n\nNAME=one\nFIRST=20\nBLOCKS=44\n"
