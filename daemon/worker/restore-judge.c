@@ -126,12 +126,12 @@ static int check_place(const struct restore *x, const struct backup_part *p, str
     if (there || text_starts_with(p->name, "blocks-") || restored_mibib(x) ||
         x->allow & ALLOW_GEOMETRY_DIFFERS)
         return 0;
-    return error_set(e, ERROR_GEOMETRY_DIFFERS,
-                     "%s has %s not at blocks %llu to %llu, where the backup has it "
-                     "(--allow=GeometryDiffers to restore it there anyway)",
-                     x->table_known ? "the modem's partition table"
-                                    : "no partition table recorded for this unit",
-                     p->name, LLU(p->first_block), LLU(p->first_block + p->n_blocks - 1));
+    return error_set(
+        e, ERROR_GEOMETRY_DIFFERS,
+        "%s has %s %sat blocks %llu to %llu, where the backup has it "
+        "(--allow=GeometryDiffers to restore it there anyway)",
+        x->table_known ? "the modem's partition table" : "no partition table recorded for this unit", p->name,
+        x->table_known ? "not " : "", LLU(p->first_block), LLU(p->first_block + p->n_blocks - 1));
 }
 
 /* Nor does it go where any table of this unit has what only the unit has. */

@@ -441,6 +441,25 @@ def test_nameless_unit_whose_calibration_is_erased_is_not_known_again(bench, nam
     bench.assert_error(bench.restore(nameless, bound=1), "WrongUnit", "nothing was written")
 
 
+@pytest.mark.parametrize("efs2", [(20, 180), (180, 20)])
+def test_nameless_unit_without_a_table_is_known_again_by_any_that_it_had(bench, nameless, efs2):
+    """Its calibration lies where one of those that were recorded has it; where the other has it nothing lies."""
+    texts = {20: "NAME=EFS2\nFIRST=20\nBLOCKS=4\n\nNAME=boot\nFIRST=97\nBLOCKS=6\n",
+             180: "NAME=boot\nFIRST=97\nBLOCKS=6\n\nNAME=EFS2\nFIRST=180\nBLOCKS=4\n"}
+    recorded = "\n\n".join(texts[block] for block in efs2)
+    bench.wipe(*blocks_of("MIBIB"))
+    bench.wipe(*range(180, 184))
+    contents = open(bench.flash_path, "rb").read()
+    bench.start(*NAMELESS)
+    assert bench.restore(nameless, partitions="boot", bound=1, recorded=recorded).result == "done"
+    number = bench.trace().changes[0].number
+    bench.stop()
+    open(bench.flash_path, "wb").write(contents)
+    bench.start(*NAMELESS, "fault=unplug@done:%d" % number)
+    job = bench.restore(nameless, partitions="boot", bound=1, recorded=recorded)
+    assert job.result == "done" and job.log_has("the modem went away") and job.log_has("at 8 places"), job.words
+
+
 def test_another_unit_comes_back_in_the_middle(bench, taken):
     bench.poke(97 * PAGES, b"other")
     contents = open(bench.flash_path, "rb").read()
