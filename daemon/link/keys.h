@@ -44,8 +44,8 @@
 
 /*
  * In "recorded": each table as its worker told it (TABLE), the oldest first, RECORDED_BETWEEN two of them.
- * What a worker cannot read, nothing among it, it does not go by, nor does it go on without:
- * EraseCalibration.
+ * Empty if there are some and the service cannot read them: as any text that a worker cannot read it is
+ * refused with EraseCalibration.
  */
 #define RECORDED_BETWEEN "\n\n" /* blank lines; within a table there is one between two partitions */
 enum { RECORDED_SIZE_MAX = 64 * 1024, RECORDED_TABLES_MAX = 16 };

@@ -2,8 +2,9 @@
 
 /*
  * A backup, read with the programmer of a package, or with one that runs already. Nothing is written to the
- * modem. kind=calibration: what flash rule 4 saves always, or, where no table says where it lies, the whole
- * chip. kind=nand: the whole chip, or the partitions that were asked for.
+ * modem. kind=calibration: what flash rule 4 saves always, also where tables recorded of this unit have it,
+ * or, where no table says where it lies, or the recorded ones cannot be read, the whole chip. kind=nand: the
+ * whole chip, or the partitions that were asked for.
  */
 
 #include <errno.h>
