@@ -16,14 +16,18 @@ struct tables {
     const struct mibib_table *table[MIBIB_TABLES_MAX + 2];
     const char *name[MIBIB_TABLES_MAX + 2];
     size_t n;
+    /* The first ones are the modem's and the package's: by these something lies there now, or will. Of those
+       that it had once only what is the unit's own counts, or no layout could ever follow another. */
+    size_t n_in_force;
 };
 
-static void add_table(struct tables *t, const struct mibib_table *table, const char *name)
+static void add_table(struct tables *t, const struct mibib_table *table, const char *name, bool in_force)
 {
     if (!table || table->n_partitions == 0)
         return;
     t->table[t->n] = table;
     t->name[t->n++] = name;
+    t->n_in_force += in_force;
 }
 
 static struct tables tables_of(const struct package *p, const struct plan_options *o,
@@ -31,10 +35,11 @@ static struct tables tables_of(const struct package *p, const struct plan_option
 {
     const struct mibib_union recorded = mibib_unite(NULL, o->recorded, NULL);
     struct tables t = {0};
-    add_table(&t, modem, "the modem's partition table");
-    add_table(&t, p->table_known ? &p->table : NULL, "the package's partition table");
+    add_table(&t, modem, "the modem's partition table", true);
+    add_table(&t, p->table_known ? &p->table : NULL, "the package's partition table", true);
+    /* Without the modem's own it is taken to have the newest. */
     for (size_t i = 0; i < recorded.n; i++)
-        add_table(&t, recorded.table[i], "a partition table recorded for this unit");
+        add_table(&t, recorded.table[i], "a partition table recorded for this unit", i == 0 && !modem);
     return t;
 }
 
@@ -84,11 +89,13 @@ static int refuse_unit_data(const struct plan_step *s, const struct mibib_partit
     return r;
 }
 
-/* One step against one table. *ret_unit_data: it touches unit data, and that is allowed. */
-static int check_step(const struct plan_step *s, const struct mibib_table *t, const char *table_name,
+/* One step against the kth table. *ret_unit_data: it touches unit data, and that is allowed. */
+static int check_step(const struct plan_step *s, const struct tables *tables, size_t k,
                       const struct package *p, unsigned allow, uint64_t chip_blocks, bool *ret_unit_data,
                       struct error *e)
 {
+    const struct mibib_table *t = tables->table[k];
+    const char *table_name = tables->name[k];
     struct block_range range = plan_range(s);
     bool allowed = allow & ALLOW_ERASE_CALIBRATION;
     const struct mibib_partition *straddled = NULL;
@@ -106,7 +113,7 @@ static int check_step(const struct plan_step *s, const struct mibib_table *t, co
         if (range.first < own->first_block || block_range_end(&range) > end)
             straddled = own;
     }
-    if (straddled && !allowed)
+    if (straddled && !allowed && k < tables->n_in_force)
         return error_set(
             e, ERROR_ERASE_CALIBRATION,
             "The package would %s blocks %llu to %llu, which in %s straddle %s (blocks %llu to %llu): "
@@ -240,9 +247,9 @@ int plan_check_tables(struct plan *plan, const struct package *p, const struct p
         int r = tables.table[k] == &p->table || allowed
                     ? 0
                     : check_moved(plan, p, tables.table[k], tables.name[k], chip_blocks, e);
-        if (r == 0)
+        if (r == 0 && k < tables.n_in_force)
             r = check_table_image(plan, p, tables.table[k], tables.name[k], chip_blocks, e);
-        if (r == 0)
+        if (r == 0 && k < tables.n_in_force)
             r = check_boot_chain(plan, tables.table[k], tables.name[k], chip_blocks, e);
         if (r < 0)
             return r;
@@ -252,8 +259,8 @@ int plan_check_tables(struct plan *plan, const struct package *p, const struct p
         for (size_t i = 0; i < plan->n_steps; i++) {
             bool unit_data = false;
             for (size_t k = 0; k < tables.n && plan_has_range(&plan->steps[i]); k++) {
-                int r = check_step(&plan->steps[i], tables.table[k], tables.name[k], p, options->allow,
-                                   chip_blocks, &unit_data, e);
+                int r =
+                    check_step(&plan->steps[i], &tables, k, p, options->allow, chip_blocks, &unit_data, e);
                 if (r < 0)
                     return r;
             }

@@ -607,6 +607,23 @@ static void test_judge_tables(void **state)
     assert_int_equal(judge(&j, NULL, &e), 0);
     judge_end(&j);
 
+    /* One of a layout that it had once is cut by every other one; what only the unit has counts there, too.
+     */
+    j = judge_begin(NULL);
+    struct mibib_table once = j.modem;
+    once.partitions[5].n_blocks = 5;
+    once.partitions[0].n_blocks += 2; /* SBL */
+    const struct mibib_tables recorded = {&once, 1};
+    j.options.recorded = &recorded;
+    assert_int_equal(judge(&j, NULL, &e), 0);
+    judge_end(&j);
+    j = judge_begin(NULL);
+    snprintf(once.partitions[5].name, MIBIB_NAME_SIZE, "EFS2");
+    j.options.recorded = &recorded;
+    assert_int_equal(judge(&j, NULL, &e), -EPERM);
+    assert_int_equal(e.kind, ERROR_ERASE_CALIBRATION);
+    judge_end(&j);
+
     /* A new table that puts EFS2 elsewhere loses it without erasing it. */
     j = judge_begin("moved-efs2");
     assert_int_equal(judge(&j, NULL, &e), -EPERM);
