@@ -161,11 +161,8 @@ static int wait_events(struct front *f, short events, int64_t until, short *ret_
             left = left < 0 ? 0 : left;
             t = (struct timespec){.tv_sec = left / 1000000, .tv_nsec = left % 1000000 * 1000};
         }
-        r = poll(p, 2, 0);
-        if (r == 0) {
-            trace_flush(); /* whoever waits for what we do reads it while we wait for him */
-            r = ppoll(p, 2, limit ? &t : NULL, NULL);
-        }
+        trace_flush();
+        r = ppoll(p, 2, limit ? &t : NULL, NULL);
         if (r > 0 && p[0].revents)
             empty_pipe();
         if (r > 0 && p[1].revents) {
