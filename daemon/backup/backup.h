@@ -32,14 +32,24 @@ enum {
 #define BACKUP_FILE_MAX (UINT64_C(17) << 30)
 
 enum backup_kind { BACKUP_NAND, BACKUP_CALIBRATION, BACKUP_KIND_COUNT };
-/* blank: EFS2 is there and holds nothing; never in place of a good one. damaged: pages could not be read. */
+/* blank: EFS2 is there and holds no calibration; damaged: pages could not be read, or EFS2 is half of two.
+ * Neither ever in place of a good one. */
 enum backup_state { BACKUP_COMPLETE, BACKUP_BLANK, BACKUP_DAMAGED, BACKUP_STATE_COUNT };
+/*
+ * What the pages do not show of the calibration in them: the firmware ran in factory test mode, for it was
+ * gone (flash rule 5); or something that writes it was interrupted. Of backups without the field: nothing is
+ * known.
+ */
+enum backup_flaw { BACKUP_FLAW_NONE, BACKUP_FLAW_FACTORY_TEST, BACKUP_FLAW_HALF_WRITTEN, BACKUP_FLAW_COUNT };
 /* How the bad blocks are known: read (skip_bad_block), told by the programmer (9x07), not at all. */
 enum backup_map { BACKUP_MAP_READ, BACKUP_MAP_TOLD, BACKUP_MAP_NONE, BACKUP_MAP_COUNT };
 
 const char *backup_kind_name(enum backup_kind kind);
 const char *backup_state_name(enum backup_state state);
 const char *backup_map_name(enum backup_map map);
+/* "" of BACKUP_FLAW_NONE; the other way round also of NULL, and of what is none. */
+const char *backup_flaw_name(enum backup_flaw flaw);
+enum backup_flaw backup_flaw_from_name(const char *name);
 
 struct backup_part {
     char name[BACKUP_NAME_SIZE]; /* of the partition, or "blocks-FIRST-LAST" where no table names it */
@@ -60,6 +70,7 @@ struct backup {
     char chip[16], model[BACKUP_TEXT_SIZE];
     char version[BACKUP_TEXT_SIZE]; /* of the firmware that ran, "" if nobody knows */
     bool version_confirmed;
+    enum backup_flaw flaw; /* printed if there is one */
     struct nand_geometry geometry;
     char *table;               /* the modem's own, as mibib_print() tells it; "" if it had none */
     struct backup_part *parts; /* by first block, not touching each other */

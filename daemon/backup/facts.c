@@ -13,6 +13,7 @@
 static const char *const kinds[BACKUP_KIND_COUNT] = {"nand", "calibration"};
 static const char *const states[BACKUP_STATE_COUNT] = {"complete", "blank", "damaged"};
 static const char *const maps[BACKUP_MAP_COUNT] = {"read", "told", "none"};
+static const char *const flaws[BACKUP_FLAW_COUNT] = {"", "factory-test", "half-written"};
 
 const char *backup_kind_name(enum backup_kind kind)
 {
@@ -27,6 +28,19 @@ const char *backup_state_name(enum backup_state state)
 const char *backup_map_name(enum backup_map map)
 {
     return (unsigned)map < BACKUP_MAP_COUNT ? maps[map] : NULL;
+}
+
+const char *backup_flaw_name(enum backup_flaw flaw)
+{
+    return (unsigned)flaw < BACKUP_FLAW_COUNT ? flaws[flaw] : NULL;
+}
+
+enum backup_flaw backup_flaw_from_name(const char *name)
+{
+    for (unsigned i = 0; name && i < BACKUP_FLAW_COUNT; i++)
+        if (strcmp(flaws[i], name) == 0)
+            return (enum backup_flaw)i;
+    return BACKUP_FLAW_NONE;
 }
 
 struct backup *backup_free(struct backup *b)
@@ -100,12 +114,23 @@ uint64_t backup_image_size(const struct backup *b, const struct backup_part *p)
     return pages * b->geometry.page_size;
 }
 
+/* Blocks that no table names may be EFS2. */
+static bool may_hold_calibration(const struct backup *b)
+{
+    bool may = backup_find(b, "EFS2");
+    for (size_t i = 0; i < b->n_parts; i++)
+        may |= text_starts_with(b->parts[i].name, "blocks-");
+    return may;
+}
+
 enum backup_state backup_judge(const struct backup *b)
 {
     const struct backup_part *efs = backup_find(b, "EFS2");
     uint64_t unreadable = 0;
     if (efs && efs->size == 0)
         return BACKUP_BLANK;
+    if (b->flaw != BACKUP_FLAW_NONE && may_hold_calibration(b))
+        return b->flaw == BACKUP_FLAW_FACTORY_TEST ? BACKUP_BLANK : BACKUP_DAMAGED;
     for (size_t i = 0; i < b->n_parts; i++)
         unreadable += backup_count(&b->parts[i], b->parts[i].n_blocks * b->geometry.pages_per_block,
                                    NAND_PAGE_UNREADABLE);

@@ -94,6 +94,7 @@ static json_object *make_object(const struct backup *b)
          add_unit(o, &b->unit) && add_text(o, "chip", b->chip) && add_text(o, "model", b->model) &&
          add_text(o, "firmware_version", b->version) &&
          add(o, "firmware_confirmed", json_object_new_boolean(b->version_confirmed)) &&
+         (b->flaw == BACKUP_FLAW_NONE || add_text(o, "calibration_flaw", backup_flaw_name(b->flaw))) &&
          add_number(o, "page_size", b->geometry.page_size) &&
          add_number(o, "pages_per_block", b->geometry.pages_per_block) &&
          add_number(o, "blocks", b->geometry.blocks) &&
@@ -336,6 +337,8 @@ static int parse(json_object *o, struct backup *b, struct error *e)
     b->state = (enum backup_state)state;
     b->map = (enum backup_map)map;
     b->version_confirmed = json_object_get_boolean(confirmed);
+    /* There if there is one; what is none does not print as it was. */
+    b->flaw = backup_flaw_from_name(get_text(o, "calibration_flaw", BACKUP_TEXT_SIZE));
     if (!parse_geometry(o, &b->geometry))
         return bad(e, "a flash that cannot be");
     int r = parse_table(o, b, e);

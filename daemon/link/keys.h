@@ -77,6 +77,8 @@ enum { RECORDED_SIZE_MAX = 64 * 1024, RECORDED_TABLES_MAX = 16 };
  *   import   sha256 (of the archive as given, optional), label (the client's name for it, may be absent),
  * max-bytes, max-entries, input-timeout-usec verify   id plan, flash   allow (comma list), modem-version (the
  * user's word), known-version (what the service remembers of this unit), known-confirmed 0|1,
+ * calibration-flaw factory-test|half-written (what it remembers against its calibration),
+ * calibration-flaw-of (the serial of the unit that this is of, if it has one),
  * serial/hwid/pkhash (of the unit, if confirmed), reset 0|1, firmware (id), wait-device-usec (how long a lost
  * modem is waited for), boot-usec (rule 10, 180 s), came-from-normal 0|1 (rule 11) reset    mode
  * normal|edl|off
@@ -89,10 +91,10 @@ enum { RECORDED_SIZE_MAX = 64 * 1024, RECORDED_TABLES_MAX = 16 };
  * programmer was uploaded in this appearance; if not known or the unit is not confirmed, absent) catch
  * candidate-0 and on (id and chip, a space between), timeout-usec (absent: for ever) identify hold 0|1
  * (default 1: the modem stays with its worker) backup kind nand|calibration, partitions (comma list, "" all),
- * firmware, known-version, known-confirmed, serial/hwid/pkhash, created (us since 1970), wait-device-usec,
- * came-from-normal restore backup (id), partitions, allow, reset 0|1 (1: it is restarted when it is done, and
- * boot-usec is waited for it), and those of a backup; a flash takes created, too. Kind xqcn: nv-first,
- * nv-end, rfnv-end (fewer numbers than all; nobody but a test gives them)
+ * firmware, known-version, known-confirmed, calibration-flaw(-of), serial/hwid/pkhash, created (us since
+ * 1970), wait-device-usec, came-from-normal restore backup (id), partitions, allow, reset 0|1 (1: it is
+ * restarted when it is done, and boot-usec is waited for it), and those of a backup; a flash takes created,
+ * too. Kind xqcn: nv-first, nv-end, rfnv-end (fewer numbers than all; nobody but a test gives them)
  */
 
 /* worker -> service */

@@ -10,8 +10,8 @@
 #include "base/text.h"
 #include "service/log.h"
 
-/* Does it hold what only its unit has? Of partitions that no table named nobody knows: they may be it. */
-static bool has_calibration(const struct backup *b)
+/* Of partitions that no table named nobody knows: they may be it. */
+bool backup_has_calibration(const struct backup *b)
 {
     if (strcmp(b->kind, "xqcn") == 0)
         return true;
@@ -26,7 +26,7 @@ static bool has_calibration(const struct backup *b)
 /* One that counts: when there is none of a unit, there is nothing to go back to. */
 bool backup_is_good(const struct backup *b)
 {
-    return strcmp(b->state, "complete") == 0 && has_calibration(b);
+    return strcmp(b->state, "complete") == 0 && backup_has_calibration(b);
 }
 
 /* ---- whose ---- */

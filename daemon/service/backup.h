@@ -114,6 +114,8 @@ void backup_update_modems(struct manager *m);
 int backup_check_space(struct manager *m, uint64_t bytes, struct error *e);
 
 /* ---- backup-retain.c ---- */
+/* It holds what only its unit has. */
+bool backup_has_calibration(const struct backup *b);
 /* One that counts: whole, and with what only the unit has. */
 bool backup_is_good(const struct backup *b);
 /* "complete", and of the unit its last one that counts. */

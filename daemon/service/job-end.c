@@ -135,6 +135,10 @@ static void apply_restored(struct job *j)
 {
     const struct backup *b = backup_find_id(j->manager, j->backup_id);
     bool whole = b && strcmp(b->kind, "nand") == 0 && !(j->partitions && *j->partitions);
+    /* What a good one holds is all there; by its firmware's own word it is known already. */
+    if (j->modem && b && backup_is_good(b) && job_changes_calibration(j) && verdict_is(j, "done") &&
+        strcmp(text_known(j->modem->calibration_flaw), "half-written") == 0)
+        modem_set_flaw(j->modem, "");
     if (j->modem && whole && !b->imported && verdict_is(j, "done"))
         modem_flashed(j->modem, b->model, b->firmware_version, true);
 }

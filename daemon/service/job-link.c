@@ -138,6 +138,8 @@ static void take_destructive(struct job *j)
     job_save(j);
     if (known)
         return;
+    if (job_changes_calibration(j))
+        modem_set_flaw(j->modem, "half-written");
     for (struct job *i = j->manager->jobs; i; i = i->next)
         if (i != j && job_resumable(i) && is_same_flash(i, j))
             job_void_journal(i);

@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "base/text.h"
+#include "service/backup.h"
 #include "service/errors.h"
 #include "service/log.h"
 #include "service/modem.h"
@@ -260,6 +261,17 @@ bool job_resumable(const struct job *j)
         return false;
     return strcmp(j->result, "failed") == 0 || strcmp(j->result, "cancelled") == 0 ||
            strcmp(j->result, "interrupted") == 0;
+}
+
+bool job_changes_calibration(const struct job *j)
+{
+    const char *names = text_known(j->partitions);
+    const struct backup *b = backup_find_id(j->manager, j->backup_id);
+    if (j->job_kind == JOB_FLASH)
+        return j->allow && strstr(j->allow, "EraseCalibration");
+    if (j->job_kind != JOB_RESTORE || *names)
+        return j->job_kind == JOB_RESTORE && (strcasestr(names, "EFS2") || strstr(names, "blocks-"));
+    return !b || backup_has_calibration(b);
 }
 
 bool job_backup_resumable(const struct job *j)

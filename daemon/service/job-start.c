@@ -98,12 +98,25 @@ static bool is_named(const struct modem *m)
     return m->confirmed || (m->appearance && *text_known(m->seen_serial));
 }
 
+/* Without a serial it is of the one that was watched since; what was left half written here is taken for it.
+ */
+static const char *known_flaw(const struct modem *m)
+{
+    const struct job *i = m->interrupted;
+    const char *flaw = text_known(m->calibration_flaw);
+    if (strcmp(flaw, "half-written") == 0 || (i && !i->complete && job_changes_calibration(i)))
+        return "half-written";
+    return m->confirmed || *text_known(m->chip_serial) ? flaw : "";
+}
+
 /* What the service remembers of the unit; who it must be only if that is known. */
 static void order_unit(const struct job *j, struct order *o)
 {
     const struct modem *m = j->modem;
     add_option(o, "known-version", m->family_version);
     add_option(o, "known-confirmed", m->confirmed ? "1" : "0");
+    add_option(o, "calibration-flaw", known_flaw(m));
+    add_option(o, "calibration-flaw-of", m->chip_serial);
     /* One that runs its firmware has told much, and yet may be in the place of the one whose serial it is. */
     if (is_named(m) && m->unit_watched) {
         add_option(o, "serial", m->chip_serial);

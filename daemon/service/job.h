@@ -272,6 +272,8 @@ int job_open_log(const struct job *j);
 bool job_has_journal(const struct job *j);
 /* True if the same call made again would continue it. */
 bool job_resumable(const struct job *j);
+/* It writes, or erases, what only the unit has. */
+bool job_changes_calibration(const struct job *j);
 /* The same of a backup, which changed nothing: what it had read is there. */
 bool job_backup_resumable(const struct job *j);
 /* Those of this modem: it ran its firmware, is being written to, or another backup of it begins. */

@@ -38,6 +38,7 @@ static const struct {
     {"IMEI", "Imei", offsetof(struct modem, imei)},
     {"IMEI_HASH", NULL, offsetof(struct modem, imei_hash)},
     {"IMEI_SERIAL", NULL, offsetof(struct modem, imei_serial)},
+    {"CALIBRATION_FLAW", NULL, offsetof(struct modem, calibration_flaw)},
     {"PROJECT", NULL, offsetof(struct modem, project)},
     {"QUECTEL", NULL, offsetof(struct modem, quectel)},
     {"REFUSED", NULL, offsetof(struct modem, refused)},

@@ -24,7 +24,9 @@ enum {
     KEY_BYTES = 32,
     VERSION_MAX = 127,
     IMEI_DIGITS = 15,
-    OPERATING_FACTORY_TEST = 1,
+    OPERATING_FACTORY_TEST = 1, /* protocol/diag.h */
+    OPERATING_OFFLINE = 2,
+    OPERATING_OFFLINE_CDMA = 4,
 };
 
 bool modem_is_running_fact(const char *key)
@@ -78,12 +80,21 @@ static void learn_imei(struct modem *m, const char *hash)
     modem_update_backup(m);
 }
 
+void modem_set_flaw(struct modem *m, const char *flaw)
+{
+    text_replace(&m->calibration_flaw, flaw);
+    modem_save(m);
+}
+
+/* Offline it says neither: a restore may have left it so. */
 static int learn_operating(struct modem *m, const char *value)
 {
     uint64_t mode;
     if (text_parse_u64(value, 10, UINT32_MAX, &mode) < 0)
         return -EBADMSG;
     object_set_bool(&m->object, "FactoryTestMode", &m->factory_test_mode, mode == OPERATING_FACTORY_TEST);
+    if (mode < OPERATING_OFFLINE || mode > OPERATING_OFFLINE_CDMA)
+        text_replace(&m->calibration_flaw, mode == OPERATING_FACTORY_TEST ? "factory-test" : "");
     return 0;
 }
 

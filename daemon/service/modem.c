@@ -113,6 +113,7 @@ struct modem *modem_free(struct modem *m)
                        m->recovery_hint,
                        m->facts_serial,
                        m->family_version,
+                       m->calibration_flaw,
                        m->project,
                        m->seen_serial,
                        m->policy,

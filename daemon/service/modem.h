@@ -45,21 +45,23 @@ struct modem {
     uint32_t inhibited_uid;
 
     /* what the facts above rest on */
-    char *facts_serial;   /* serial that model and version were learned with; "" unknown */
-    char *family_version; /* version that tells what the unit is (flash rule 2): never from a flash that was
-                             forced */
-    char *imei_hash;      /* HMAC of the IMEI with the machine's key; "" unknown */
-    char *imei_serial;    /* serial of the unit that told it; "" not known */
-    char *project;        /* project name read from RAWDATA */
-    char *quectel;        /* "1": it was seen as one, or flashed as one; NULL or "" */
-    char *refused;        /* ids of packages whose programmer it refused, a comma list; */
-    char *silent;         /* under which it was silent, an id as often as it was */
-    char *seen_serial;    /* of the device that is there, "" until it is told */
-    bool unit_watched;    /* it told the serial or the IMEI that is remembered here, and was watched since */
-    bool imei_watched;    /* it told its IMEI when it ran its firmware last, and was watched since */
-    bool tables_watched;  /* the tables that are recorded here are its own: it told one, and was watched since
-                           */
-    bool facts_watched;   /* learned from the device that was here last, in this run */
+    char *facts_serial;     /* serial that model and version were learned with; "" unknown */
+    char *family_version;   /* version that tells what the unit is (flash rule 2): never from a flash that was
+                               forced */
+    char *imei_hash;        /* HMAC of the IMEI with the machine's key; "" unknown */
+    char *imei_serial;      /* serial of the unit that told it; "" not known */
+    char *project;          /* project name read from RAWDATA */
+    char *calibration_flaw; /* "factory-test": its firmware said so last; "half-written": what wrote it did
+                               not end well; "" nothing is known against it */
+    char *quectel;          /* "1": it was seen as one, or flashed as one; NULL or "" */
+    char *refused;          /* ids of packages whose programmer it refused, a comma list; */
+    char *silent;           /* under which it was silent, an id as often as it was */
+    char *seen_serial;      /* of the device that is there, "" until it is told */
+    bool unit_watched;   /* it told the serial or the IMEI that is remembered here, and was watched since */
+    bool imei_watched;   /* it told its IMEI when it ran its firmware last, and was watched since */
+    bool tables_watched; /* the tables that are recorded here are its own: it told one, and was watched since
+                          */
+    bool facts_watched;  /* learned from the device that was here last, in this run */
     char running[33];   /* id of the package whose programmer was uploaded in this appearance; "" not known */
     bool remembered;    /* has a record on disk */
     bool save_pending;  /* what changed on a path that does not wait for the disk */
@@ -142,6 +144,8 @@ int modem_learn_running(struct modem *m, const char *key, const char *value);
  * changed.
  */
 void modem_join(struct modem *m);
+/* Remembers it with the unit: what is saved of its flash from now on says so. */
+void modem_set_flaw(struct modem *m, const char *flaw);
 /* Reads, or makes, the key that IMEIs are known by. -errno. */
 int modem_load_key(struct manager *m);
 

@@ -21,6 +21,7 @@ void backup_facts(const struct session *s, const char *table, struct backup *ret
                            .unit = session_unit(s),
                            .table = (char *)(uintptr_t)table,
                            .fd = -1};
+    ret->flaw = running_known_flaw(w, &ret->unit);
     const char *chip = ret->unit.have_hwid ? sahara_chip_name(ret->unit.hwid) : NULL;
     snprintf(ret->chip, sizeof(ret->chip), "%s", chip ? chip : "");
     if (!text_is_clean(known, strlen(known)) || strlen(known) >= sizeof(ret->version))

@@ -152,7 +152,12 @@ static int judge(struct protect *p, const struct protect_what *what, struct erro
         worker_log(p->session->worker, "WARN: %llu pages of %s cannot be read; allowed", LLU(l.unit_data),
                    l.name);
     if (b->state == BACKUP_BLANK)
-        worker_log(p->session->worker, "WARN: EFS2 holds nothing: this unit has no calibration to be saved");
+        worker_log(p->session->worker, "WARN: %s: this unit has no calibration to be saved",
+                   b->flaw == BACKUP_FLAW_FACTORY_TEST ? "it ran in factory test mode"
+                                                       : "EFS2 holds nothing");
+    else if (b->flaw == BACKUP_FLAW_HALF_WRITTEN)
+        worker_log(p->session->worker,
+                   "WARN: EFS2 was being written when that was interrupted: what is saved is half of two");
     return 0;
 }
 

@@ -253,6 +253,24 @@ const char *running_known_version(const struct worker *w, bool *ret_confirmed)
     return told ? w->told_version : worker_option(w, "known-version", "");
 }
 
+/* That of the unit that the service remembers here; which one is there it may not know yet. */
+static bool is_of(const struct worker *w, const struct sahara_identity *unit)
+{
+    const char *of = worker_option(w, "calibration-flaw-of", "");
+    char serial[16];
+    snprintf(serial, sizeof(serial), "%08x", unit->serial);
+    return !*of || !unit->have_serial || strcmp(of, serial) == 0;
+}
+
+enum backup_flaw running_known_flaw(const struct worker *w, const struct sahara_identity *unit)
+{
+    if (w->told_factory_test)
+        return BACKUP_FLAW_FACTORY_TEST;
+    if (w->told_online || !is_of(w, unit))
+        return BACKUP_FLAW_NONE;
+    return backup_flaw_from_name(worker_option(w, "calibration-flaw", ""));
+}
+
 int running_take(struct worker *w, running_visit visit, void *userdata, struct error *e)
 {
     struct running running = {.worker = w};
@@ -270,6 +288,8 @@ int running_take(struct worker *w, running_visit visit, void *userdata, struct e
     if (r == 0) {
         worker_log(w, "the modem runs %s%s", id.version, id.factory_test ? ", in factory test mode" : "");
         snprintf(w->told_version, sizeof(w->told_version), "%s", id.version);
+        w->told_factory_test = id.factory_test;
+        w->told_online = id.oper_mode_known && !id.factory_test && !diag_oper_mode_is_offline(id.oper_mode);
     }
     if (r == 0 && visit)
         r = visit(userdata, &running, &id, e);

@@ -6,7 +6,7 @@
  * 9008. Each use is one short exchange; the interface and its kernel driver are given back behind it.
  */
 
-#include "base/digest.h"
+#include "backup/backup.h"
 #include "protocol/diag.h"
 #include "worker/worker.h"
 
@@ -54,6 +54,11 @@ bool running_comes_first(const struct worker *w);
  * (options known-version, known-confirmed); "" if nobody knows. *ret_confirmed: it is of this very unit.
  */
 const char *running_known_version(const struct worker *w, bool *ret_confirmed);
+/*
+ * What is known against the calibration in the flash of this unit: by its own word, if it was asked in
+ * running_take(), else what the service remembers (options calibration-flaw, calibration-flaw-of).
+ */
+enum backup_flaw running_known_flaw(const struct worker *w, const struct sahara_identity *unit);
 /*
  * All of it: attach, identify, what `visit` (may be NULL) wants of it while it runs, and on to 9008. With an
  * error before it left it is where it was.

@@ -35,6 +35,7 @@ struct worker {
     int fd_candidates[WORKER_CANDIDATES_MAX];
 
     char told_version[128]; /* what the modem itself said on its way to 9008, see running_known_version() */
+    bool told_factory_test, told_online; /* and of its operating mode, see running_known_flaw() */
 
     /* what the service told since */
     int fd_device;    /* a device that waits to be opened; -1 */

@@ -158,6 +158,17 @@ def test_blank_calibration(bench):
     assert kept(bench).state == "blank" and "(calibration, blank)" in job.report["backup"]
 
 
+@pytest.mark.parametrize("flaw,of,state", [
+    ("factory-test", "49cbd7ef", "blank"), ("half-written", "", "damaged"), ("factory-test", "00000001", "complete"),
+])
+def test_what_is_remembered_against_its_calibration(bench, flaw, of, state):
+    """Of this unit, or of whoever is here; of another one it says nothing."""
+    bench.start("initial=working", "start=sahara")
+    job = bench.flash(calibration_flaw=flaw, calibration_flaw_of=of)
+    bench.assert_done(job)
+    assert kept(bench).state == state and "(calibration, %s)" % state in job.report["backup"]
+
+
 @pytest.mark.parametrize("why", ["no table", "version unknown", "foreign table"])
 def test_whole_chip(bench, before, why):
     bench.make_flash("initial=working")

@@ -305,6 +305,47 @@ static char *replace(const char *text, const char *from, const char *to)
     return text_printf("%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
 }
 
+/* What is known against its calibration decides over its state, and only where there may be some. */
+static void test_flaws(void **state _unused_)
+{
+    static struct chip c;
+    seed = 19;
+    fill(&c, 0);
+    c.states[5][0] = NAND_PAGE_DATA;
+    for (unsigned flaw = 0; flaw < BACKUP_FLAW_COUNT; flaw++) {
+        static const enum backup_state states[] = {BACKUP_COMPLETE, BACKUP_BLANK, BACKUP_DAMAGED};
+        _cleanup_(backup_writer_freep) struct backup_writer *w = NULL;
+        _cleanup_(backup_freep) struct backup *b = NULL, *again = NULL;
+        _cleanup_close_ int fd = memfd_create("backup", MFD_CLOEXEC);
+        const struct backup *made;
+        struct backup f = facts();
+        struct error e = {0};
+        f.flaw = (enum backup_flaw)flaw;
+        if (make(&c, &f, fd, &made, &w, &e) < 0 || backup_open(fd, &b, &e) < 0)
+            fail_msg("%s", e.message);
+        assert_int_equal(made->state, states[flaw]);
+        assert_int_equal(b->state, states[flaw]);
+        assert_int_equal(b->flaw, flaw);
+        /* None is not mentioned: it is as it always was. */
+        _cleanup_free_ char *text = manifest_print(b);
+        assert_int_equal(strstr(text, "calibration_flaw") != NULL, flaw > 0);
+        if (flaw == 0)
+            continue;
+        _cleanup_free_ char *good =
+            replace(text, flaw == BACKUP_FLAW_FACTORY_TEST ? "blank" : "damaged", "complete");
+        _cleanup_free_ char *other = replace(text, backup_flaw_name(b->flaw), "other");
+        _cleanup_free_ char *none = replace(text, backup_flaw_name(b->flaw), "");
+        expect_refused(good, "a state that it has not");
+        expect_refused(other, "a flaw that nobody knows");
+        expect_refused(none, "an empty one");
+        /* EFS2 and the unnamed blocks taken away, nothing else is judged by it. */
+        b->parts[1].name[0] = b->parts[2].name[0] = 'X';
+        assert_int_equal(backup_judge(b), BACKUP_COMPLETE);
+        b->parts[2].name[0] = 'b';
+        assert_int_equal(backup_judge(b), states[flaw]);
+    }
+}
+
 static void test_lies(void **state _unused_)
 {
     static struct chip c;
@@ -464,6 +505,7 @@ int main(void)
         cmocka_unit_test(test_content),
         cmocka_unit_test(test_every_byte),
         cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_flaws),
         cmocka_unit_test(test_lies),
         cmocka_unit_test(test_other_tools),
         cmocka_unit_test(test_no_space),

@@ -64,9 +64,38 @@ static void test_comes_first(void **state)
     assert_false(running_comes_first(&none));
 }
 
+static enum backup_flaw known(struct worker *w, const char *flaw, const char *of, uint32_t serial)
+{
+    char value[32], whose[16];
+    struct worker_option options[] = {{.name = (char *)(uintptr_t) "calibration-flaw", .value = value},
+                                      {.name = (char *)(uintptr_t) "calibration-flaw-of", .value = whose}};
+    const struct sahara_identity unit = {.have_serial = serial != 1, .serial = serial};
+    snprintf(value, sizeof(value), "%s", flaw);
+    snprintf(whose, sizeof(whose), "%s", of);
+    w->options = options;
+    w->n_options = ARRAY_SIZE(options);
+    return running_known_flaw(w, &unit);
+}
+
+static void test_known_flaw(void **state)
+{
+    (void)state;
+    enum { NO_SERIAL = 1 };
+    struct worker w = {0};
+    assert_int_equal(known(&w, "factory-test", "", NO_SERIAL), BACKUP_FLAW_FACTORY_TEST);
+    assert_int_equal(known(&w, "half-written", "49cbd7ef", 0x49cbd7ef), BACKUP_FLAW_HALF_WRITTEN);
+    assert_int_equal(known(&w, "half-written", "49cbd7ef", NO_SERIAL), BACKUP_FLAW_HALF_WRITTEN);
+    assert_int_equal(known(&w, "half-written", "49cbd7ef", 0x49cbd7ee), BACKUP_FLAW_NONE); /* another unit */
+    assert_int_equal(known(&w, "", "49cbd7ef", 0x49cbd7ef), BACKUP_FLAW_NONE);
+    w.told_online = true; /* its own word counts more */
+    assert_int_equal(known(&w, "factory-test", "", NO_SERIAL), BACKUP_FLAW_NONE);
+    w = (struct worker){.told_factory_test = true};
+    assert_int_equal(known(&w, "half-written", "", NO_SERIAL), BACKUP_FLAW_FACTORY_TEST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_mask), cmocka_unit_test(test_hash),
-                                       cmocka_unit_test(test_comes_first)};
+                                       cmocka_unit_test(test_comes_first), cmocka_unit_test(test_known_flaw)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Raw backups of a calibration that is none (flash rule 5): they never count as good ones, whatever lies in EFS2."""
+
+import os
+import signal
+
+import dbus
+import pytest
+from conftest import BACKUP, JOB, MODEM, Refused, go_on, wait_stopped, wait_until
+from test_backup_modem import backup, content, spoil
+from test_diag import WORKING, run, running  # noqa: F401 (fixtures)
+from test_xqcn import replug, restore, save
+
+# An EFS2 as firmware makes a new one: it is not erased, and nothing of the unit is in it.
+LOST = "calibration=none"
+ALWAYS = "[Backup]\nAutomatic=no\nKeep=1\n"
+
+
+def state(service, saved):
+    return str(service.get(saved, BACKUP, "State"))
+
+
+def normal(service, modem):
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
+
+
+@pytest.fixture
+def known(running, make_package):
+    """A modem in normal mode, and a package for it in the library."""
+    def make(*settings, **options):
+        service, modem = running(*settings, config=ALWAYS, **options)
+        assert service.wait_job(service.import_file(make_package("--small"))) == "done"
+        return service, modem
+    return make
+
+
+@pytest.mark.parametrize("kind", ["calibration", "nand"])
+def test_what_ran_in_factory_test_mode_is_blank(known, tmp_path, kind):
+    service, modem = known(LOST)
+    job, saved = backup(service, modem, kind=kind)
+    assert state(service, saved) == "blank" and "factory test mode" in service.log(job), service.log(job)
+    assert service.get(modem, MODEM, "LastBackupTime") == 0
+    # Whoever reads it again says the same.
+    assert service.wait_job(service.call(saved, BACKUP, "Verify", service.no_options())) == "done"
+    (tmp_path / "copy").write_bytes(content(service, saved))
+    service.call(saved, BACKUP, "Remove", service.no_options())
+    assert service.wait_job(service.import_backup(tmp_path / "copy")) == "done"
+    assert state(service, *service.paths(BACKUP)) == "blank"
+
+
+def test_the_real_one_stays(known, new_modem, tmp_path):
+    """Keep=1, and the same unit without its calibration, saved again and again."""
+    service, modem = known()
+    _, real = backup(service, modem, kind="calibration")
+    assert state(service, real) == "complete"
+    last = service.get(modem, MODEM, "LastBackupTime")
+    normal(service, modem)
+    modem = replug(service, new_modem, tmp_path, LOST)
+    for _ in range(2):
+        normal(service, modem)
+        backup(service, modem, kind="calibration")
+    assert real in service.paths(BACKUP)
+    assert service.get(modem, MODEM, "LastBackupTime") == last > 0
+    with Refused("LastBackup"):
+        service.call(real, BACKUP, "Remove", service.no_options())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_in_9008_what_it_said_before_counts(known, restarted):
+    service, modem = known(LOST)
+    assert run(service, modem, "EnterEdl")[1] == "done"
+    wait_until(lambda: service.get(modem, MODEM, "Mode") == "sahara", what="9008")
+    if restarted:
+        _, first = backup(service, modem, kind="calibration")
+        assert state(service, first) == "blank"
+        service.call(first, BACKUP, "Remove", service.no_options())
+        service.restart()
+        service.modem()
+    _, saved = backup(service, modem, kind="calibration")
+    assert state(service, saved) == "blank"
+
+
+def test_once_it_works_again_its_backups_count(known, new_modem, tmp_path):
+    service, modem = known(LOST)
+    assert run(service, modem, "Identify")[1] == "done"
+    modem = replug(service, new_modem, tmp_path)
+    assert run(service, modem, "Identify")[1] == "done"
+    assert run(service, modem, "EnterEdl")[1] == "done"
+    _, saved = backup(service, modem, kind="calibration")
+    assert state(service, saved) == "complete"
+
+
+# ---- half written ----
+
+def names(*partitions):
+    return dbus.Array(partitions, signature="s")
+
+
+@pytest.fixture
+def half(known, new_modem, new_service, make_package, tmp_path):
+    """half("setting"...) -> service, modem, the whole backup, the call: a restore of EFS2 ended in its middle."""
+    def make(*settings):
+        service = new_service().start(config=ALWAYS)
+        process = new_modem(service, WORKING, "force_edl=yes", "fault=stop@program:3", *settings, blocks=192)
+        assert service.wait_job(service.import_file(make_package("--small"))) == "done"
+        modem = service.modem()
+        _, real = backup(service, modem, kind="calibration")
+        spoil(tmp_path / "modem.flash", *(b * 64 for b in (21, 22, 23, 24, 25, 26)))
+        options = {"partitions": names("EFS2"), "allow": names("WrongFirmware", "WrongUnit")}
+        job = service.call(modem, MODEM, "Restore", dbus.ObjectPath(real), dbus.Dictionary(options, signature="sv"))
+        wait_stopped(process)
+        for pid in service.workers():
+            os.kill(pid, signal.SIGKILL)
+        go_on(process)
+        assert service.wait_job(job) == "failed", service.log(job)
+        return service, modem, real, options
+    return make
+
+
+@pytest.mark.parametrize("serial", [(), ("serial=0",)], ids=["named", "nameless"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_half_of_two_is_damaged(half, serial, restarted):
+    service, modem, real, options = half(*serial)
+    if restarted:
+        service.restart()
+        service.modem()
+    job, saved = backup(service, modem, kind="calibration")
+    assert state(service, saved) == "damaged"
+    assert service.wait_job(service.call(saved, BACKUP, "Verify", service.no_options())) == "done"
+    assert state(service, saved) == "damaged" and state(service, real) == "complete"
+    assert real in service.paths(BACKUP)
+    # What was begun is brought to its end: from then on it counts again.
+    job, result = restore(service, modem, dbus.ObjectPath(real), **options)
+    assert result == "done", service.log(job)
+    _, saved = backup(service, modem, kind="nand")
+    assert state(service, saved) == "complete"
+
+
+def test_another_restore_saves_it_as_damaged(half):
+    """It voids the first one's journal; what it saves is half of two, and remembered so until it is done."""
+    service, modem, real, options = half()
+    job, result = restore(service, modem, dbus.ObjectPath(real), partitions=names("EFS2", "RAWDATA"), allow=names("WrongFirmware"))
+    assert result == "done", service.log(job)
+    states = sorted(state(service, b) for b in service.paths(BACKUP))
+    assert states == ["complete", "complete", "damaged"], service.log(job)
