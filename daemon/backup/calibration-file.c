@@ -58,6 +58,7 @@ static json_object *make_manifest(const struct calibration_facts *f)
               add_text(o, "serial", serial) && add_text(o, "chip", f->chip) &&
               add_text(o, "model", f->model) && add_text(o, "firmware_version", f->version) &&
               add(o, "factory_test_mode", json_object_new_boolean(f->factory_test)) &&
+              (!f->half_written || add(o, "half_written", json_object_new_boolean(true))) &&
               add(o, "imported", json_object_new_boolean(f->imported)) &&
               add_number(o, "nv_items", f->n_nv) && add_number(o, "files", f->n_files) &&
               add_number(o, "unreadable", f->n_unreadable) && add_number(o, "unstable", f->n_unstable) &&
@@ -106,6 +107,7 @@ static void read_manifest(json_object *o, struct calibration_facts *f)
     uint8_t serial[4];
     *f = (struct calibration_facts){.created = get_number(o, "created"),
                                     .factory_test = get_flag(o, "factory_test_mode"),
+                                    .half_written = get_flag(o, "half_written"),
                                     .imported = get_flag(o, "imported"),
                                     .n_nv = get_number(o, "nv_items"),
                                     .n_files = get_number(o, "files"),
@@ -185,7 +187,7 @@ int calibration_wrap(int fd, uint64_t xqcn_size, const struct calibration *c, st
     static const uint8_t end[END_SIZE];
     uint8_t digest[SHA256_SIZE];
     uint64_t at = 0;
-    facts->state = calibration_judge(c, facts->factory_test);
+    facts->state = calibration_judge(c, facts);
     facts->n_nv = c->n_nv;
     facts->n_files = c->n_files;
     facts->xqcn_size = xqcn_size;
@@ -328,7 +330,7 @@ int calibration_open(int fd, struct calibration **ret, struct calibration_facts 
     r = xqcn_read(fd, CALIBRATION_XQCN_OFFSET, f.xqcn_size, &c, e);
     if (r < 0)
         return r;
-    if (c->n_nv != f.n_nv || c->n_files != f.n_files || calibration_judge(c, f.factory_test) != f.state)
+    if (c->n_nv != f.n_nv || c->n_files != f.n_files || calibration_judge(c, &f) != f.state)
         return damaged(e, "its manifest says other than what is in its XQCN");
     *ret = steal_ptr(c);
     *ret_facts = f;

@@ -225,9 +225,10 @@ void calibration_sort(struct calibration *c)
     c->sorted = true;
 }
 
-enum backup_state calibration_judge(const struct calibration *c, bool factory_test)
+enum backup_state calibration_judge(const struct calibration *c, const struct calibration_facts *facts)
 {
     char imei[DIAG_IMEI_DIGITS + 1];
-    return !factory_test && calibration_imei(c, imei) && calibration_count_rfnv(c) > 0 ? BACKUP_COMPLETE
-                                                                                       : BACKUP_BLANK;
+    if (facts->factory_test || !calibration_imei(c, imei) || calibration_count_rfnv(c) == 0)
+        return BACKUP_BLANK;
+    return facts->half_written ? BACKUP_DAMAGED : BACKUP_COMPLETE;
 }

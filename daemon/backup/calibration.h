@@ -134,6 +134,7 @@ struct calibration_facts {
     struct sahara_identity unit; /* as far as it is known */
     char chip[16], model[BACKUP_TEXT_SIZE], version[BACKUP_TEXT_SIZE];
     bool factory_test; /* the modem was in that mode */
+    bool half_written; /* it was offline, where a restore that was interrupted leaves it; printed if so */
     bool imported;     /* made of an XQCN that somebody gave */
     uint64_t n_nv, n_files, n_unreadable, n_unstable;
     uint8_t sha256[SHA256_SIZE]; /* of the XQCN */
@@ -143,8 +144,11 @@ struct calibration_facts {
 
 enum { CALIBRATION_XQCN_OFFSET = 512 /* of the XQCN in the tar */ };
 
-/* complete: whose it is can be told, it has RF items, and the modem was not in factory test mode. */
-enum backup_state calibration_judge(const struct calibration *c, bool factory_test);
+/*
+ * By what it holds, and by what the facts say of the modem. blank: in factory test mode, without IMEI or
+ * without RF items; damaged: it may be half of two.
+ */
+enum backup_state calibration_judge(const struct calibration *c, const struct calibration_facts *facts);
 /* Fills an empty file; facts' state, counts, digest, sizes and id are set. */
 int calibration_store(int fd, const struct calibration *c, struct calibration_facts *facts, struct error *e);
 /* The same around an XQCN that lies at CALIBRATION_XQCN_OFFSET of fd already. */

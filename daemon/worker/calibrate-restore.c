@@ -46,18 +46,18 @@ static int explain(int r, struct error *e)
 static int save_first(struct putting *p)
 {
     struct worker *w = p->worker;
+    enum backup_state state;
     if (w->fd_backup < 0)
         return error_set(p->e, ERROR_INVALID_ARGS, "a restore needs a file for the present state");
     worker_progress_part(w, PPM_SAVED);
-    int r = calibrate_save(&p->running, &p->id, w->fd_backup, &p->now, p->e);
+    int r = calibrate_save(&p->running, &p->id, w->fd_backup, &p->now, &state, p->e);
     worker_progress_part(w, PPM);
     if (r == 0)
         r = calibrate_offer(&p->running, &w->fd_backup, "1", p->e);
     if (r < 0)
         return r;
     if (r == 0) {
-        worker_report(w, "backup", "%s (xqcn, %s)", w->backup_id,
-                      backup_state_name(calibration_judge(p->now, p->id.factory_test)));
+        worker_report(w, "backup", "%s (xqcn, %s)", w->backup_id, backup_state_name(state));
         return 0;
     }
     if (p->allow & ALLOW_NO_BACKUP) {
@@ -322,7 +322,8 @@ static int prepare(struct putting *p)
     if (r == 0 && *id && strcmp(id, p->facts.id) != 0)
         r = error_set(p->e, ERROR_BACKUP_DAMAGED,
                       "the store's file is not backup %s any more: its content is %s", id, p->facts.id);
-    if (r == 0 && p->facts.state != BACKUP_COMPLETE && !p->facts.imported)
+    /* Of a damaged one the service has asked (BackupDamaged). */
+    if (r == 0 && p->facts.state == BACKUP_BLANK && !p->facts.imported)
         r = error_set(
             p->e, ERROR_BACKUP_DAMAGED,
             "the backup was taken from a modem whose calibration was gone: it holds nothing to restore");

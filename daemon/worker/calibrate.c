@@ -127,13 +127,22 @@ static int read_items(struct reading *x)
 
 /* ---- all of it ---- */
 
+/* An interrupted restore leaves it offline. What does not tell its mode is remembered by the service. */
+static bool is_half_written(const struct worker *w, const struct running_identity *id)
+{
+    const char *flaw = worker_option(w, "calibration-flaw", "");
+    return id->oper_mode_known ? diag_oper_mode_is_offline(id->oper_mode)
+                               : backup_flaw_from_name(flaw) == BACKUP_FLAW_HALF_WRITTEN;
+}
+
 static void fill_facts(const struct worker *w, const struct running_identity *id, struct calibration_facts *f)
 {
     const char *serial = worker_option(w, "serial", ""), *chip = worker_option(w, "chip", "");
     struct version version;
     uint8_t bytes[4];
     *f = (struct calibration_facts){.created = worker_option_u64(w, "created", realtime_usec()),
-                                    .factory_test = id->factory_test};
+                                    .factory_test = id->factory_test,
+                                    .half_written = is_half_written(w, id)};
     if (text_unhex(serial, bytes, sizeof(bytes)) == 0) {
         f->unit.have_serial = true;
         f->unit.serial =
@@ -246,7 +255,7 @@ static void report(struct worker *w, const struct calibration *c, const struct c
 }
 
 int calibrate_save(struct running *running, const struct running_identity *id, int fd,
-                   struct calibration **ret, struct error *e)
+                   struct calibration **ret, enum backup_state *ret_state, struct error *e)
 {
     _cleanup_(calibration_freep) struct calibration *c = NULL;
     struct calibration_facts facts;
@@ -263,5 +272,7 @@ int calibrate_save(struct running *running, const struct running_identity *id, i
         return r;
     if (ret)
         *ret = steal_ptr(c);
+    if (ret_state)
+        *ret_state = facts.state;
     return 0;
 }

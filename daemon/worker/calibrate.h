@@ -27,9 +27,9 @@ enum {
  */
 int calibrate_read(struct running *r, const struct running_identity *id, struct calibration **ret,
                    struct calibration_facts *facts, struct error *e);
-/* The whole of a backup of kind xqcn into `fd`: read, stored, told. */
+/* The whole of a backup of kind xqcn into `fd`: read, stored, told. ret and ret_state may be NULL. */
 int calibrate_save(struct running *r, const struct running_identity *id, int fd, struct calibration **ret,
-                   struct error *e);
+                   enum backup_state *ret_state, struct error *e);
 
 /* ---- calibrate-offer.c ---- */
 

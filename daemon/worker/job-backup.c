@@ -213,7 +213,7 @@ static int save_calibration(struct worker *w, struct error *e)
     if (r == 0)
         r = running_identify(&running, &id, e);
     if (r == 0)
-        r = calibrate_save(&running, &id, w->fd_store, NULL, e);
+        r = calibrate_save(&running, &id, w->fd_store, NULL, NULL, e);
     running_detach(&running);
     w->fd_store = close_fd(w->fd_store);
     return r;

@@ -515,7 +515,7 @@ static int keep_calibration(struct flash *f, struct running *r, struct error *e)
     if (w->fd_calibration < 0)
         return 0;
     worker_progress_part(w, PPM_CALIBRATION);
-    int q = calibrate_save(r, &f->told, w->fd_calibration, NULL, &own);
+    int q = calibrate_save(r, &f->told, w->fd_calibration, NULL, NULL, &own);
     if (q == 0)
         q = calibrate_offer(r, &w->fd_calibration, "calibration", &own);
     worker_progress_part(w, PPM);

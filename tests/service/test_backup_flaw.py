@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Raw backups of a calibration that is none (flash rule 5): they never count as good ones, whatever lies in EFS2."""
+"""Backups of a calibration that is none, half of two or not all there never count as good ones (flash rule 5)."""
 
 import os
 import signal
@@ -143,3 +143,36 @@ def test_another_restore_saves_it_as_damaged(half):
     assert result == "done", service.log(job)
     states = sorted(state(service, b) for b in service.paths(BACKUP))
     assert states == ["complete", "complete", "damaged"], service.log(job)
+
+
+# ---- item by item ----
+
+def test_what_an_interrupted_restore_of_items_left_is_damaged(running, new_modem, tmp_path):
+    """The modem kept its power: it is offline, has its IMEI and some RF files, and is not in factory test mode."""
+    service, modem = running(config="[Backup]\nAutomatic=no\n")
+    _, real = save(service, modem)
+    last = service.get(modem, MODEM, "LastBackupTime")
+    modem = replug(service, new_modem, tmp_path, "calibration=partial")
+    assert run(service, modem, "Identify")[1] == "done"
+    process = new_modem.started[-1]
+    job = service.call(modem, MODEM, "Restore", real, service.no_options())
+    wait_until(lambda: service.get(job, JOB, "Phase") in ("program", "verify"), what="the first item that is written")
+    process.send_signal(signal.SIGSTOP)
+    for pid in service.workers():
+        os.kill(pid, signal.SIGKILL)
+    go_on(process)
+    assert service.wait_job(job) == "failed", service.log(job)
+    _, saved = save(service, modem)
+    assert state(service, saved) == "damaged"
+    assert service.wait_job(service.call(saved, BACKUP, "Verify", service.no_options())) == "done"
+    # Nor as the state before the same call, which makes it whole.
+    job, result = restore(service, modem, real)
+    assert result == "done", service.log(job)
+    assert "damaged" in service.get(job, JOB, "Report")["backup"]
+    assert [b for b in service.paths(BACKUP) if state(service, b) == "complete"] == [real]
+    assert service.get(modem, MODEM, "LastBackupTime") == last
+    # What is left of one is put back by that name only.
+    with Refused("BackupDamaged"):
+        service.call(modem, MODEM, "Restore", saved, service.no_options())
+    _, again = save(service, modem)
+    assert state(service, again) == "complete"

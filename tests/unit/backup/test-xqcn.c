@@ -351,17 +351,46 @@ static void test_container(void **state)
     close(fd);
 }
 
+/* What is known against it lies in the file, so that whoever reads it judges alike; nothing is not mentioned.
+ */
+static void test_flaws(void **state)
+{
+    (void)state;
+    const struct calibration_facts flaws[] = {{.created = 1}, {.created = 1, .half_written = true}};
+    for (size_t i = 0; i < ARRAY_SIZE(flaws); i++) {
+        struct calibration *c = make(0, 4, 10), *back = NULL;
+        struct calibration_facts facts = flaws[i], found;
+        struct error e = {0};
+        int fd = memfd_create("file", 0);
+        if (calibration_store(fd, c, &facts, &e) < 0 || calibration_open(fd, &back, &found, &e) < 0)
+            fail_msg("%s", e.message);
+        assert_int_equal(found.state, i == 0 ? BACKUP_COMPLETE : BACKUP_DAMAGED);
+        assert_int_equal(found.half_written, flaws[i].half_written);
+        _cleanup_free_ char *whole = calloc(1, (size_t)facts.file_size);
+        assert_int_equal(io_pread_full(fd, whole, (size_t)facts.file_size, 0), 0);
+        const void *said = memmem(whole, (size_t)facts.file_size, "half_written", strlen("half_written"));
+        assert_int_equal(said != NULL, flaws[i].half_written);
+        calibration_free(c);
+        calibration_free(back);
+        close(fd);
+    }
+}
+
 static void test_judgement(void **state)
 {
     (void)state;
+    const struct calibration_facts good = {.created = 1}, factory_test = {.factory_test = true},
+                                   half = {.half_written = true};
     struct calibration *c = make(0, 4, 10);
-    assert_int_equal(calibration_judge(c, false), BACKUP_COMPLETE);
-    assert_int_equal(calibration_judge(c, true), BACKUP_BLANK); /* factory test mode: never a good one */
-    c->nv[0].data[8] ^= 0x10;                                   /* no IMEI */
-    assert_int_equal(calibration_judge(c, false), BACKUP_BLANK);
+    assert_int_equal(calibration_judge(c, &good), BACKUP_COMPLETE);
+    assert_int_equal(calibration_judge(c, &factory_test), BACKUP_BLANK); /* never a good one */
+    assert_int_equal(calibration_judge(c, &half), BACKUP_DAMAGED);
+    c->nv[0].data[8] ^= 0x10; /* no IMEI */
+    assert_int_equal(calibration_judge(c, &good), BACKUP_BLANK);
+    assert_int_equal(calibration_judge(c, &half), BACKUP_BLANK);
     calibration_free(c);
     c = make(0, 1, 10); /* no rfnv */
-    assert_int_equal(calibration_judge(c, false), BACKUP_BLANK);
+    assert_int_equal(calibration_judge(c, &good), BACKUP_BLANK);
     calibration_free(c);
 }
 
@@ -477,11 +506,11 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_section_forms), cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_refused),       cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_container),     cmocka_unit_test(test_judgement),
-        cmocka_unit_test(test_lists),         cmocka_unit_test(test_speed_is_linear),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_section_forms),   cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_refused),         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_container),       cmocka_unit_test(test_flaws),
+        cmocka_unit_test(test_judgement),       cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_speed_is_linear), cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
