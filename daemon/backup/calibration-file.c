@@ -61,8 +61,10 @@ static json_object *make_manifest(const struct calibration_facts *f)
               (!f->half_written || add(o, "half_written", json_object_new_boolean(true))) &&
               add(o, "imported", json_object_new_boolean(f->imported)) &&
               add_number(o, "nv_items", f->n_nv) && add_number(o, "files", f->n_files) &&
-              add_number(o, "unreadable", f->n_unreadable) && add_number(o, "unstable", f->n_unstable) &&
-              add_number(o, "xqcn_size", f->xqcn_size) && add_text(o, "xqcn_sha256", sha256);
+              add_number(o, "unreadable", f->n_unreadable) &&
+              (f->n_lost == 0 || add_number(o, "unreadable_calibration", f->n_lost)) &&
+              add_number(o, "unstable", f->n_unstable) && add_number(o, "xqcn_size", f->xqcn_size) &&
+              add_text(o, "xqcn_sha256", sha256);
     return ok ? steal_ptr(o) : NULL;
 }
 
@@ -112,6 +114,7 @@ static void read_manifest(json_object *o, struct calibration_facts *f)
                                     .n_nv = get_number(o, "nv_items"),
                                     .n_files = get_number(o, "files"),
                                     .n_unreadable = get_number(o, "unreadable"),
+                                    .n_lost = get_number(o, "unreadable_calibration"),
                                     .n_unstable = get_number(o, "unstable"),
                                     .xqcn_size = get_number(o, "xqcn_size")};
     for (int s = 0; s < BACKUP_STATE_COUNT; s++)

@@ -208,6 +208,17 @@ bool calibration_imei(const struct calibration *c, char *imei)
     return n && diag_imei_parse(n->data, imei) == 0;
 }
 
+bool calibration_is_rf(const char *path)
+{
+    static const char *const where[] = {RFNV, RFC, "/nv/item_files/mcs/tcxomgr/"};
+    for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
+        size_t n = strlen(where[i]) - 1;
+        if (strncmp(path, where[i], n) == 0 && (path[n] == '/' || path[n] == '\0'))
+            return true;
+    }
+    return false;
+}
+
 size_t calibration_count_rfnv(const struct calibration *c)
 {
     size_t n = 0;
@@ -230,5 +241,5 @@ enum backup_state calibration_judge(const struct calibration *c, const struct ca
     char imei[DIAG_IMEI_DIGITS + 1];
     if (facts->factory_test || !calibration_imei(c, imei) || calibration_count_rfnv(c) == 0)
         return BACKUP_BLANK;
-    return facts->half_written ? BACKUP_DAMAGED : BACKUP_COMPLETE;
+    return facts->half_written || facts->n_lost > 0 ? BACKUP_DAMAGED : BACKUP_COMPLETE;
 }

@@ -102,6 +102,8 @@ int calibration_load(const struct calibration *c, const struct calibration_file 
 bool calibration_imei(const struct calibration *c, char *imei);
 /* Files below /nv/item_files/rfnv: none are left of a lost calibration (diag.md 6.1). */
 size_t calibration_count_rfnv(const struct calibration *c);
+/* It lies where RF and crystal calibration does. */
+bool calibration_is_rf(const char *path);
 /* Sorts items and files as they are written. */
 void calibration_sort(struct calibration *c);
 
@@ -137,6 +139,7 @@ struct calibration_facts {
     bool half_written; /* it was offline, where a restore that was interrupted leaves it; printed if so */
     bool imported;     /* made of an XQCN that somebody gave */
     uint64_t n_nv, n_files, n_unreadable, n_unstable;
+    uint64_t n_lost; /* of the unreadable ones: files that hold calibration; printed if there are any */
     uint8_t sha256[SHA256_SIZE]; /* of the XQCN */
     uint64_t xqcn_size, file_size;
     char id[BACKUP_ID_SIZE];
@@ -146,7 +149,7 @@ enum { CALIBRATION_XQCN_OFFSET = 512 /* of the XQCN in the tar */ };
 
 /*
  * By what it holds, and by what the facts say of the modem. blank: in factory test mode, without IMEI or
- * without RF items; damaged: it may be half of two.
+ * without RF items; damaged: it may be half of two, or not all of it could be read.
  */
 enum backup_state calibration_judge(const struct calibration *c, const struct calibration_facts *facts);
 /* Fills an empty file; facts' state, counts, digest, sizes and id are set. */

@@ -55,9 +55,16 @@ static const char *const known_paths[] = {
     "/nv/item_files/conf/wms.conf",
 };
 
+/* What the modem lets nobody read, or has no more, is its own matter; what it has and cannot give is lost. */
+static bool is_lost(const char *path, int number)
+{
+    return calibration_is_rf(path) && number != DIAG_EFS_NO_ACCESS && number != DIAG_EFS_NO_ENTRY;
+}
+
 static void note_unreadable(struct reading *x, const char *path, int number)
 {
     x->facts->n_unreadable++;
+    x->facts->n_lost += is_lost(path, number);
     if (x->logged++ < READING_LOGGED_MAX)
         worker_log(x->worker, "WARN: %s cannot be read: %s", path, diag_efs_error_name(number));
 }

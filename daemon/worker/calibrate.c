@@ -250,6 +250,8 @@ static void report(struct worker *w, const struct calibration *c, const struct c
     worker_report(w, "nv-items", "%zu", c->n_nv);
     worker_report(w, "files", "%zu, %zu of them RF items", c->n_files, calibration_count_rfnv(c));
     worker_report(w, "unreadable", "%llu", (unsigned long long)facts->n_unreadable);
+    if (facts->n_lost > 0)
+        worker_report(w, "unreadable-calibration", "%llu", (unsigned long long)facts->n_lost);
     if (facts->n_unstable > 0)
         worker_report(w, "changing-items", "%llu", (unsigned long long)facts->n_unstable);
 }

@@ -53,6 +53,11 @@ struct efs_node *diag_efs_lookup(struct diag *d, const char *path, int *ret_erro
     }
     if (!n)
         *ret_error = EFS_ENOENT;
+    const char *lost = d->scenario->efs_unreadable;
+    if (n && !efs_is_directory(n) && *lost && strncmp(path, lost, strlen(lost)) == 0) {
+        *ret_error = (int)d->scenario->efs_unreadable_errno;
+        return NULL;
+    }
     return n;
 }
 

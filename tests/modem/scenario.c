@@ -214,6 +214,9 @@ static const struct setting settings[] = {
     SWITCH(efs_md5, "yes", "it knows MD5SUM"),
     TEXT(efs_refuse, "", "files whose path begins so take no write"),
     NUMBER(efs_refuse_errno, "5", "the errno of such a write"),
+    TEXT(efs_unreadable, "",
+         "files that are there and whose path begins so are not opened, neither to read nor to write"),
+    NUMBER(efs_unreadable_errno, "5", "the errno of that"),
     NUMBER(efs_chunk, "1024", "bytes that one read gives at most, and one write may have"),
     NUMBER(efs_sync_ms, "20", "how long a sync takes"),
 

@@ -167,6 +167,8 @@ struct scenario {
     struct number_list nv_refuse, nv_unreadable, nv_deaf;
     char efs_refuse[SCENARIO_TEXT_MAX];
     int64_t efs_refuse_errno;
+    char efs_unreadable[SCENARIO_TEXT_MAX];
+    int64_t efs_unreadable_errno;
     char spc[SCENARIO_TEXT_MAX];
     int64_t efs_subsystem, efs_hidden, efs_open_autodir, efs_get, efs_md5, efs_chunk, efs_sync_ms;
     int64_t diag_us, nv_busy, diag_logs, diag_flood, diag_flood_us, diag_split, diag_glue, diag_tail;

@@ -176,3 +176,24 @@ def test_what_an_interrupted_restore_of_items_left_is_damaged(running, new_modem
         service.call(modem, MODEM, "Restore", saved, service.no_options())
     _, again = save(service, modem)
     assert state(service, again) == "complete"
+
+
+@pytest.mark.parametrize("setting,came_to", [
+    (["efs_unreadable=/nv/item_files/rfnv/0002"], "damaged"),
+    (["efs_unreadable=/nv/item_files/mcs/tcxomgr"], "damaged"),
+    (["efs_unreadable=/nv/item_files/rfnv/0002", "efs_unreadable_errno=13"], "complete"),  # what nobody may read
+    (["efs_unreadable=/nv/item_files/modem"], "complete"),  # no calibration
+], ids=["RF items", "crystal", "closed", "others"])
+def test_rf_items_that_cannot_be_read(running, tmp_path, setting, came_to):
+    """A flash that fails: the items are there, and the modem answers EIO."""
+    service, modem = running(*setting, config="[Backup]\nAutomatic=no\n")
+    job, saved = save(service, modem)
+    report = service.get(job, JOB, "Report")
+    assert state(service, saved) == came_to == report["state"]
+    assert ("unreadable-calibration" in report) == (came_to == "damaged")
+    assert (service.get(modem, MODEM, "LastBackupTime") > 0) == (came_to == "complete")
+    assert service.wait_job(service.call(saved, BACKUP, "Verify", service.no_options())) == "done"
+    (tmp_path / "copy").write_bytes(content(service, saved))
+    service.call(saved, BACKUP, "Remove", dbus.Dictionary({"allow": names("LastBackup")}, signature="sv"))
+    assert service.wait_job(service.import_backup(tmp_path / "copy")) == "done"
+    assert [state(service, b) for b in service.paths(BACKUP)] == [came_to]

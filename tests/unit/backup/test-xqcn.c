@@ -351,12 +351,26 @@ static void test_container(void **state)
     close(fd);
 }
 
+static void test_where_it_lies(void **state)
+{
+    (void)state;
+    static const char *const in[] = {"/nv/item_files/rfnv/00020000", "/nv/item_files/rfnv", "/rfc",
+                                     "/rfc/a/b", "/nv/item_files/mcs/tcxomgr/xo_factory_cal"},
+                             *const out[] = {"/", "/nv/item_files/rfnvs", "/rfcx/a", "/nv/item_files/mcs/a",
+                                             "/nvm/num/550"};
+    for (size_t i = 0; i < ARRAY_SIZE(in); i++)
+        assert_true(calibration_is_rf(in[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(out); i++)
+        assert_false(calibration_is_rf(out[i]));
+}
+
 /* What is known against it lies in the file, so that whoever reads it judges alike; nothing is not mentioned.
  */
 static void test_flaws(void **state)
 {
     (void)state;
-    const struct calibration_facts flaws[] = {{.created = 1}, {.created = 1, .half_written = true}};
+    const struct calibration_facts flaws[] = {
+        {.created = 1}, {.created = 1, .half_written = true}, {.created = 1, .n_unreadable = 7, .n_lost = 3}};
     for (size_t i = 0; i < ARRAY_SIZE(flaws); i++) {
         struct calibration *c = make(0, 4, 10), *back = NULL;
         struct calibration_facts facts = flaws[i], found;
@@ -368,8 +382,10 @@ static void test_flaws(void **state)
         assert_int_equal(found.half_written, flaws[i].half_written);
         _cleanup_free_ char *whole = calloc(1, (size_t)facts.file_size);
         assert_int_equal(io_pread_full(fd, whole, (size_t)facts.file_size, 0), 0);
-        const void *said = memmem(whole, (size_t)facts.file_size, "half_written", strlen("half_written"));
-        assert_int_equal(said != NULL, flaws[i].half_written);
+        size_t n = (size_t)facts.file_size;
+        assert_int_equal(found.n_lost, flaws[i].n_lost);
+        assert_int_equal(memmem(whole, n, "half_written", strlen("half_written")) != NULL, i == 1);
+        assert_int_equal(memmem(whole, n, "unreadable_cal", strlen("unreadable_cal")) != NULL, i == 2);
         calibration_free(c);
         calibration_free(back);
         close(fd);
@@ -380,11 +396,12 @@ static void test_judgement(void **state)
 {
     (void)state;
     const struct calibration_facts good = {.created = 1}, factory_test = {.factory_test = true},
-                                   half = {.half_written = true};
+                                   half = {.half_written = true}, lost = {.n_lost = 1};
     struct calibration *c = make(0, 4, 10);
     assert_int_equal(calibration_judge(c, &good), BACKUP_COMPLETE);
     assert_int_equal(calibration_judge(c, &factory_test), BACKUP_BLANK); /* never a good one */
     assert_int_equal(calibration_judge(c, &half), BACKUP_DAMAGED);
+    assert_int_equal(calibration_judge(c, &lost), BACKUP_DAMAGED);
     c->nv[0].data[8] ^= 0x10; /* no IMEI */
     assert_int_equal(calibration_judge(c, &good), BACKUP_BLANK);
     assert_int_equal(calibration_judge(c, &half), BACKUP_BLANK);
@@ -506,11 +523,12 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_section_forms),   cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_container),       cmocka_unit_test(test_flaws),
-        cmocka_unit_test(test_judgement),       cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_speed_is_linear), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_section_forms), cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_container),     cmocka_unit_test(test_flaws),
+        cmocka_unit_test(test_where_it_lies), cmocka_unit_test(test_judgement),
+        cmocka_unit_test(test_lists),         cmocka_unit_test(test_speed_is_linear),
+        cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
