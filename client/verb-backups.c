@@ -66,7 +66,7 @@ static const char *meaning(const char *state)
     if (strcmp(state, "blank") == 0)
         return "blank (the calibration was gone already)";
     if (strcmp(state, "damaged") == 0)
-        return "damaged (a part of it is lost)";
+        return "damaged (a part of it is lost, or it is half of two)";
     return state;
 }
 

@@ -269,9 +269,9 @@ bool job_changes_calibration(const struct job *j)
     const struct backup *b = backup_find_id(j->manager, j->backup_id);
     if (j->job_kind == JOB_FLASH)
         return j->allow && strstr(j->allow, "EraseCalibration");
-    if (j->job_kind != JOB_RESTORE || *names)
-        return j->job_kind == JOB_RESTORE && (strcasestr(names, "EFS2") || strstr(names, "blocks-"));
-    return !b || backup_has_calibration(b);
+    if (j->job_kind != JOB_RESTORE)
+        return false;
+    return *names ? strcasestr(names, "EFS2") || strstr(names, "blocks-") : !b || backup_has_calibration(b);
 }
 
 bool job_backup_resumable(const struct job *j)

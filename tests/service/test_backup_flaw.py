@@ -20,6 +20,10 @@ def state(service, saved):
     return str(service.get(saved, BACKUP, "State"))
 
 
+def complete(service):
+    return [b for b in service.paths(BACKUP) if state(service, b) == "complete"]
+
+
 def normal(service, modem):
     wait_until(lambda: service.get(modem, MODEM, "Mode") == "normal", what="the modem")
 
@@ -145,23 +149,44 @@ def test_another_restore_saves_it_as_damaged(half):
     assert states == ["complete", "complete", "damaged"], service.log(job)
 
 
+def test_what_an_older_version_left_half_is_damaged(half):
+    """It remembered nothing, and neither does a service that died before it heard of the first write: its job is there."""
+    service, modem, _, _ = half()
+    service.stop()
+    for path in (service.state / "modems").glob("*.rec"):
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if "CALIBRATION_FLAW" not in line))
+    service.start()
+    service.modem()
+    _, saved = backup(service, modem, kind="calibration")
+    assert state(service, saved) == "damaged"
+
+
 # ---- item by item ----
 
-def test_what_an_interrupted_restore_of_items_left_is_damaged(running, new_modem, tmp_path):
+@pytest.fixture
+def half_items(known, new_modem, tmp_path):
     """The modem kept its power: it is offline, has its IMEI and some RF files, and is not in factory test mode."""
-    service, modem = running(config="[Backup]\nAutomatic=no\n")
-    _, real = save(service, modem)
-    last = service.get(modem, MODEM, "LastBackupTime")
-    modem = replug(service, new_modem, tmp_path, "calibration=partial")
-    assert run(service, modem, "Identify")[1] == "done"
-    process = new_modem.started[-1]
-    job = service.call(modem, MODEM, "Restore", real, service.no_options())
-    wait_until(lambda: service.get(job, JOB, "Phase") in ("program", "verify"), what="the first item that is written")
-    process.send_signal(signal.SIGSTOP)
-    for pid in service.workers():
-        os.kill(pid, signal.SIGKILL)
-    go_on(process)
-    assert service.wait_job(job) == "failed", service.log(job)
+    def make(*settings):
+        service, modem = known(*settings)
+        _, real = save(service, modem)
+        modem = replug(service, new_modem, tmp_path, "calibration=partial", "efs_sync_ms=1000", *settings)
+        assert run(service, modem, "Identify")[1] == "done"
+        process = new_modem.started[-1]
+        job = service.call(modem, MODEM, "Restore", real, service.no_options())
+        wait_until(lambda: not service.get(job, JOB, "SafeToUnplug"), what="the writing, between items and files")
+        process.send_signal(signal.SIGSTOP)
+        for pid in service.workers():
+            os.kill(pid, signal.SIGKILL)
+        go_on(process)
+        assert service.wait_job(job) == "failed", service.log(job)
+        return service, modem, real
+    return make
+
+
+@pytest.mark.parametrize("settings", [(), ("oper_mode=untold",)], ids=["told", "untold"])
+def test_what_an_interrupted_restore_of_items_left_is_damaged(half_items, settings):
+    service, modem, real = half_items(*settings)
+    last, good = service.get(modem, MODEM, "LastBackupTime"), complete(service)
     _, saved = save(service, modem)
     assert state(service, saved) == "damaged"
     assert service.wait_job(service.call(saved, BACKUP, "Verify", service.no_options())) == "done"
@@ -169,13 +194,22 @@ def test_what_an_interrupted_restore_of_items_left_is_damaged(running, new_modem
     job, result = restore(service, modem, real)
     assert result == "done", service.log(job)
     assert "damaged" in service.get(job, JOB, "Report")["backup"]
-    assert [b for b in service.paths(BACKUP) if state(service, b) == "complete"] == [real]
+    assert complete(service) == good
     assert service.get(modem, MODEM, "LastBackupTime") == last
     # What is left of one is put back by that name only.
     with Refused("BackupDamaged"):
         service.call(modem, MODEM, "Restore", saved, service.no_options())
     _, again = save(service, modem)
     assert state(service, again) == "complete"
+
+
+def test_the_flash_below_half_of_the_items_is_damaged(half_items):
+    """Whatever was asked of the modem in between: offline it does not say that it works."""
+    service, modem, _ = half_items()
+    assert run(service, modem, "Identify")[1] == "done"
+    assert run(service, modem, "EnterEdl")[1] == "done"
+    _, saved = backup(service, modem, kind="calibration")
+    assert state(service, saved) == "damaged"
 
 
 @pytest.mark.parametrize("setting,came_to", [
