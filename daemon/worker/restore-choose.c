@@ -63,6 +63,13 @@ static int check_part(const struct restore *x, const struct restore_part *p, str
             "the backup's %s holds nothing: it would only erase what is there (--allow=EraseCalibration to "
             "do it anyway)",
             p->part->name);
+    if (text_equal_nocase(p->part->name, "EFS2") && b->flaw == BACKUP_FLAW_FACTORY_TEST &&
+        !(x->allow & ALLOW_ERASE_CALIBRATION))
+        return error_set(
+            e, ERROR_ERASE_CALIBRATION,
+            "the backup's %s is of a modem in factory test mode, whose calibration was lost: it would only "
+            "take the place of what is there (--allow=EraseCalibration to do it anyway)",
+            p->part->name);
     return 0;
 }
 

@@ -514,6 +514,19 @@ def test_blank_never_in_place_of_a_good_one(bench, taken):
     bench.assert_refused(bench.restore(blank, partitions="EFS2"), "EraseCalibration", "--allow=EraseCalibration")
 
 
+def test_nor_one_of_factory_test_mode(bench, taken):
+    """Its EFS2 is full, of what a firmware makes that finds none."""
+    bench.start("force_edl=yes")
+    assert bench.backup(kind="calibration", calibration_flaw="factory-test").result == "done"
+    lost = bench.saved
+    bench.start("force_edl=yes")
+    bench.assert_refused(bench.restore(lost, partitions="EFS2"), "EraseCalibration", "factory test mode", "--allow=EraseCalibration")
+    bench.start("force_edl=yes")
+    assert bench.restore(lost, partitions="sys_rev").result == "done"
+    bench.start("force_edl=yes")
+    assert bench.restore(lost, partitions="EFS2", allow="EraseCalibration").result == "done"
+
+
 def test_partition_that_is_not_there(bench, taken):
     bench.start("force_edl=yes")
     bench.assert_refused(bench.restore(taken, partitions="EFS2,nonsense"), "InvalidArgs", "nonsense")
