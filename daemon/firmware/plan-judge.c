@@ -37,9 +37,10 @@ static struct tables tables_of(const struct package *p, const struct plan_option
     struct tables t = {0};
     add_table(&t, modem, "the modem's partition table", true);
     add_table(&t, p->table_known ? &p->table : NULL, "the package's partition table", true);
-    /* Without the modem's own it is taken to have the newest. */
+    /* Of several nobody knows which one it has now, until its own is read. */
     for (size_t i = 0; i < recorded.n; i++)
-        add_table(&t, recorded.table[i], "a partition table recorded for this unit", i == 0 && !modem);
+        add_table(&t, recorded.table[i], "a partition table recorded for this unit",
+                  recorded.n == 1 && !modem);
     return t;
 }
 
@@ -243,13 +244,13 @@ int plan_check_tables(struct plan *plan, const struct package *p, const struct p
         plan_note(plan, "the package has no partition table: what its ranges touch is judged when the "
                         "modem's table is read");
 
-    for (size_t k = 0; k < tables.n; k++) {
+    for (size_t k = 0; k < tables.n_in_force; k++) {
         int r = tables.table[k] == &p->table || allowed
                     ? 0
                     : check_moved(plan, p, tables.table[k], tables.name[k], chip_blocks, e);
-        if (r == 0 && k < tables.n_in_force)
+        if (r == 0)
             r = check_table_image(plan, p, tables.table[k], tables.name[k], chip_blocks, e);
-        if (r == 0 && k < tables.n_in_force)
+        if (r == 0)
             r = check_boot_chain(plan, tables.table[k], tables.name[k], chip_blocks, e);
         if (r < 0)
             return r;

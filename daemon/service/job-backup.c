@@ -125,7 +125,7 @@ static void on_settled(void *userdata, int error)
     error_set(&e, ERROR_NO_SPACE, "The backup may not be on the disk: %s.",
               strerror(error < 0 ? -error : ENOENT));
     /* The kernel says so once: the next fsync of the same file would be well without a byte written. */
-    if (b)
+    if (b && error != -ECANCELED)
         lose(b, "may not be on the disk: it could not be synced.");
     fail(j, &e);
 }
@@ -198,11 +198,15 @@ static bool check_old(struct job *j)
     memcpy(j->new_id, b->id, sizeof(j->new_id));
     const struct second_order order = {
         .type = "backup", .prefix = KEY_BACKUP_FACT, .id = b->id, .fd = backup_open(b)};
+    bool ours = order.fd == -EMFILE || order.fd == -ENFILE || order.fd == -ENOMEM;
     if (order.fd >= 0 && second_start(j->manager, &order, on_old, j, &j->second, &e) == 0)
         return true;
     if (order.fd < 0)
-        error_set(&e, ERROR_BACKUP_DAMAGED, "its file cannot be opened.");
-    on_old(j, NULL, &e);
+        error_set(&e, ours ? ERROR_FAILED : ERROR_BACKUP_DAMAGED, "its file cannot be opened.");
+    if (order.fd >= 0 || ours) /* that says nothing of the file */
+        fail(j, &e);
+    else
+        on_old(j, NULL, &e);
     return true;
 }
 

@@ -129,16 +129,27 @@ static void apply_backup_verified(struct job *j)
         backup_verified(b, verdict_is(j, "done"));
 }
 
+/*
+ * All of it is written and verified: a restore leaves what the backup had, a flash what it found. What the
+ * firmware has said of it since is known already.
+ */
+static void settle_flaw(struct job *j)
+{
+    const struct backup *b = backup_find_id(j->manager, j->backup_id);
+    if (!j->modem || !verdict_is(j, "done") ||
+        strcmp(text_known(j->modem->calibration_flaw), "half-written") != 0)
+        return;
+    if (j->job_kind == JOB_FLASH ? j->flaws
+                                 : job_changes_calibration(j) && b && strcmp(b->told_state, "damaged") != 0)
+        modem_set_flaw(j->modem, b && strcmp(b->told_state, "blank") == 0 ? "factory-test" : "");
+}
+
 /* A whole flash of ours was put back: its version is shown, but it says nothing of the family (flash rule 2).
  */
 static void apply_restored(struct job *j)
 {
     const struct backup *b = backup_find_id(j->manager, j->backup_id);
     bool whole = b && strcmp(b->kind, "nand") == 0 && !(j->partitions && *j->partitions);
-    /* What a good one holds is all there; by its firmware's own word it is known already. */
-    if (j->modem && b && backup_is_good(b) && job_changes_calibration(j) && verdict_is(j, "done") &&
-        strcmp(text_known(j->modem->calibration_flaw), "half-written") == 0)
-        modem_set_flaw(j->modem, "");
     if (j->modem && whole && !b->imported && verdict_is(j, "done"))
         modem_flashed(j->modem, b->model, b->firmware_version, true);
 }
@@ -172,6 +183,7 @@ static void apply_result(struct job *j)
             firmware_verified(f, verdict_is(j, "done"), j->problems);
         break;
     case JOB_FLASH:
+        settle_flaw(j);
         /* Written and verified in full, whatever came of the boot. */
         if (j->modem && !j->stranger_at_port &&
             (verdict_is(j, "done") || verdict_is(j, "not-returned") || verdict_is(j, "no-calibration")))
@@ -185,6 +197,7 @@ static void apply_result(struct job *j)
         }
         break;
     case JOB_RESTORE:
+        settle_flaw(j);
         apply_restored(j);
         break;
     default:

@@ -138,7 +138,9 @@ static void take_destructive(struct job *j)
     job_save(j);
     if (known)
         return;
-    if (job_changes_calibration(j))
+    j->flaws =
+        job_changes_calibration(j) && strcmp(text_known(j->modem->calibration_flaw), "half-written") != 0;
+    if (j->flaws)
         modem_set_flaw(j->modem, "half-written");
     for (struct job *i = j->manager->jobs; i; i = i->next)
         if (i != j && job_resumable(i) && is_same_flash(i, j))

@@ -83,6 +83,7 @@ struct job {
     char *partitions;     /* backup, restore: comma list */
     bool imports_backup;  /* an import is of a package otherwise */
     bool reset;           /* flash, restore: it is restarted in the end */
+    bool flaws;           /* by its first write the modem's calibration is half of two, and was not before */
     int fd_archive;
     struct job_archive { /* which file that is, of a regular one (inode not 0) */
         uint64_t device, inode, size;

@@ -114,6 +114,7 @@ static void identify(struct modem *m, const struct appearance *a)
     bool edl = strcmp(appearance_kind(a), "edl") == 0;
     bool switched = m->was_normal && edl && !a->cold && now_usec() - m->gone_at < MODEM_SWITCH_USEC;
     m->facts_watched = m->facts_watched && switched;
+    m->told_flaw = m->facts_watched ? m->told_flaw : NULL;
     /* A gap that is long enough to change the card ends it, unless it is our own reset that is waited for. */
     bool soon = now_usec() - m->gone_at < MODEM_SWITCH_USEC;
     m->unit_watched = m->unit_watched && !a->cold && (m->job || soon);

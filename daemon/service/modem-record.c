@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "link/keys.h"
 #include "service/log.h"
+#include "service/settle.h"
 
 /*
  * Two sorts of files in modems/: PORT.rec with PORT.tables for the unit at a port (the name as in its object
@@ -198,8 +199,11 @@ void modem_unshelve(struct modem *m, const char *serial)
     _cleanup_(record_freep) struct record *r = NULL;
     char name[FILE_NAME_SIZE];
     shelf_file(serial, "rec", name);
-    if (record_load(manager->store.fd_modems, name, &r) == 0)
+    int q = record_load(manager->store.fd_modems, name, &r);
+    if (q == 0)
         take_memory(m, r);
+    else if (q != -ENOENT && q != -EBADMSG)
+        return;                       /* it is there still, for the next time */
     if (move_files(m, serial, false)) /* its tables also when its record was damaged */
         modem_save(m);
 }
@@ -263,6 +267,26 @@ static int read_tables(const struct modem *m, char **ret, size_t *ret_size)
     return r < 0 ? r : 1;
 }
 
+static void on_tables_settled(void *userdata, int error)
+{
+    struct modem *m = userdata;
+    m->tables_settle = NULL;
+    if (error < 0)
+        log_message(LOG_WARNING, "The partition tables of %s may not be on the disk: %s.", modem_title(m),
+                    strerror(-error));
+}
+
+/* Long before anything is erased; a file that the power emptied would stop every flash. */
+static int settle_tables(struct modem *m, const char *name)
+{
+    _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
+    const int fds[] = {fd, m->manager->store.fd_modems};
+    m->tables_settle = settle_free(m->tables_settle);
+    return fd < 0 ? fd
+                  : settle_start(m->manager->event, fds, ARRAY_SIZE(fds), on_tables_settled, m,
+                                 &m->tables_settle);
+}
+
 int modem_add_table(struct modem *m, int memfd)
 {
     _cleanup_free_ char *table = NULL, *all = NULL;
@@ -282,7 +306,9 @@ int modem_add_table(struct modem *m, int memfd)
         modem_drop_tables(m);
     m->tables_watched = true;
     r = read_tables(m, &all, &have_size);
-    if (r < 0 || (all && has_table(all, table)))
+    if (r == -ENODATA) /* the power took it; a job that comes so far saves all of the chip */
+        all = NULL;
+    else if (r < 0 || (all && has_table(all, table)))
         return 0; /* known already; one that cannot be read is not made worse */
     if (all && (have_size + strlen(RECORDED_BETWEEN) + size > RECORDED_SIZE_MAX ||
                 count_tables(all) >= RECORDED_TABLES_MAX)) {
@@ -296,6 +322,8 @@ int modem_add_table(struct modem *m, int memfd)
         return -ENOMEM;
     port_file(m, "tables", name);
     r = store_write(m->manager->store.fd_modems, name, joined, strlen(joined));
+    if (r == 0)
+        r = settle_tables(m, name);
     if (r < 0)
         log_message(LOG_WARNING, "A partition table of %s cannot be recorded: %s.", modem_title(m),
                     strerror(-r));

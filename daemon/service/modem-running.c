@@ -82,6 +82,7 @@ static void learn_imei(struct modem *m, const char *hash)
 
 void modem_set_flaw(struct modem *m, const char *flaw)
 {
+    m->told_flaw = NULL; /* what it said is of before */
     text_replace(&m->calibration_flaw, flaw);
     modem_save(m);
 }
@@ -93,8 +94,12 @@ static int learn_operating(struct modem *m, const char *value)
     if (text_parse_u64(value, 10, UINT32_MAX, &mode) < 0)
         return -EBADMSG;
     object_set_bool(&m->object, "FactoryTestMode", &m->factory_test_mode, mode == OPERATING_FACTORY_TEST);
-    if (mode < OPERATING_OFFLINE || mode > OPERATING_OFFLINE_CDMA)
-        text_replace(&m->calibration_flaw, mode == OPERATING_FACTORY_TEST ? "factory-test" : "");
+    if (mode >= OPERATING_OFFLINE && mode <= OPERATING_OFFLINE_CDMA)
+        return 0;
+    m->told_flaw = mode == OPERATING_FACTORY_TEST ? "factory-test" : "";
+    /* What clears a unit has to be of that unit: one in its place may be well. */
+    if (*m->told_flaw || m->unit_watched || !*text_known(m->chip_serial))
+        text_replace(&m->calibration_flaw, m->told_flaw);
     return 0;
 }
 
@@ -170,6 +175,8 @@ void modem_join(struct modem *m)
                 serial);
     /* What it tells itself counts more than what was remembered. */
     m->facts_watched = m->unit_watched = m->imei_watched = true;
+    if (m->told_flaw)
+        text_replace(&m->calibration_flaw, m->told_flaw);
     if (*version)
         learn_version(m, version);
     if (*model)

@@ -95,6 +95,7 @@ struct modem *modem_free(struct modem *m)
     opener_free(m->opener);
     probe_free(m->probe);
     process_free(m->holder);
+    settle_free(m->tables_settle);
     rescue_free(m);
     object_done(&m->object);
     char *strings[] = {m->id,
@@ -189,6 +190,8 @@ static void settle_facts(struct modem *m, const char *serial)
         text_replace(&m->imei_hash, "");
         object_set_string(&m->object, "Imei", &m->imei, "");
     }
+    if (m->facts_watched && m->told_flaw)
+        text_replace(&m->calibration_flaw, m->told_flaw);
     m->save_pending |= m->remembered && (facts || imei || foreign);
     m->unit_watched = true;
 }
@@ -222,6 +225,8 @@ static void unshelve(struct modem *m, const char *serial)
     }
     if (m->facts_watched && *model)
         object_set_string(&m->object, "Model", &m->model, model);
+    if (m->facts_watched && m->told_flaw)
+        text_replace(&m->calibration_flaw, m->told_flaw);
     if (m->imei_watched) {
         object_set_string(&m->object, "Imei", &m->imei, imei);
         text_replace(&m->imei_hash, hash);

@@ -62,12 +62,14 @@ struct modem {
     bool tables_watched; /* the tables that are recorded here are its own: it told one, and was watched since
                           */
     bool facts_watched;  /* learned from the device that was here last, in this run */
-    char running[33];   /* id of the package whose programmer was uploaded in this appearance; "" not known */
-    bool remembered;    /* has a record on disk */
-    bool save_pending;  /* what changed on a path that does not wait for the disk */
-    bool forgotten;     /* by a user; nothing of it is kept once it is away */
-    uint64_t seen_time; /* realtime of the last appearance */
-    uint64_t last_backup_time; /* property */
+    const char *told_flaw; /* what that one said of its calibration, see calibration_flaw; NULL: nothing */
+    char running[33];  /* id of the package whose programmer was uploaded in this appearance; "" not known */
+    bool remembered;   /* has a record on disk */
+    bool save_pending; /* what changed on a path that does not wait for the disk */
+    struct settle *tables_settle; /* its recorded tables on their way to the disk; NULL */
+    bool forgotten;               /* by a user; nothing of it is kept once it is away */
+    uint64_t seen_time;           /* realtime of the last appearance */
+    uint64_t last_backup_time;    /* property */
 
     /* does it loop */
     struct loop loop;

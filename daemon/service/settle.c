@@ -35,7 +35,7 @@ static int on_child_exit(sd_event_source *source, const siginfo_t *si, void *use
     }
     sd_event_source_set_enabled(source, SD_EVENT_OFF);
     s->ended = true;
-    int error = si->si_code == CLD_EXITED ? -si->si_status : -EIO;
+    int error = si->si_code == CLD_EXITED ? -si->si_status : -ECANCELED; /* a killed one tells nothing */
     s->handler(s->userdata, error);
     settle_free(s);
     return 0;

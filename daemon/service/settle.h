@@ -14,7 +14,7 @@ struct settle;
 
 enum { SETTLE_FDS_MAX = 4 };
 
-/* error: 0 or a negative errno. Called once; the settle is freed behind it. */
+/* error: 0 or a negative errno, -ECANCELED if nobody knows. Called once; the settle is freed behind it. */
 typedef void (*settle_handler)(void *userdata, int error);
 
 /* Syncs the descriptors in this order; they stay the caller's and may be closed at once. SIGCHLD must be

@@ -46,6 +46,8 @@ struct wait {
     char last[sizeof((struct worker){0}.appeared)];  /* mode in which it came back, not the normal one; "" */
     char imei[sizeof((struct worker){0}.imei_hash)]; /* of the unit that is waited for; "" not known */
     char version[sizeof((struct running_identity){0}.version)]; /* of what was asked last; "" nothing was */
+    bool was_gone; /* it was not handed over, or left, the last time */
+    bool at_once;  /* and was there in normal mode as soon as it was waited for again: it is, and is silent */
     char another[ERROR_MESSAGE_SIZE /
                  2]; /* what was seen in normal mode and is not known to be this unit; "" */
 };
@@ -101,9 +103,10 @@ static int await_normal(const struct boot *b, struct wait *wait, const char **re
 /* Its DIAG may take a while to answer after the boot, and the first boot may reboot once more. */
 static const usec_t confirm_time = 60 * USEC_PER_SEC;
 static const usec_t hand_over_time = 20 * USEC_PER_SEC;
+#define AT_ONCE (1 * USEC_PER_SEC)
 
-/* *ret_gone: it did not stay there to be asked. */
-static int ask(struct worker *w, struct running_identity *ret, bool *ret_gone, struct error *e)
+/* -ENODEV: it did not stay to be asked. *ret_absent: it was not handed over. */
+static int ask(struct worker *w, struct running_identity *ret, bool *ret_absent, struct error *e)
 {
     struct running running = {.worker = w};
     usec_t deadline = deadline_in(confirm_time);
@@ -115,9 +118,8 @@ static int ask(struct worker *w, struct running_identity *ret, bool *ret_gone, s
         running_detach(&running);
         if (r == 0)
             return 0;
-        bool absent = r == -ETIMEDOUT && !running.given;
-        if ((r != -ENODEV && r != -ETIMEDOUT) || absent || now_usec() >= deadline) {
-            *ret_gone = r == -ENODEV || absent;
+        *ret_absent = r == -ETIMEDOUT && !running.given;
+        if ((r != -ENODEV && r != -ETIMEDOUT) || *ret_absent || now_usec() >= deadline) {
             *e = own;
             return r;
         }
@@ -184,13 +186,13 @@ static int confirm(const struct boot *b, struct wait *wait, const char **ret_res
     struct worker *w = b->worker;
     struct running_identity id;
     struct error own = {0};
-    bool gone = false;
+    bool absent = false;
     w->imei_hash[0] = '\0';
-    int r = ask(w, &id, &gone, &own);
+    int r = ask(w, &id, &absent, &own);
     if (r == -ECANCELED || r == -EINTR)
         return error_set(e, r == -EINTR ? ERROR_INTERRUPTED : ERROR_CANCELLED,
                          "%s and the modem has booted; its version was not compared", b->done);
-    if (gone) {
+    if (r == -ENODEV || (absent && !wait->at_once)) {
         worker_log(w, "WARN: the modem left normal mode before it told what it runs");
         return CONFIRM_GONE;
     }
@@ -202,6 +204,27 @@ static int confirm(const struct boot *b, struct wait *wait, const char **ret_res
     return is_another(b, wait, id.version) ? CONFIRM_ANOTHER : judge(b, &id, ret_result, e);
 }
 
+/* Until it says what it runs, or stays there and says nothing. */
+static int await(const struct boot *b, struct wait *wait, const char **ret_result, struct error *e)
+{
+    struct worker *w = b->worker;
+    worker_phase(w, "wait-normal", NULL);
+    for (;;) {
+        usec_t asked = now_usec();
+        int r = await_normal(b, wait, ret_result, e);
+        wait->at_once = wait->was_gone && now_usec() - asked < AT_ONCE;
+        if (r == 0)
+            r = confirm(b, wait, ret_result, e);
+        if (r <= 0)
+            return r;
+        wait->was_gone = r == CONFIRM_GONE;
+        worker_phase(w, "wait-normal", NULL);
+        w->appeared[0] = '\0';
+        if (r == CONFIRM_ANOTHER)
+            worker_tell(w, KEY_WAIT_DEVICE, "another");
+    }
+}
+
 int boot_await(const struct boot *b, const char **ret_result, struct error *e)
 {
     struct worker *w = b->worker;
@@ -211,18 +234,7 @@ int boot_await(const struct boot *b, const char **ret_result, struct error *e)
      * late. */
     w->cancel = false;
     worker_state(w, false, true);
-    worker_phase(w, "wait-normal", NULL);
-    for (;;) {
-        int r = await_normal(b, &wait, ret_result, e);
-        if (r == 0)
-            r = confirm(b, &wait, ret_result, e);
-        if (r <= 0)
-            return r;
-        worker_phase(w, "wait-normal", NULL);
-        w->appeared[0] = '\0';
-        if (r == CONFIRM_ANOTHER)
-            worker_tell(w, KEY_WAIT_DEVICE, "another");
-    }
+    return await(b, &wait, ret_result, e);
 }
 
 int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
@@ -230,14 +242,17 @@ int boot_confirm(const struct boot *b, const char **ret_result, struct error *e)
     struct worker *w = b->worker;
     struct wait wait = begin_wait(w);
     int r = confirm(b, &wait, ret_result, e);
+    if (r == CONFIRM_GONE) {
+        w->appeared[0] = '\0';
+        wait.was_gone = true;
+        r = await(b, &wait, ret_result, e);
+    }
     /* It was out of sight. */
     if (r <= 0 && wait.version[0] && !(wait.imei[0] && w->imei_hash[0]))
         worker_report(w, "version", "%s (not confirmed: no IMEI was known to tell that it is this unit)",
                       wait.version);
     if (r <= 0)
         return r;
-    if (r == CONFIRM_GONE)
-        return not_returned(b, &wait, ret_result, e);
     r = error_set(e, ERROR_WRONG_UNIT,
                   "%s, but what runs here is another unit, and nothing was written to it: the same call "
                   "made again flashes this one",

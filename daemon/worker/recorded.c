@@ -24,7 +24,8 @@ int recorded_take(struct worker *w, bool allowed, struct recorded *ret, struct e
     if (!allowed)
         return error_set(e, ERROR_ERASE_CALIBRATION,
                          "the partition tables recorded for this unit cannot be read (%s): nobody can tell "
-                         "where its calibration lies (--allow=EraseCalibration to go on without them)",
+                         "where its calibration lies (a backup saves all of it and records them anew; "
+                         "--allow=EraseCalibration to go on without them)",
                          strerror(-r));
     worker_log(w, "WARN: the partition tables recorded for this unit cannot be read (%s); going on without",
                strerror(-r));

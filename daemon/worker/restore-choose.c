@@ -34,6 +34,16 @@ static int check_names(const struct restore *x, const char *names, struct error 
     return 0;
 }
 
+/*
+ * In a backup of the calibration that is what a table that the unit had once calls its own, or what a flash
+ * was going to write over: behind a change of layout it would be written into today's partitions. Whoever
+ * wants it says so.
+ */
+static bool is_left_out(const struct restore *x, const char *names, const struct backup_part *p)
+{
+    return x->backup->kind == BACKUP_CALIBRATION && !*names && text_starts_with(p->name, "blocks-");
+}
+
 /* What lies where no table names it may be anything: it goes back to its own place. */
 static bool is_physical(const struct backup_part *p)
 {
@@ -96,6 +106,11 @@ int restore_choose(struct restore *x, struct error *e)
         const struct backup_part *part = &b->parts[i];
         if (!is_chosen(names, part->name))
             continue;
+        if (is_left_out(x, names, part)) {
+            worker_log(x->worker, "%s of the backup is left out: the unit's table had no such partition then",
+                       part->name);
+            continue;
+        }
         struct restore_part *p = &x->parts[x->n_parts++];
         *p = (struct restore_part){.part = part,
                                    .physical = is_physical(part),

@@ -257,7 +257,7 @@ class Job:
         if "edl" in self.waits and m.in_edl:
             self.waits.clear()
             self.send(["DEVICE=1"] + ids, [m.connection.fileno()])
-        elif "diag" in self.waits and m.normal:
+        elif "diag" in self.waits and m.normal and not self.withholds_diag:
             self.waits.clear()
             self.send(["DEVICE=1"] + ids, [m.connection.fileno()])
         elif "normal" in self.waits and m.normal:
@@ -267,6 +267,7 @@ class Job:
             self.came_back = False
             self.send(["APPEARED=edl"] + ids)
 
+    withholds_diag = False  # its node cannot be opened
     came_back = False
     backups = 0
     environment = {}  # of the worker, besides

@@ -2,7 +2,7 @@
 """Flash rule 10: reset only after success; then the modem must come back by itself."""
 import pytest
 
-from conftest import GIVE_UP, VERSION
+from conftest import GIVE_UP, VERSION, driver
 
 WAIT = 2000000  # microseconds that a modem gets to boot here
 
@@ -38,6 +38,15 @@ def test_does_not_tell(bench):
     job = bench.flash()
     bench.assert_done(job)
     assert "not confirmed" in job.report["version"] and VERSION in job.report["version"], job.report
+
+
+def test_nobody_may_ask_it(bench, monkeypatch):
+    """It stays in normal mode, and its node cannot be opened: it is not said to have left."""
+    monkeypatch.setattr(driver.Job, "withholds_diag", True)
+    bench.start(still_clock=True)
+    job = bench.flash()
+    bench.assert_done(job)
+    assert "not confirmed" in job.report["version"], job.report
 
 
 def test_leaves_before_it_tells(bench):

@@ -6,7 +6,7 @@ import signal
 
 import dbus
 import pytest
-from conftest import BACKUP, JOB, MODEM, Refused, go_on, wait_stopped, wait_until
+from conftest import BACKUP, FIRMWARE, JOB, MODEM, VERSION, Refused, go_on, wait_stopped, wait_until
 from test_backup_modem import backup, content, spoil
 from test_diag import WORKING, run, running  # noqa: F401 (fixtures)
 from test_xqcn import replug, restore, save
@@ -90,6 +90,47 @@ def test_once_it_works_again_its_backups_count(known, new_modem, tmp_path):
     modem = replug(service, new_modem, tmp_path)
     assert run(service, modem, "Identify")[1] == "done"
     assert run(service, modem, "EnterEdl")[1] == "done"
+    _, saved = backup(service, modem, kind="calibration")
+    assert state(service, saved) == "complete"
+
+
+def unplugged(service, new_modem):
+    """For so long that nobody watched."""
+    service.stop()
+    for process in new_modem.started:
+        process.terminate()
+        process.wait()
+    service.start()
+
+
+def test_another_that_works_in_its_place_clears_it_not(known, new_modem, tmp_path):
+    """Its serial was not told again: whose word that is nobody knows yet."""
+    service, modem = known(LOST)
+    _, first = backup(service, modem, kind="calibration")
+    assert state(service, first) == "blank"
+    lost = (tmp_path / "modem.flash").read_bytes()
+    normal(service, modem)
+    unplugged(service, new_modem)
+    new_modem(service, WORKING, "imei=490154203237518", "serial=0badcafe", blocks=192, name="other")
+    modem = service.modem()
+    assert run(service, modem, "Identify")[1] == "done"
+    unplugged(service, new_modem)
+    (tmp_path / "modem.flash").write_bytes(lost)
+    new_modem(service, "force_edl=yes", blocks=192)
+    service.call(first, BACKUP, "Remove", service.no_options())
+    _, saved = backup(service, service.modem(), kind="calibration")
+    assert state(service, saved) == "blank"
+
+
+@pytest.mark.parametrize("mode", ["untold", "auto"])
+def test_a_flash_that_is_done_leaves_nothing_half(known, mode):
+    """Also where the firmware does not tell its mode."""
+    service, modem = known("oper_mode=" + mode, blocks=2048)
+    package, = service.paths(FIRMWARE)
+    options = {"allow": names("EraseCalibration"), "modem-version": VERSION}
+    job = service.call(modem, MODEM, "Flash", dbus.ObjectPath(package), dbus.Dictionary(options, signature="sv"))
+    assert service.wait_job(job) == "done", service.log(job)
+    normal(service, modem)
     _, saved = backup(service, modem, kind="calibration")
     assert state(service, saved) == "complete"
 

@@ -14,8 +14,7 @@ sys.path.insert(0, str(TOP / "tests" / "package"))
 import flash as flashfile  # noqa: E402
 import layout  # noqa: E402
 
-ELSEWHERE = 154
-OTHER = [("SBL", 0, 10), ("MIBIB", 10, 10), ("RAWDATA", 72, 5), ("EFS2", ELSEWHERE, 20)]
+OTHER = [("SBL", 0, 10), ("MIBIB", 10, 10), ("RAWDATA", 72, 5), ("EFS2", 77, 10)]  # in what the package writes as TZ
 
 
 class Unit:
@@ -70,10 +69,10 @@ def test_a_second_table_takes_nothing_from_the_first(unit):
     unit.lay_out(layout.PARTITIONS)
     before = unit.content()
     for _ in range(2):
-        assert "blocks 154 to 173" in unit.refused()
+        assert "blocks 77 to 86" in unit.refused()
         unit.backup()  # it tells the table that it has now
     assert unit.tables().read_text().count("NAME=SBL\n") == 2 and unit.tables().read_text().count("\n\n\n") == 1
-    assert "blocks 154 to 173" in unit.refused("Plan")
+    assert "blocks 77 to 86" in unit.refused("Plan")
     pull(unit.there)
     with flashfile.Flash(unit.path) as f:
         assert flashfile.compare_unchanged(f, before)
@@ -87,16 +86,28 @@ def test_a_file_of_an_earlier_version(unit):
     unit.backup()
     old = unit.tables().read_text()
     unit.tables().write_text(old.replace("\n\n\n", "\n\n"))
-    assert "blocks 154 to 173" in unit.refused()
+    assert "blocks 77 to 86" in unit.refused()
     unit.backup()
     assert unit.tables().read_text() == old.replace("\n\n\n", "\n\n")
     unit.lay_out([(n, f, c - 1 if n == "misc" else c) for n, f, c in layout.PARTITIONS])
     unit.backup()
     assert unit.tables().read_text().count("NAME=SBL\n") == 3
-    assert "blocks 154 to 173" in unit.refused()
+    assert "blocks 77 to 86" in unit.refused()
 
 
-@pytest.mark.parametrize("what", ["garbage\n", "", "NAME=SBL\nFIRST=0\nBLOCKS=10\n" * 3000], ids=["garbage", "empty", "huge"])
+def test_a_file_that_the_power_emptied(unit):
+    """It stops a flash, until a backup has saved all of the chip and recorded the table anew."""
+    unit.backup()
+    unit.tables().write_text("")
+    for method in "Flash", "Plan":
+        assert "a backup saves all of it and records them anew" in unit.refused(method)
+    unit.backup()
+    assert [b for b in unit.service.properties(BACKUP).values() if "system" in b["Partitions"]]
+    assert unit.tables().read_text().count("NAME=SBL\n") == 1
+    assert unit.service.call(unit.path_of_modem, MODEM, "Plan", unit.package, options(modem_version=VERSION))
+
+
+@pytest.mark.parametrize("what", ["garbage\n", "NAME=SBL\nFIRST=0\nBLOCKS=10\n" * 3000], ids=["garbage", "huge"])
 def test_a_file_that_cannot_be_read(unit, what):
     """Nothing is gone without, a further table does not make it a good one, and its way out has a name."""
     unit.backup()
