@@ -68,6 +68,7 @@ static const struct {
     {"files", "Files", FORM_TEXT, NULL},
     {"unreadable", "Unreadable", FORM_TEXT, "0"},
     {"partitions", "Partitions", FORM_TEXT, NULL},
+    {"unreadable-calibration", "Unreadable calibration", FORM_TEXT, "0"},
     {"unreadable-pages", "Unreadable pages", FORM_TEXT, "0"},
     {"continued", "Continued", FORM_TEXT, NULL},
     {"changing-items", "Changing", FORM_TEXT, NULL},
