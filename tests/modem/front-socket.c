@@ -486,6 +486,13 @@ static int wait_for_poll(struct front *f)
     return 0;
 }
 
+bool front_takes(const struct front *f)
+{
+    struct pollfd p = {.fd = f->fd, .events = POLLOUT};
+
+    return f->polled && poll(&p, 1, 0) == 1 && p.revents == POLLOUT;
+}
+
 static int send_frame(struct front *f, const uint8_t *data, size_t length)
 {
     uint8_t type = FRONT_DATA;
@@ -501,6 +508,12 @@ static int send_frame(struct front *f, const uint8_t *data, size_t length)
         r = wait_for_poll(f);
         if (r < 0)
             return r;
+        if (f->raw && front_takes(f)) {
+            r = check_alive(f);
+            if (r < 0)
+                return r;
+            break;
+        }
         r = wait_events(f, POLLOUT, 0, &events);
         if (r < 0)
             return r;
@@ -547,13 +560,6 @@ int front_write(struct front *f, const void *data, size_t length)
         length -= n;
     }
     return 0;
-}
-
-bool front_takes(const struct front *f)
-{
-    struct pollfd p = {.fd = f->fd, .events = POLLOUT};
-
-    return f->polled && poll(&p, 1, 0) == 1 && p.revents == POLLOUT;
 }
 
 int front_write_zlp(struct front *f)

@@ -61,6 +61,8 @@ struct front {
     int fd, given_fd;
     struct plug plug;
     bool polled;
+    bool
+        raw; /* what is sent is raw data: a host that takes them finds their lines of the trace behind them */
     bool unsettled; /* something was sent and may not have been collected */
     enum end_reason ended;
     int64_t power_until; /* µs of CLOCK_MONOTONIC; 0: no end */

@@ -180,6 +180,7 @@ int speak_raw(struct programmer *p, const uint8_t *data, size_t length, bool las
 {
     int r;
 
+    p->front->raw = true;
     if (p->out_length) {
         /* Behind the ACK in the same transfer, and then that transfer ends. */
         size_t total = p->out_length + length;
@@ -193,6 +194,7 @@ int speak_raw(struct programmer *p, const uint8_t *data, size_t length, bool las
     }
     if (r == 0 && (last || p->scenario->in_zlp == IN_ZLP_EACH))
         r = end_transfer(p, length);
+    p->front->raw = false;
     return r;
 }
 
