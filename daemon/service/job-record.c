@@ -45,6 +45,7 @@ static void sort_in(struct job *j)
  */
 static const char *const handed_over[] = {"journal", "part"};
 
+/* ret_size may be NULL. */
 static bool has_file(const struct manager *m, uint64_t id, const char *suffix, off_t *ret_size)
 {
     struct stat st;
@@ -52,7 +53,8 @@ static bool has_file(const struct manager *m, uint64_t id, const char *suffix, o
     file_name(name, id, suffix);
     if (fstatat(m->store.fd_jobs, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
-    *ret_size = st.st_size;
+    if (ret_size)
+        *ret_size = st.st_size;
     return true;
 }
 
@@ -276,9 +278,9 @@ bool job_changes_calibration(const struct job *j)
 
 bool job_backup_resumable(const struct job *j)
 {
-    off_t size, read;
+    off_t size;
     if (j->job_kind != JOB_BACKUP || !job_finished(j) || !j->result || !has_journal(j, &size) || size == 0 ||
-        !has_file(j->manager, j->id, "part", &read))
+        !has_file(j->manager, j->id, "part", NULL))
         return false;
     return strcmp(j->result, "interrupted") == 0 ||
            (strcmp(j->result, "failed") == 0 && j->error_name &&
@@ -418,11 +420,10 @@ static void load_last_number(struct manager *m)
 static void mend_handover(struct job *j)
 {
     const struct job *from = j->manager->jobs;
-    off_t size;
     while (from && strcmp(from->object.path, text_known(j->resumes_path)) != 0)
         from = from->next;
-    if (j->job_kind != JOB_BACKUP || !from || !has_file(j->manager, j->id, "journal", &size) ||
-        has_file(j->manager, j->id, "part", &size))
+    if (j->job_kind != JOB_BACKUP || !from || !has_file(j->manager, j->id, "journal", NULL) ||
+        has_file(j->manager, j->id, "part", NULL))
         return;
     int r = hand_over(j->manager, from->id, j->id, "part");
     if (r == 0)

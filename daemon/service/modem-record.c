@@ -256,15 +256,19 @@ static size_t count_tables(const char *all)
 /* 0: nothing was recorded yet. */
 static int read_tables(const struct modem *m, char **ret, size_t *ret_size)
 {
+    _cleanup_free_ char *text = NULL;
     char name[FILE_NAME_SIZE];
     port_file(m, "tables", name);
     _cleanup_close_ int fd = store_open_file(m->manager->store.fd_modems, name, O_RDONLY);
     if (fd == -ENOENT)
         return 0;
-    int r = fd < 0 ? fd : io_read_file(fd, RECORDED_SIZE_MAX, ret, ret_size);
+    int r = fd < 0 ? fd : io_read_file(fd, RECORDED_SIZE_MAX, &text, ret_size);
     if (r == 0 && *ret_size == 0)
         r = -ENODATA; /* there was something once */
-    return r < 0 ? r : 1;
+    if (r < 0)
+        return r;
+    *ret = steal_ptr(text);
+    return 1;
 }
 
 static void on_tables_settled(void *userdata, int error)
@@ -306,9 +310,8 @@ int modem_add_table(struct modem *m, int memfd)
         modem_drop_tables(m);
     m->tables_watched = true;
     r = read_tables(m, &all, &have_size);
-    if (r == -ENODATA) /* the power took it; a job that comes so far saves all of the chip */
-        all = NULL;
-    else if (r < 0 || (all && has_table(all, table)))
+    /* What the power emptied is made anew: a job that comes so far saves all of the chip. */
+    if ((r < 0 && r != -ENODATA) || (all && has_table(all, table)))
         return 0; /* known already; one that cannot be read is not made worse */
     if (all && (have_size + strlen(RECORDED_BETWEEN) + size > RECORDED_SIZE_MAX ||
                 count_tables(all) >= RECORDED_TABLES_MAX)) {
@@ -342,7 +345,7 @@ int modem_open_tables(const struct modem *m)
     if (r < 0)
         log_message(LOG_WARNING, "The partition tables recorded of %s cannot be read: %s.", modem_title(m),
                     strerror(-r));
-    return io_memfd_sealed("recorded", r < 0 ? "" : text, r < 0 ? 0 : size);
+    return io_memfd_sealed("recorded", text ? text : "", text ? size : 0);
 }
 
 /* ---- earlier runs ---- */
